@@ -1,0 +1,217 @@
+"""Stochastic variational inference: the K gradient steps that refine λ (paper, section 3; DESIGN notation).
+
+    v_0     = 0
+    g_k     = ∇_λ L_i(λ_k, θ, x; ε_k)
+    v_{k+1} = γ v_k − clip(g_k)
+    λ_{k+1} = λ_k + α_k v_{k+1}                      k = 0 … K−1
+
+Everything is per example: L_i is the negative ELBO of one example, and clip and step never look at another row.
+This file runs the steps; `adjoint` differentiates through them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.posterior import GaussianParams
+
+# (params, noise [batch, latent], *context) -> negative ELBO [batch], nats.
+NegELBO = Callable[..., tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class SVISettings:
+  """How λ is refined.
+
+  Attributes:
+    num_steps: K ≥ 0.
+    step_size: α on the per-example loss: one number, K numbers (a schedule), or a float tensor or variable of
+      shape `[]`, `[K]` or `[K, latent]`, which then receives its gradient.
+    momentum: γ in [0, 1).
+    clip_norm: bound on the norm of one example's gradient, μ and log σ² separately; None: no clipping.
+    num_samples: noise draws whose gradients are averaged in every step.
+  """
+
+  num_steps: int = 20
+  step_size: float | Sequence[float] | tf.Tensor | tf.Variable = 0.02
+  momentum: float = 0.5
+  clip_norm: float | None = None
+  num_samples: int = 1
+
+  def __post_init__(self):
+    if self.num_steps < 0:
+      raise ValueError(f"num_steps is a number of SVI steps, 0 or more. Received: {self.num_steps}")
+    if not 0.0 <= self.momentum < 1.0:
+      raise ValueError(f"momentum must lie in [0, 1). Received: {self.momentum}")
+    if self.clip_norm is not None and not self.clip_norm > 0.0:
+      raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
+    if self.num_samples < 1:
+      raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
+    if not tf.is_tensor(self.step_size) and not isinstance(self.step_size, tf.Variable):
+      sizes = np.asarray(self.step_size, dtype=np.float64)
+      if sizes.ndim > 2 or (sizes.ndim and sizes.shape[0] != self.num_steps):
+        raise ValueError(
+          f"step_size must be one number, {self.num_steps} numbers (one a step) or [{self.num_steps}, latent]. "
+          f"Received shape: {sizes.shape}"
+        )
+      if not np.all(np.isfinite(sizes)) or np.any(sizes < 0):
+        raise ValueError(f"step_size must be finite and not negative. Received: {self.step_size}")
+
+  def step_sizes(self, dtype: tf.DType) -> tf.Tensor:
+    """α_0 … α_{K−1} as `[K, 1]`, or `[K, latent]` where each latent has its own."""
+    sizes = tf.cast(tf.convert_to_tensor(self.step_size), dtype)
+    if sizes.shape.rank == 2:
+      return sizes
+    return tf.broadcast_to(tf.reshape(sizes, [-1, 1]), [self.num_steps, 1])
+
+
+class Trace(NamedTuple):
+  """What K steps leave behind: all that the adjoint stores, its size is K times that of λ.
+
+  Attributes:
+    params: λ_0 … λ_K, `[K + 1, batch, latent]`.
+    velocity: v_1 … v_K, `[K, batch, latent]`.
+    gradient: g_0 … g_{K−1} before clipping, `[K, batch, latent]`.
+    neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it.
+  """
+
+  params: GaussianParams
+  velocity: GaussianParams
+  gradient: GaussianParams
+  neg_elbo: tf.Tensor
+
+
+def clip(gradient: GaussianParams, clip_norm: float | None) -> GaussianParams:
+  """Scales each example's gradient to norm `clip_norm` where it is longer, μ and log σ² separately.
+
+  The squared norm is bounded from below before the square root, so that the derivative at 0 is that of the
+  identity and not NaN.
+  """
+  if clip_norm is None:
+    return gradient
+
+  def clip_rows(rows):
+    square = tf.reduce_sum(tf.square(rows), axis=-1, keepdims=True)
+    norm = tf.sqrt(tf.maximum(square, np.finfo(rows.dtype.as_numpy_dtype).tiny))
+    return rows * tf.minimum(tf.ones_like(norm), clip_norm / norm)
+
+  return GaussianParams(*map(clip_rows, gradient))
+
+
+def value_and_gradient(
+  neg_elbo: NegELBO, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
+) -> tuple[tf.Tensor, GaussianParams]:
+  """L_i(λ; ε) `[batch]` and ∇_λ L_i, for one noise draw `[batch, latent]`."""
+  with tf.GradientTape(watch_accessed_variables=False) as tape:
+    tape.watch(params)
+    loss = neg_elbo(params, noise, *context)
+  return loss, GaussianParams(*tape.gradient(loss, list(params), unconnected_gradients="zero"))
+
+
+def over_samples(function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Tensor) -> list[tf.Tensor]:
+  """Mean of `function(noise[s])` over the draws s, one at a time: memory does not grow with their number.
+
+  Args:
+    function: maps noise `[batch, latent]` to a list of tensors.
+    noise: `[num_samples, batch, latent]`, num_samples static.
+  """
+  num_samples = noise.shape[0]
+  if num_samples == 1:
+    return function(noise[0])
+
+  def add(s, total):
+    return s + 1, [t + v for t, v in zip(total, function(noise[s]), strict=True)]
+
+  first = function(noise[0])
+  _, total = tf.while_loop(
+    lambda s, _: s < num_samples,
+    add,
+    (tf.constant(1), first),
+    shape_invariants=(tf.TensorShape([]), [t.shape for t in first]),
+    parallel_iterations=1,
+    maximum_iterations=num_samples - 1,
+  )
+  return [t / num_samples for t in total]
+
+
+def mean_value_and_gradient(
+  neg_elbo: NegELBO, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
+) -> tuple[tf.Tensor, GaussianParams]:
+  """`value_and_gradient` averaged over noise draws `[num_samples, batch, latent]`."""
+
+  def one(draw):
+    loss, gradient = value_and_gradient(neg_elbo, params, draw, context)
+    return [loss, *gradient]
+
+  loss, mean, log_var = over_samples(one, noise)
+  return loss, GaussianParams(mean, log_var)
+
+
+def step(
+  neg_elbo: NegELBO,
+  params: GaussianParams,
+  velocity: GaussianParams,
+  step_size: tf.Tensor,
+  noise: tf.Tensor,
+  context: Sequence[Any],
+  settings: SVISettings,
+) -> tuple[GaussianParams, GaussianParams, GaussianParams, tf.Tensor]:
+  """One SVI step: (λ_{k+1}, v_{k+1}, g_k, L(λ_k)) from (λ_k, v_k)."""
+  loss, gradient = mean_value_and_gradient(neg_elbo, params, noise, context)
+  clipped = clip(gradient, settings.clip_norm)
+  velocity = GaussianParams(*(settings.momentum * v - c for v, c in zip(velocity, clipped, strict=True)))
+  params = GaussianParams(*(p + step_size * v for p, v in zip(params, velocity, strict=True)))
+  return params, velocity, gradient, loss
+
+
+def descend(
+  neg_elbo: NegELBO,
+  initial: GaussianParams,
+  step_sizes: tf.Tensor,
+  noise: tf.Tensor,
+  context: Sequence[Any],
+  settings: SVISettings,
+) -> Trace:
+  """K steps from `initial` in one `tf.while_loop`: a graph of constant size.
+
+  Args:
+    neg_elbo: L_i(λ, θ, x; ε), `[batch]`.
+    initial: λ_0, `[batch, latent]`.
+    step_sizes: α_k, `[K, 1]` or `[K, latent]`.
+    noise: ε, `[K, num_samples, batch, latent]`.
+    context: further arguments of `neg_elbo`.
+    settings: K ≥ 1, momentum and clipping.
+  """
+  dtype, shape = initial.mean.dtype, initial.mean.shape
+
+  def array(element_shape):
+    return tf.TensorArray(dtype, settings.num_steps, element_shape=element_shape)
+
+  def body(k, params, velocity, arrays):
+    new, velocity, gradient, loss = step(
+      neg_elbo, params, velocity, step_sizes[k], noise[k], context, settings
+    )
+    for tensor in (*new, *velocity):
+      tensor.set_shape(shape)
+    values = (*params, *velocity, *gradient, loss)
+    return k + 1, new, velocity, [a.write(k, v) for a, v in zip(arrays, values, strict=True)]
+
+  zero = GaussianParams(tf.zeros_like(initial.mean), tf.zeros_like(initial.log_var))
+  arrays = [array(shape) for _ in range(6)] + [array(shape[:1])]
+  _, final, _, arrays = tf.while_loop(
+    lambda k, *_: k < settings.num_steps,
+    body,
+    (tf.constant(0), initial, zero, arrays),
+    parallel_iterations=1,
+    maximum_iterations=settings.num_steps,
+  )
+  mean, log_var, v_mean, v_log_var, g_mean, g_log_var, loss = (a.stack() for a in arrays)
+  params = GaussianParams(
+    tf.concat([mean, final.mean[None]], axis=0), tf.concat([log_var, final.log_var[None]], axis=0)
+  )
+  return Trace(params, GaussianParams(v_mean, v_log_var), GaussianParams(g_mean, g_log_var), loss)
