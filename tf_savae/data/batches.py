@@ -1,0 +1,68 @@
+"""The batch pipeline: batch number `step` is a pure function of (seed, step).
+
+Nothing is shuffled through a buffer and no iterator has state that would have to be saved. The order of an
+epoch is a keyed permutation that can be evaluated at any position (`index_shuffle`), so step 1,000,000 costs
+what step 0 costs and a killed run resumes in the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_savae.errors import UserError
+from tf_savae.seeds import Purpose, stateless_seed
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+  """⌈num_examples / batch_size⌉: a last short batch is kept."""
+  if batch_size < 1:
+    raise UserError(f"batch size must be at least 1. Received: {batch_size}")
+  return -(-num_examples // batch_size)
+
+
+def train_rows(seed: int, step: tf.Tensor, num_examples: int, batch_size: int) -> tf.Tensor:
+  """Rows `[batch]` int64 of the training examples in batch number `step` of a run.
+
+  Within an epoch every row occurs exactly once; every epoch has its own order.
+  """
+  per_epoch = steps_per_epoch(num_examples, batch_size)
+  step = tf.cast(step, tf.int64)
+  first = (step % per_epoch) * batch_size
+  positions = tf.range(first, tf.minimum(first + batch_size, num_examples), dtype=tf.int64)
+  order = stateless_seed(seed, step // per_epoch, Purpose.ORDER)
+  return tf.random.experimental.index_shuffle(positions, order, tf.constant(num_examples - 1, tf.int64))
+
+
+def train(
+  make_batch: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+  seed: int,
+  num_examples: int,
+  batch_size: int,
+  start_step: int,
+  num_steps: int,
+) -> tf.data.Dataset:
+  """Batches `start_step` to `start_step + num_steps - 1` of a run, made by `make_batch(rows, step)`."""
+  steps_per_epoch(num_examples, batch_size)  # refuses a bad batch size here, not inside the pipeline
+  if start_step < 0 or num_steps < 0:
+    raise UserError(f"steps are counted from 0. Received: start_step={start_step}, num_steps={num_steps}")
+
+  def batch(step):
+    return make_batch(train_rows(seed, step, num_examples, batch_size), step)
+
+  steps = tf.data.Dataset.range(start_step, start_step + num_steps)
+  return steps.map(batch).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation(
+  make_batch: Callable[[tf.Tensor], tf.Tensor], num_examples: int, batch_size: int
+) -> tf.data.Dataset:
+  """All examples once, in order, made by `make_batch(rows)`; the last batch may be short."""
+
+  def batch(step):
+    first = step * batch_size
+    return make_batch(tf.range(first, tf.minimum(first + batch_size, num_examples), dtype=tf.int64))
+
+  steps = tf.data.Dataset.range(steps_per_epoch(num_examples, batch_size))
+  return steps.map(batch).prefetch(tf.data.AUTOTUNE)

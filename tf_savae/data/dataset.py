@@ -1,0 +1,89 @@
+"""What every data set offers: sizes, resumable training batches, evaluation batches in a fixed order."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.data import batches
+from tf_savae.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+
+# Splits, and the one binarisation of evaluation images, use this seed and never the seed of a training run:
+# runs with different seeds are compared on the same examples.
+FIXED_SEED = 20180201
+
+
+class DataSet(abc.ABC):
+  """Three splits of examples, served in batches.
+
+  Attributes:
+    name: what `--dataset` calls it.
+    source: one line that says honestly where the data came from; it contains "stand-in" for a stand-in.
+    is_stand_in: whether this only stands in for the data set of that name.
+    seed: the training run's seed: order and dynamic binarisation of the training examples depend on it.
+    kind: "image" (float32 `[batch, height, width, 1]` in {0, 1}) or "tokens" (int32 `[batch, length]`).
+  """
+
+  kind: ClassVar[str]
+
+  def __init__(self, *, name: str, source: str, is_stand_in: bool, seed: int):
+    self.name = name
+    self.source = source
+    self.is_stand_in = is_stand_in
+    self.seed = seed
+
+  @abc.abstractmethod
+  def num_examples(self, split: str) -> int:
+    """Number of examples in `split`, one of "train", "valid", "test"."""
+
+  @abc.abstractmethod
+  def _train_batch(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    """Training examples `rows` `[batch]` as the model sees them at `step`: a pure function."""
+
+  @abc.abstractmethod
+  def _eval_batch(self, split: str, rows: tf.Tensor) -> tf.Tensor:
+    """Examples `rows` `[batch]` of `split` in their one fixed form."""
+
+  def steps_per_epoch(self, batch_size: int) -> int:
+    """Batches in one pass over train; the last one is short rather than dropped."""
+    return batches.steps_per_epoch(self.num_examples("train"), batch_size)
+
+  def train_batches(self, batch_size: int, start_step: int, num_steps: int) -> tf.data.Dataset:
+    """Training batches number `start_step` to `start_step + num_steps - 1` of the run.
+
+    Batch `step` belongs to epoch `step // steps_per_epoch` and is a pure function of (seed, step): a run that
+    resumes at any step sees what the uninterrupted run would have seen.
+
+    Args:
+      batch_size: examples a batch; the last batch of an epoch holds what remains.
+      start_step: number of the first batch, counted over the whole run.
+      num_steps: how many batches to serve.
+
+    Returns:
+      A prefetched dataset of known cardinality whose elements have batch dimension None.
+    """
+    return batches.train(
+      self._train_batch, self.seed, self.num_examples("train"), batch_size, start_step, num_steps
+    )
+
+  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    """`split` once, in a fixed order and a fixed form, whatever the seed of the run."""
+    return batches.evaluation(
+      lambda rows: self._eval_batch(split, rows), self.num_examples(split), batch_size
+    )
+
+  def examples(self, split: str, n: int) -> np.ndarray:
+    """The first `n` examples of `split` (all, if there are fewer) in the form the model takes."""
+    return self._eval_batch(split, tf.range(min(n, self.num_examples(split)), dtype=tf.int64)).numpy()
+
+
+def check_split(split: str) -> str:
+  """Returns `split`; raises UserError if it is not the name of one."""
+  if split not in SPLITS:
+    raise UserError(f"unknown split: expected one of {', '.join(SPLITS)}. Received: {split!r}")
+  return split

@@ -1,0 +1,86 @@
+"""Downloads one file so that only a complete and verified one ever appears under its name."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import requests
+import tqdm
+
+from tf_savae.data.describe import reason
+from tf_savae.errors import UserError
+
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 30.0  # without a single byte
+_CHUNK = 1 << 16
+
+
+class DownloadError(Exception):
+  """The file could not be had. The text says why in a few words, on one line."""
+
+
+def download_verified(url: str, target: pathlib.Path, verify: Callable[[pathlib.Path], None]) -> None:
+  """Downloads `url` to `target`, with a progress bar.
+
+  The bytes go to a temporary file beside `target`, which is renamed into place once it is complete and
+  `verify(path)` has not raised UserError. So `target` is never a partial file, however this ends.
+
+  Raises:
+    DownloadError: no connection, an error status, a truncated or wrong file, or no place to write it.
+  """
+  partial = None
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
+    partial = pathlib.Path(name)
+    with os.fdopen(handle, "wb") as file:
+      _fetch(url, file, title=target.name)
+      file.flush()
+      os.fsync(file.fileno())
+    verify(partial)
+    partial.chmod(0o644)  # mkstemp makes it private
+    partial.replace(target)
+  except UserError as error:
+    raise DownloadError(f"what {url} sent is not usable: {str(error).replace(str(partial), 'it')}") from error
+  except requests.RequestException as error:
+    raise DownloadError(_network_reason(url, error)) from error
+  except OSError as error:
+    raise DownloadError(f"cannot write {target}: {reason(error)}") from error
+  finally:
+    if partial is not None:
+      partial.unlink(missing_ok=True)
+
+
+def _fetch(url: str, file, title: str) -> None:
+  """Writes the body of `url` to the open `file`; raises DownloadError if it ends early."""
+  with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
+    response.raise_for_status()
+    encoded = "Content-Encoding" in response.headers  # the length is then that of the compressed bytes
+    expected = None if encoded else int(response.headers.get("Content-Length", 0)) or None
+    received = 0
+    with tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=f"downloading {title}") as progress:
+      for chunk in response.iter_content(_CHUNK):
+        file.write(chunk)
+        received += len(chunk)
+        progress.update(len(chunk))
+  if expected is not None and received != expected:
+    raise DownloadError(f"{url} ended after {received} of {expected} bytes")
+
+
+def _network_reason(url: str, error: requests.RequestException) -> str:
+  host = urlsplit(url).netloc
+  match error:
+    case requests.HTTPError():
+      return f"{url} answered with status {error.response.status_code}"
+    case requests.exceptions.ChunkedEncodingError():
+      return f"the connection to {host} broke before the file was complete"
+    case requests.Timeout():
+      return f"{host} did not answer in time"
+    case requests.ConnectionError():
+      return f"no connection to {host}"
+    case _:
+      return f"{url}: {reason(error)}"
