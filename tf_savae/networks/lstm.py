@@ -1,0 +1,329 @@
+"""LSTM encoder and decoder for short token sequences of one fixed length."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tqdm
+
+from tf_savae.networks.base import Decoder, check, dropout_mask, latent_rows, uniform_stream
+from tf_savae.posterior import GaussianParams
+
+tfd = tfp.distributions
+
+
+def lstm_cell(gates: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """One LSTM step from its summed gate inputs.
+
+  Args:
+    gates: inputs of the input, forget and output gates and of the candidate, `[batch, 4 hidden]`.
+    c: cell state, `[batch, hidden]`.
+
+  Returns:
+    The new hidden and cell state, each `[batch, hidden]`.
+  """
+  hidden = gates.shape[-1] // 4
+  # The three sigmoid gates lie together, so that one kernel computes them.
+  i, f, o = tf.split(tf.sigmoid(gates[:, : 3 * hidden]), 3, axis=-1)
+  c = f * c + i * tf.tanh(gates[:, 3 * hidden :])
+  return o * tf.tanh(c), c
+
+
+def lstm_scan(inputs: tf.Tensor, h: tf.Tensor, recurrent: tf.Tensor) -> tf.Tensor:
+  """Hidden states of an LSTM whose cell starts at 0.
+
+  Plain TensorFlow operations, because a refinement needs second derivatives, which fused recurrent kernels
+  lack. Unrolled in Python: `inputs` must have a static, short length.
+
+  Args:
+    inputs: gate inputs without the recurrent part, `[batch, length, 4 hidden]`.
+    h: initial hidden state, `[batch, hidden]`.
+    recurrent: weights, `[hidden, 4 hidden]`.
+
+  Returns:
+    `[batch, length, hidden]`.
+  """
+  c = tf.zeros_like(h)
+  states = []
+  for x_t in tf.unstack(inputs, axis=1):
+    h, c = lstm_cell(x_t + tf.matmul(h, recurrent), c)
+    states.append(h)
+  return tf.stack(states, axis=1)
+
+
+def _check_sizes(**sizes: int) -> None:
+  for name, size in sizes.items():
+    check(size >= 1, f"{name} must be at least 1", size, "give a positive size")
+
+
+def _tokens(x: tf.Tensor) -> tf.Tensor:
+  x = tf.cast(x, tf.int32)
+  check(
+    x.shape.rank == 2 and x.shape[1] is not None,
+    "token sequences must be [batch, length] of a static length",
+    tuple(x.shape) if x.shape.rank is not None else None,
+    "set the shape of the input",
+  )
+  return x
+
+
+@keras.saving.register_keras_serializable(package="tf_savae")
+class LSTMEncoder(keras.layers.Layer):
+  """λ_0 = enc_φ(x): two linear heads on the last hidden state of an LSTM.
+
+  Args:
+    vocab_size: number of token ids.
+    latent_dim: size of z.
+    embedding_dim: size of a token's embedding.
+    hidden_dim: size of the hidden state.
+    init_scale: every parameter starts from U(−init_scale, init_scale).
+    seed: of the initial weights.
+    **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
+
+  Raises:
+    UserError: a size that is not positive.
+  """
+
+  def __init__(
+    self,
+    vocab_size: int,
+    latent_dim: int,
+    embedding_dim: int,
+    hidden_dim: int,
+    init_scale: float = 0.1,
+    *,
+    seed: int = 0,
+    **kwargs,
+  ):
+    super().__init__(**kwargs)
+    _check_sizes(
+      vocab_size=vocab_size, latent_dim=latent_dim, embedding_dim=embedding_dim, hidden_dim=hidden_dim
+    )
+    self.vocab_size, self.latent_dim = vocab_size, latent_dim
+    self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
+    self.init_scale, self.seed = init_scale, seed
+    init = uniform_stream(seed, init_scale)
+
+    def weight(name, *shape):
+      return self.add_weight(shape=shape, initializer=next(init), name=name)
+
+    self.embedding = weight("embedding", vocab_size, embedding_dim)
+    self.kernel = weight("kernel", embedding_dim, 4 * hidden_dim)
+    self.recurrent = weight("recurrent", hidden_dim, 4 * hidden_dim)
+    self.bias = weight("bias", 4 * hidden_dim)
+    self.mean_kernel = weight("mean_kernel", hidden_dim, latent_dim)
+    self.mean_bias = weight("mean_bias", latent_dim)
+    self.log_var_kernel = weight("log_var_kernel", hidden_dim, latent_dim)
+    self.log_var_bias = weight("log_var_bias", latent_dim)
+    self.built = True
+
+  def call(self, x: tf.Tensor, training: bool = False) -> GaussianParams:
+    """Tokens `[batch, length]` to λ_0, each `[batch, latent]`, of the variables' dtype."""
+    x = _tokens(x)
+
+    def cast(variable):
+      return tf.cast(variable, self.compute_dtype)
+
+    embedded = tf.gather(cast(self.embedding), x)
+    inputs = tf.tensordot(embedded, cast(self.kernel), 1) + cast(self.bias)
+    h = tf.zeros([tf.shape(x)[0], self.hidden_dim], self.compute_dtype)
+    h = lstm_scan(inputs, h, cast(self.recurrent))[:, -1]
+    mean = tf.matmul(h, cast(self.mean_kernel)) + cast(self.mean_bias)
+    log_var = tf.matmul(h, cast(self.log_var_kernel)) + cast(self.log_var_bias)
+    return GaussianParams(tf.cast(mean, self.variable_dtype), tf.cast(log_var, self.variable_dtype))
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      "vocab_size": self.vocab_size,
+      "latent_dim": self.latent_dim,
+      "embedding_dim": self.embedding_dim,
+      "hidden_dim": self.hidden_dim,
+      "init_scale": self.init_scale,
+      "seed": self.seed,
+    }
+
+
+@keras.saving.register_keras_serializable(package="tf_savae")
+class LSTMDecoder(Decoder):
+  """p_θ(x | z) = Π_t p(x_t | x_<t, z), an LSTM language model that sees z at every step.
+
+  Its input at step t is the embedding of x_{t−1} (a learned start embedding at the first step) and z; its
+  hidden state starts at 0 or at a linear function of z. Dropout is applied to the embeddings and to the
+  hidden states before the softmax.
+
+  Args:
+    vocab_size: number of token ids.
+    latent_dim: size of z; 0 makes a plain language model.
+    embedding_dim: size of a token's embedding.
+    hidden_dim: size of the hidden state.
+    dropout: rate of both dropouts.
+    length: number of tokens of a sample.
+    latent_to_state: starts the hidden state at a linear function of z, not at 0.
+    init_scale: every parameter starts from U(−init_scale, init_scale).
+    seed: of the initial weights.
+    **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
+
+  Raises:
+    UserError: a size that is out of range.
+  """
+
+  def __init__(
+    self,
+    vocab_size: int,
+    latent_dim: int,
+    embedding_dim: int,
+    hidden_dim: int,
+    dropout: float = 0.0,
+    length: int = 5,
+    latent_to_state: bool = False,
+    init_scale: float = 0.1,
+    *,
+    seed: int = 0,
+    **kwargs,
+  ):
+    super().__init__(**kwargs)
+    _check_sizes(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_dim=hidden_dim, length=length)
+    check(latent_dim >= 0, "latent_dim must not be negative", latent_dim, "give the size of z, 0 for none")
+    check(0.0 <= dropout < 1.0, "dropout must be in [0, 1)", dropout, "give a rate such as 0.5")
+    self.vocab_size, self.latent_dim = vocab_size, latent_dim
+    self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
+    self.dropout, self.length, self.latent_to_state = dropout, length, latent_to_state
+    self.init_scale, self.seed = init_scale, seed
+    init = uniform_stream(seed, init_scale)
+
+    def weight(name, *shape):
+      return self.add_weight(shape=shape, initializer=next(init), name=name)
+
+    # One row more than there are tokens: the start embedding.
+    self.embedding = weight("embedding", vocab_size + 1, embedding_dim)
+    self.kernel = weight("kernel", embedding_dim, 4 * hidden_dim)
+    self.recurrent = weight("recurrent", hidden_dim, 4 * hidden_dim)
+    self.bias = weight("bias", 4 * hidden_dim)
+    self.logit_kernel = weight("logit_kernel", hidden_dim, vocab_size)
+    self.logit_bias = weight("logit_bias", vocab_size)
+    if latent_dim:
+      self.latent_kernel = weight("latent_kernel", latent_dim, 4 * hidden_dim)
+      if latent_to_state:
+        self.state_kernel = weight("state_kernel", latent_dim, hidden_dim)
+        self.state_bias = weight("state_bias", hidden_dim)
+    self.built = True
+
+  def precompute(
+    self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, ...]:
+    """The tokens' part of the gate inputs, and the dropout mask before the softmax.
+
+    Args:
+      x: tokens, `[batch, length]` int32.
+      training: whether to apply dropout.
+      seed: of the dropout masks, `[2]` int32.
+
+    Returns:
+      `(inputs,)` or, with dropout in training mode, `(inputs, mask)`: `[batch, length, 4 hidden]`,
+      `[batch, length, hidden]`.
+    """
+    x = _tokens(x)
+    start = tf.fill([tf.shape(x)[0], 1], self.vocab_size)
+    embedded = tf.gather(self._compute(self.embedding), tf.concat([start, x[:, :-1]], axis=1))
+    masks = ()
+    if training and self.dropout:
+      check(seed is not None, f"dropout {self.dropout} in training mode needs a seed", seed, "pass [2] int32")
+      shape = tf.shape(embedded)[:2]
+      seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(2)]
+      embedded *= dropout_mask([*shape, self.embedding_dim], self.dropout, seeds[0], self.compute_dtype)
+      masks = (dropout_mask([*shape, self.hidden_dim], self.dropout, seeds[1], self.compute_dtype),)
+    inputs = tf.tensordot(embedded, self._compute(self.kernel), 1) + self._compute(self.bias)
+    return inputs, *masks
+
+  def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """log p_θ(x | z) in nats, `[batch]`: summed over tokens. See `Decoder.log_prob`."""
+    logits = self.logits(z, context)
+    return tf.reduce_sum(tfd.Categorical(logits=logits).log_prob(_tokens(x)), axis=1)
+
+  def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype.
+
+    Args:
+      z: `[batch, latent]`; None for a plain language model.
+      context: what `precompute` returned; it holds the tokens.
+    """
+    inputs, *mask = context
+    h, from_latent = self._start(z, tf.shape(inputs)[0])
+    if from_latent is not None:
+      inputs += from_latent[:, tf.newaxis]
+    states = lstm_scan(inputs, h, self._compute(self.recurrent))
+    if mask:
+      states *= mask[0]
+    return self._to_logits(states)
+
+  def _start(self, z, num):
+    """The initial hidden state `[batch, hidden]` and z's part of the gate inputs `[batch, 4 hidden]`."""
+    h = tf.zeros([num, self.hidden_dim], self.compute_dtype)
+    if not self.latent_dim:
+      return h, None
+    z = self._compute(z)
+    if self.latent_to_state:
+      h = tf.matmul(z, self._compute(self.state_kernel)) + self._compute(self.state_bias)
+    return h, tf.matmul(z, self._compute(self.latent_kernel))
+
+  def _to_logits(self, states):
+    logits = tf.tensordot(states, self._compute(self.logit_kernel), 1) + self._compute(self.logit_bias)
+    return tf.cast(logits, self.variable_dtype)
+
+  def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+    """Logits of p(x_t | x_<t, z), `[batch, length, vocab]`; without dropout."""
+    return self.logits(z, self.precompute(x))
+
+  def sample(
+    self, z: tf.Tensor | None, seed: tf.Tensor, num: int | None = None, progress: bool = False
+  ) -> tf.Tensor:
+    """Ancestral samples x ~ p_θ(x | z), `[batch, length]` int32. See `Decoder.sample`."""
+    return self._draw(z, num, tf.convert_to_tensor(seed, tf.int32), progress)[0]
+
+  def decode(self, z: tf.Tensor | None) -> tf.Tensor:
+    """Token probabilities `[batch, length, vocab]` when every token before is its most probable value."""
+    return tf.nn.softmax(self._draw(z, 1, None, False)[1])
+
+  def _draw(self, z, num, seed, progress):
+    """Tokens `[batch, length]`, and the logits they were drawn from `[batch, length, vocab]`."""
+    z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
+    h, from_latent = self._start(z, num)
+    c = tf.zeros_like(h)
+    token = tf.fill([num], self.vocab_size)
+    tokens, all_logits = [], []
+    for t in tqdm.trange(self.length, desc="sampling", unit="token", disable=not progress):
+      gates = tf.matmul(tf.gather(self._compute(self.embedding), token), self._compute(self.kernel))
+      gates += self._compute(self.bias) + tf.matmul(h, self._compute(self.recurrent))
+      if from_latent is not None:
+        gates += from_latent
+      h, c = lstm_cell(gates, c)
+      logits = self._to_logits(h)
+      scores = logits
+      if seed is not None:
+        scores += gumbel(tf.shape(logits), tf.random.experimental.stateless_fold_in(seed, t), logits.dtype)
+      token = tf.argmax(scores, axis=-1, output_type=tf.int32)
+      tokens.append(token)
+      all_logits.append(logits)
+    return tf.stack(tokens, axis=1), tf.stack(all_logits, axis=1)
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      "vocab_size": self.vocab_size,
+      "latent_dim": self.latent_dim,
+      "embedding_dim": self.embedding_dim,
+      "hidden_dim": self.hidden_dim,
+      "dropout": self.dropout,
+      "length": self.length,
+      "latent_to_state": self.latent_to_state,
+      "init_scale": self.init_scale,
+      "seed": self.seed,
+    }
+
+
+def gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  """Standard Gumbel noise: the argmax of logits plus this is a draw from their categorical distribution."""
+  uniform = tf.random.stateless_uniform(shape, seed, minval=1e-30, dtype=tf.float32)
+  return tf.cast(-tf.math.log(-tf.math.log(uniform)), dtype)

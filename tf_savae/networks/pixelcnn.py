@@ -1,0 +1,255 @@
+"""The paper's gated PixelCNN decoder: p(x | z) = Π_i p(x_i | x_<i, z), pixels in raster order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tf_savae.networks.base import Decoder, check, dropout_mask, glorot_stream, latent_rows
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tf_savae")
+class GatedPixelCNN(Decoder):
+  """Gated PixelCNN over binary images, conditioned on z by feature maps beside the image.
+
+  A linear layer turns z into `latent_maps` maps of the image's size, which enter the first layer beside the
+  image. Each layer has a vertical stack, which at row i sees rows above i only, and a horizontal stack, which
+  sees row i up to its own column (in the first layer: strictly left) and takes in the vertical stack through
+  a 1×1 convolution. Both are gated, tanh(a) · σ(b), without batch normalisation; the horizontal stack is
+  residual from the second layer on.
+
+  Causality needs no masked weights. Kernels hold only the causal part of a k×k window: k//2 + 1 rows above
+  (vertical), k//2 + 1 columns to the left (horizontal). Padding at the top and the left puts them in place,
+  and "strictly" is one more row or column of padding, with the last row or column dropped. So every layer's
+  vertical map is moved down by a row of zeros, and the first horizontal map right by a column.
+
+  Follows van den Oord et al., *Conditional Image Generation with PixelCNN Decoders*, 2016, with the choices
+  of Kim et al., *Semi-Amortized Variational Autoencoders*, 2018.
+
+  Args:
+    latent_dim: size of z; 0 makes a plain PixelCNN.
+    channels: channels of the stacks.
+    kernel_sizes: k of each layer, odd.
+    latent_maps: feature maps made of z.
+    image_shape: (height, width, 1).
+    dropout: rate of dropout on the last features, before the 1×1 convolution to the logits.
+    seed: of the initial weights.
+    **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
+
+  Raises:
+    UserError: a size that is out of range.
+  """
+
+  def __init__(
+    self,
+    latent_dim: int = 32,
+    channels: int = 32,
+    kernel_sizes: Sequence[int] = (9, 9, 9, 7, 7, 7, 5, 5, 5, 3, 3, 3),
+    latent_maps: int = 4,
+    image_shape: Sequence[int] = (28, 28, 1),
+    dropout: float = 0.0,
+    *,
+    seed: int = 0,
+    **kwargs,
+  ):
+    super().__init__(**kwargs)
+    check(latent_dim >= 0, "latent_dim must not be negative", latent_dim, "give the size of z, 0 for none")
+    check(
+      min(channels, latent_maps) >= 1,
+      "channels and latent_maps must be positive",
+      (channels, latent_maps),
+      "give at least 1",
+    )
+    check(
+      len(kernel_sizes) > 0 and all(k >= 1 and k % 2 == 1 for k in kernel_sizes),
+      "kernel_sizes must be odd positive numbers",
+      tuple(kernel_sizes),
+      "give one for each layer, such as (9, 7, 5, 3)",
+    )
+    check(
+      len(image_shape) == 3 and min(image_shape) >= 2 - (image_shape[-1] == 1) and image_shape[2] == 1,
+      "image_shape must be (height, width, 1)",
+      tuple(image_shape),
+      "give images of one channel and at least 2x2 pixels",
+    )
+    check(0.0 <= dropout < 1.0, "dropout must be in [0, 1)", dropout, "give a rate such as 0.5")
+    self.latent_dim = latent_dim
+    self.channels = channels
+    self.kernel_sizes = tuple(kernel_sizes)
+    self.latent_maps = latent_maps
+    self.image_shape = tuple(image_shape)
+    self.dropout = dropout
+    self.seed = seed
+    self._make_weights()
+    self.built = True
+
+  def _make_weights(self) -> None:
+    # All sizes are known, and log_prob is called without __call__: so the weights exist from the beginning.
+    init = glorot_stream(self.seed)
+    c, maps = self.channels, self.latent_maps
+    height, width, _ = self.image_shape
+
+    def kernel(name, *shape):
+      return self.add_weight(shape=shape, initializer=next(init), name=name)
+
+    def bias(name, *shape):
+      return self.add_weight(shape=shape, initializer="zeros", name=name)
+
+    if self.latent_dim:
+      # Initialised as if it were one small map per unit: Glorot by the true size would all but switch z off.
+      self.latent_kernel = kernel("latent_kernel", self.latent_dim, height * width * maps)
+      self.latent_bias = bias("latent_bias", height * width * maps)
+    first = self.kernel_sizes[0]
+    reach = first // 2 + 1
+    if self.latent_dim:
+      self.vertical_latent = kernel("vertical_latent", reach, first, maps, 2 * c)
+      self.horizontal_latent = kernel("horizontal_latent", 1, reach, maps, 2 * c)
+    self.vertical, self.vertical_bias = [], []
+    self.horizontal, self.horizontal_bias = [], []
+    self.across, self.across_bias = [], []
+    self.out, self.out_bias = [], []
+    for i, k in enumerate(self.kernel_sizes):
+      reach, width_in = k // 2 + 1, c if i else 1
+      self.vertical.append(kernel(f"vertical_{i}", reach, k, width_in, 2 * c))
+      self.vertical_bias.append(bias(f"vertical_bias_{i}", 2 * c))
+      self.horizontal.append(kernel(f"horizontal_{i}", 1, reach, width_in, 2 * c))
+      self.horizontal_bias.append(bias(f"horizontal_bias_{i}", 2 * c))
+      self.across.append(kernel(f"across_{i}", 1, 1, 2 * c, 2 * c))
+      self.across_bias.append(bias(f"across_bias_{i}", 2 * c))
+      self.out.append(kernel(f"out_{i}", 1, 1, c, c))
+      self.out_bias.append(bias(f"out_bias_{i}", c))
+    self.logit_kernel = kernel("logit_kernel", 1, 1, c, 1)
+    self.logit_bias = bias("logit_bias", 1)
+
+  def precompute(
+    self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, ...]:
+    """The image half of the first layer, biases included, and the dropout mask.
+
+    Args:
+      x: images in {0, 1}, `[batch, height, width, 1]`.
+      training: whether to draw a dropout mask.
+      seed: of the mask, `[2]` int32.
+
+    Returns:
+      `(vertical, horizontal)` or, with dropout in training mode, `(vertical, horizontal, mask)`:
+      `[batch, height - 1, width, 2 channels]`, `[batch, height, width, 2 channels]`,
+      `[batch, height, width, channels]`.
+    """
+    x = self._compute(x)
+    vertical = self._plus(self._look_up(x, self.vertical[0]), self.vertical_bias[0])
+    horizontal = self._plus(self._look_left(x[:, :, :-1], self.horizontal[0]), self.horizontal_bias[0])
+    horizontal = tf.pad(horizontal, [[0, 0], [0, 0], [1, 0], [0, 0]])
+    horizontal = self._plus(horizontal, self.across_bias[0])
+    if not (training and self.dropout):
+      return vertical, horizontal
+    shape = [tf.shape(x)[0], *self.image_shape[:2], self.channels]
+    return vertical, horizontal, dropout_mask(shape, self.dropout, seed, self.compute_dtype)
+
+  def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """log p_θ(x | z) in nats, `[batch]`: a Bernoulli a pixel. See `Decoder.log_prob`."""
+    logits = self.logits(z, context)
+    x = tf.cast(x, logits.dtype)
+    return tf.reduce_sum(tfd.Bernoulli(logits=logits).log_prob(x), axis=[1, 2, 3])
+
+  def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Logits of all pixels, `[batch, height, width, 1]`, of the variables' dtype.
+
+    Args:
+      z: `[batch, latent]`; None for a plain PixelCNN.
+      context: what `precompute` returned; it holds the image.
+    """
+    vertical, horizontal, *mask = context
+    if self.latent_dim:
+      from_latent = self.latent_half(z)
+      vertical += from_latent[0]
+      horizontal += from_latent[1]
+    h = v = None
+    for i in range(len(self.kernel_sizes)):
+      if i:
+        # The vertical map lacks its first row, which is zero: row r here belongs to row r + 1 of the image,
+        # and its last row to the last row. No later vertical row sees that one.
+        padded = tf.pad(v[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
+        vertical = self._plus(self._look_up_from(padded, self.vertical[i]), self.vertical_bias[i])
+        horizontal = self._look_left(h, self.horizontal[i])
+        bias = self._compute(self.horizontal_bias[i]) + self._compute(self.across_bias[i])
+        horizontal = self._plus(horizontal, bias)
+      across = tf.nn.conv2d(vertical, self._compute(self.across[i]), 1, "VALID")
+      horizontal += tf.pad(across, [[0, 0], [1, 0], [0, 0], [0, 0]])
+      v = gate(vertical)
+      o = self._plus(tf.nn.conv2d(gate(horizontal), self._compute(self.out[i]), 1, "VALID"), self.out_bias[i])
+      h = o if i == 0 else h + o
+    if mask:
+      h *= mask[0]
+    logits = self._plus(tf.nn.conv2d(h, self._compute(self.logit_kernel), 1, "VALID"), self.logit_bias)
+    return tf.cast(logits, self.variable_dtype)
+
+  def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What z adds to the first layer's `(vertical, horizontal)` map, laid out as in the context."""
+    maps = tf.matmul(self._compute(z), self._compute(self.latent_kernel))
+    maps = tf.reshape(self._plus(maps, self.latent_bias), [-1, *self.image_shape[:2], self.latent_maps])
+    vertical = self._look_up(maps, self.vertical_latent)
+    horizontal = self._look_left(maps[:, :, :-1], self.horizontal_latent)
+    return vertical, tf.pad(horizontal, [[0, 0], [0, 0], [1, 0], [0, 0]])
+
+  def sample(
+    self, z: tf.Tensor | None, seed: tf.Tensor, num: int | None = None, progress: bool = False
+  ) -> tf.Tensor:
+    """Ancestral samples x ~ p_θ(x | z), `[batch, height, width, 1]` in {0, 1}. See `Decoder.sample`."""
+    return self._draw(z, num, seed, progress)[0]
+
+  def decode(self, z: tf.Tensor | None) -> tf.Tensor:
+    """Pixel probabilities `[batch, height, width, 1]`, the pixels before each at their likelier value."""
+    return tf.sigmoid(self._draw(z, 1, None, False)[1])
+
+  def _draw(self, z, num, seed, progress):
+    from tf_savae.networks import pixelcnn_sampling  # it needs this module
+
+    z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
+    seed = None if seed is None else tf.convert_to_tensor(seed, tf.int32)
+    return pixelcnn_sampling.draw(self, z, num, seed, progress)
+
+  def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+    """Logits of p(x_i | x_<i, z), `[batch, height, width, 1]`; without dropout."""
+    return self.logits(z, self.precompute(x))
+
+  def _look_up(self, x: tf.Tensor, kernel) -> tf.Tensor:
+    """Vertical convolution of a full map: row r of the result belongs to row r + 1 of `x`."""
+    return self._look_up_from(x[:, :-1], kernel)
+
+  def _look_up_from(self, x: tf.Tensor, kernel) -> tf.Tensor:
+    """Row r of the result sees rows r - reach + 1 to r of `x`."""
+    rows, columns = kernel.shape[:2]
+    x = tf.pad(x, [[0, 0], [rows - 1, 0], [columns // 2, columns // 2], [0, 0]])
+    return tf.nn.conv2d(x, self._compute(kernel), 1, "VALID")
+
+  def _look_left(self, x: tf.Tensor, kernel) -> tf.Tensor:
+    """Column c of the result sees columns c - reach + 1 to c of `x`."""
+    x = tf.pad(x, [[0, 0], [0, 0], [kernel.shape[1] - 1, 0], [0, 0]])
+    return tf.nn.conv2d(x, self._compute(kernel), 1, "VALID")
+
+  def _plus(self, x: tf.Tensor, bias) -> tf.Tensor:
+    return tf.nn.bias_add(x, self._compute(bias))
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      "latent_dim": self.latent_dim,
+      "channels": self.channels,
+      "kernel_sizes": list(self.kernel_sizes),
+      "latent_maps": self.latent_maps,
+      "image_shape": list(self.image_shape),
+      "dropout": self.dropout,
+      "seed": self.seed,
+    }
+
+
+def gate(x: tf.Tensor) -> tf.Tensor:
+  """tanh(a) · σ(b) of the two halves of the channels."""
+  a, b = tf.split(x, 2, axis=-1)
+  return tf.tanh(a) * tf.sigmoid(b)

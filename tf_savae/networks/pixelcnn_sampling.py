@@ -1,0 +1,184 @@
+"""Ancestral sampling from the gated PixelCNN at the cost of about one pass of the network.
+
+Pixels are drawn in raster order. Every convolution's input is kept in a sliding window, so that drawing a
+pixel computes each layer at that pixel only: the vertical stack once a row, from a window of the rows above;
+the horizontal stack once a pixel, from a window of the columns to the left.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tqdm
+
+from tf_savae.networks.pixelcnn import GatedPixelCNN, gate
+
+
+class _FromLatent(NamedTuple):
+  """What z adds to the first layer, each `[height, batch, width, 2 channels]`."""
+
+  vertical: tf.Tensor
+  horizontal: tf.Tensor
+
+
+def draw(
+  decoder: GatedPixelCNN,
+  z: tf.Tensor | None,
+  num: tf.Tensor,
+  seed: tf.Tensor | None,
+  progress: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Draws images pixel by pixel.
+
+  Args:
+    decoder: the network.
+    z: `[batch, latent]`, or None.
+    num: number of images; z's batch where z is given.
+    seed: stateless seed, `[2]` int32; None takes each pixel's more probable value.
+    progress: shows a progress bar of rows (only outside tf.function).
+
+  Returns:
+    The images in {0, 1} and the logits they were drawn from, each `[batch, height, width, 1]`.
+  """
+  if not (progress and tf.executing_eagerly()):
+    rows, logits = _all_rows_traced(decoder, z, num, seed)
+  else:
+    latent, windows = _begin_traced(decoder, z, num)
+    done = []
+    for row in tqdm.trange(decoder.image_shape[0], desc="sampling", unit="row"):
+      pixels, row_logits, windows = _row_traced(decoder, latent, windows, tf.constant(row), seed)
+      done.append((pixels, row_logits))
+    rows, logits = (tf.stack(parts) for parts in zip(*done, strict=True))
+  # [height, width, batch] to [batch, height, width, 1]
+  return tuple(tf.transpose(t, [2, 0, 1])[..., tf.newaxis] for t in (rows, logits))
+
+
+def _begin(decoder: GatedPixelCNN, z: tf.Tensor | None, num: tf.Tensor):
+  """z's part of the first layer, and the empty windows, one a layer: `[batch, reach, width, channels]`."""
+  height, width, _ = decoder.image_shape
+  dtype = decoder.compute_dtype
+  if decoder.latent_dim:
+    vertical, horizontal = decoder.latent_half(z)
+    vertical = tf.pad(vertical, [[0, 0], [1, 0], [0, 0], [0, 0]])  # the first row, which sees nothing
+    latent = _FromLatent(*(tf.transpose(t, [1, 0, 2, 3]) for t in (vertical, horizontal)))
+  else:
+    zeros = tf.zeros([height, num, width, 2 * decoder.channels], dtype)
+    latent = _FromLatent(zeros, zeros)
+  windows = [
+    tf.zeros([num, k // 2 + 1, width, decoder.channels if i else 1], dtype)
+    for i, k in enumerate(decoder.kernel_sizes)
+  ]
+  return latent, windows
+
+
+def _row(decoder: GatedPixelCNN, latent: _FromLatent, windows: list, row: tf.Tensor, seed: tf.Tensor | None):
+  """Draws row `row`. Returns pixels and logits, each `[width, batch]`, and the windows for the next row."""
+  from_above, gated = _vertical_stack(decoder, latent, windows, row)
+  pixels, logits = _horizontal_stack(decoder, from_above, row, seed)
+  image_row = tf.cast(tf.transpose(pixels)[..., tf.newaxis], decoder.compute_dtype)
+  new_rows = [image_row, *gated[:-1]]
+  windows = [
+    tf.concat([window[:, 1:], new[:, tf.newaxis]], axis=1)
+    for window, new in zip(windows, new_rows, strict=True)
+  ]
+  return pixels, logits, windows
+
+
+def _vertical_stack(decoder, latent, windows, row):
+  """All vertical layers at one row, which need the rows above only.
+
+  Returns:
+    What each layer's horizontal stack gets that does not depend on this row's pixels,
+    `[width, layers, batch, 2 channels]`, and each layer's gated vertical row `[batch, width, channels]`.
+  """
+  below_first_row = tf.cast(row > 0, decoder.compute_dtype)  # the first row has nothing above: no bias either
+  first_column = tf.reshape(tf.one_hot(0, decoder.image_shape[1], dtype=decoder.compute_dtype), [1, -1, 1])
+  to_horizontal, gated = [], []
+  for i, window in enumerate(windows):
+    kernel = decoder._compute(decoder.vertical[i])
+    side = kernel.shape[1] // 2
+    vertical = tf.nn.conv2d(tf.pad(window, [[0, 0], [0, 0], [side, side], [0, 0]]), kernel, 1, "VALID")[:, 0]
+    vertical = tf.nn.bias_add(vertical, decoder._compute(decoder.vertical_bias[i])) * below_first_row
+    bias = decoder._compute(decoder.horizontal_bias[i])
+    if i == 0:
+      vertical += latent.vertical[row]
+      # Strictly left of the first column there is nothing: no bias either.
+      bias = latent.horizontal[row] + bias * (1.0 - first_column)
+    across = tf.tensordot(vertical, decoder._compute(decoder.across[i])[0, 0], 1)
+    to_horizontal.append(across + bias + decoder._compute(decoder.across_bias[i]))
+    gated.append(gate(vertical))
+  return tf.transpose(tf.stack(to_horizontal), [2, 0, 1, 3]), gated
+
+
+def _horizontal_stack(decoder, from_above, row, seed):
+  """Draws the pixels of one row from left to right. Returns pixels and logits, each `[width, batch]`."""
+  width = decoder.image_shape[1]
+  num = tf.shape(from_above)[2]
+  layers = len(decoder.kernel_sizes)
+  kernels = [
+    tf.reshape(decoder._compute(k), [-1, 2 * decoder.channels]) for k in decoder.horizontal
+  ]  # [reach * channels in, 2 channels]
+  outs = [decoder._compute(k)[0, 0] for k in decoder.out]
+  out_biases = [decoder._compute(b) for b in decoder.out_bias]
+  logit_kernel = decoder._compute(decoder.logit_kernel)[0, 0]
+  logit_bias = decoder._compute(decoder.logit_bias)
+  dtype = decoder.variable_dtype
+  if seed is not None:
+    seed = tf.random.experimental.stateless_fold_in(seed, row)
+    thresholds = tf.cast(tf.random.stateless_uniform([width, num], seed), dtype)
+
+  def pixel(column, windows, pixels, logits):
+    windows = list(windows)
+    h = None
+    for i in range(layers):
+      if i == 0:
+        seen = windows[0]  # strictly left
+      else:
+        seen = tf.concat([windows[i], h], axis=1)
+        windows[i] = seen[:, decoder.channels :]
+      o = gate(from_above[column, i] + tf.matmul(seen, kernels[i]))
+      o = tf.matmul(o, outs[i]) + out_biases[i]
+      h = o if i == 0 else h + o
+    logit = tf.cast(tf.matmul(h, logit_kernel) + logit_bias, dtype)[:, 0]
+    drawn = logit > 0.0 if seed is None else thresholds[column] < tf.sigmoid(logit)
+    windows[0] = tf.concat([windows[0][:, 1:], tf.cast(drawn, decoder.compute_dtype)[:, tf.newaxis]], axis=1)
+    return column + 1, windows, pixels.write(column, tf.cast(drawn, dtype)), logits.write(column, logit)
+
+  reaches = [k // 2 + 1 for k in decoder.kernel_sizes]
+  windows = [
+    tf.zeros([num, reaches[0] if i == 0 else (reach - 1) * decoder.channels], decoder.compute_dtype)
+    for i, reach in enumerate(reaches)
+  ]
+  pixels, logits = (tf.TensorArray(dtype, width, element_shape=[None]) for _ in range(2))
+  _, _, pixels, logits = tf.while_loop(
+    lambda column, *_: column < width,
+    pixel,
+    (tf.constant(0), windows, pixels, logits),
+    maximum_iterations=width,
+  )
+  return pixels.stack(), logits.stack()
+
+
+def _every_row(decoder, z, num, seed):
+  height = decoder.image_shape[0]
+  latent, windows = _begin(decoder, z, num)
+
+  def one(row, windows, pixels, logits):
+    new_pixels, new_logits, windows = _row(decoder, latent, windows, row, seed)
+    return row + 1, windows, pixels.write(row, new_pixels), logits.write(row, new_logits)
+
+  pixels, logits = (
+    tf.TensorArray(decoder.variable_dtype, height, element_shape=[decoder.image_shape[1], None])
+    for _ in range(2)
+  )
+  _, _, pixels, logits = tf.while_loop(
+    lambda row, *_: row < height, one, (tf.constant(0), windows, pixels, logits), maximum_iterations=height
+  )
+  return pixels.stack(), logits.stack()
+
+
+# Traced once for each decoder and shape.
+_all_rows_traced = tf.function(_every_row, autograph=False)
+_begin_traced = tf.function(_begin, autograph=False)
+_row_traced = tf.function(_row, autograph=False)
