@@ -1,8 +1,8 @@
 """The batch pipeline: batch number `step` is a pure function of (seed, step).
 
-Nothing is shuffled through a buffer and no iterator has state that would have to be saved. The order of an
-epoch is a keyed permutation that can be evaluated at any position (`index_shuffle`), so step 1,000,000 costs
-what step 0 costs and a killed run resumes in the middle of an epoch.
+Nothing is shuffled through a buffer and no iterator has state that would have to be saved: a batch draws the
+permutation of its epoch again and takes its part of it, so a killed run resumes in the middle of an epoch.
+That costs a millisecond a batch for 25,000 examples, beside a training step of 50 ms and more.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ def train_rows(seed: int, step: tf.Tensor, num_examples: int, batch_size: int) -
   per_epoch = steps_per_epoch(num_examples, batch_size)
   step = tf.cast(step, tf.int64)
   first = (step % per_epoch) * batch_size
-  positions = tf.range(first, tf.minimum(first + batch_size, num_examples), dtype=tf.int64)
+  last = tf.minimum(first + batch_size, num_examples)
+  # Not index_shuffle, which would not need the whole permutation: it tells only 2¹⁶ seeds apart, and its
+  # orders of 24,345 examples in successive epochs are measurably correlated.
   order = stateless_seed(seed, step // per_epoch, Purpose.ORDER)
-  return tf.random.experimental.index_shuffle(positions, order, tf.constant(num_examples - 1, tf.int64))
+  return tf.random.experimental.stateless_shuffle(tf.range(num_examples, dtype=tf.int64), order)[first:last]
 
 
 def train(

@@ -6,6 +6,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -34,18 +35,20 @@ def download_verified(url: str, target: pathlib.Path, verify: Callable[[pathlib.
   """
   partial = None
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
-    partial = pathlib.Path(name)
-    with os.fdopen(handle, "wb") as file:
-      _fetch(url, file, title=target.name)
-      file.flush()
-      os.fsync(file.fileno())
+    with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
+      response.raise_for_status()
+      target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put there
+      handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
+      partial = pathlib.Path(name)
+      with os.fdopen(handle, "wb") as file:
+        _copy_body(response, file, title=target.name)
+        file.flush()
+        os.fsync(file.fileno())
     verify(partial)
     partial.chmod(0o644)  # mkstemp makes it private
     partial.replace(target)
   except UserError as error:
-    raise DownloadError(f"what {url} sent is not usable: {str(error).replace(str(partial), 'it')}") from error
+    raise DownloadError(f"what {url} sent is unusable: {str(error).replace(str(partial), 'it')}") from error
   except requests.RequestException as error:
     raise DownloadError(_network_reason(url, error)) from error
   except OSError as error:
@@ -55,20 +58,19 @@ def download_verified(url: str, target: pathlib.Path, verify: Callable[[pathlib.
       partial.unlink(missing_ok=True)
 
 
-def _fetch(url: str, file, title: str) -> None:
-  """Writes the body of `url` to the open `file`; raises DownloadError if it ends early."""
-  with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
-    response.raise_for_status()
-    encoded = "Content-Encoding" in response.headers  # the length is then that of the compressed bytes
-    expected = None if encoded else int(response.headers.get("Content-Length", 0)) or None
-    received = 0
-    with tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=f"downloading {title}") as progress:
-      for chunk in response.iter_content(_CHUNK):
-        file.write(chunk)
-        received += len(chunk)
-        progress.update(len(chunk))
+def _copy_body(response: requests.Response, file: BinaryIO, title: str) -> None:
+  """Writes the body of `response` to `file`, with a progress bar; raises DownloadError if it ends early."""
+  encoded = "Content-Encoding" in response.headers  # the length is then that of the compressed bytes
+  length = response.headers.get("Content-Length", "")
+  expected = int(length) if length.isdecimal() and not encoded else None
+  received = 0
+  with tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=f"downloading {title}") as progress:
+    for chunk in response.iter_content(_CHUNK):
+      file.write(chunk)
+      received += len(chunk)
+      progress.update(len(chunk))
   if expected is not None and received != expected:
-    raise DownloadError(f"{url} ended after {received} of {expected} bytes")
+    raise DownloadError(f"{response.url} ended after {received} of {expected} bytes")
 
 
 def _network_reason(url: str, error: requests.RequestException) -> str:
@@ -78,6 +80,8 @@ def _network_reason(url: str, error: requests.RequestException) -> str:
       return f"{url} answered with status {error.response.status_code}"
     case requests.exceptions.ChunkedEncodingError():
       return f"the connection to {host} broke before the file was complete"
+    case requests.exceptions.SSLError():
+      return f"no trusted connection to {host}: {reason(error)}"
     case requests.Timeout():
       return f"{host} did not answer in time"
     case requests.ConnectionError():

@@ -187,18 +187,20 @@ def load(
   for name, value in sizes.items():
     if not value > 0:
       raise UserError(f"synthetic data: {name} must be positive. Received: {value}")
-  oracle = Oracle.random(
-    data_seed,
-    vocab_size=vocab_size,
-    length=length,
-    hidden=hidden,
-    embedding=embedding,
-    output_scale=output_scale,
-  )
-  drawn = {
-    split: oracle.sample(num_examples, stateless_seed(data_seed, 1 + i, Purpose.ORACLE))
-    for i, split in enumerate(SPLITS)
-  }
+  # On the CPU also where a GPU is visible: the last bit of a logit can decide a token.
+  with tf.device("CPU:0"):
+    oracle = Oracle.random(
+      data_seed,
+      vocab_size=vocab_size,
+      length=length,
+      hidden=hidden,
+      embedding=embedding,
+      output_scale=output_scale,
+    )
+    drawn = {
+      split: oracle.sample(num_examples, stateless_seed(data_seed, 1 + i, Purpose.ORACLE))
+      for i, split in enumerate(SPLITS)
+    }
   source = (
     f"synthetic, drawn from an LSTM oracle with data seed {data_seed}: {num_examples} sequences a split, "
     f"{length} tokens of {vocab_size}"
