@@ -277,6 +277,17 @@ def get(adjoint: str | Adjoint) -> Adjoint:
   return ADJOINTS[adjoint]()
 
 
+def to_config(adjoint: Adjoint) -> dict[str, Any]:
+  """Name and parameters of one of `ADJOINTS`, as plain values."""
+  names = {cls: name for name, cls in ADJOINTS.items()}
+  return {"name": names[type(adjoint)], **vars(adjoint)}
+
+
+def from_config(config: dict[str, Any]) -> Adjoint:
+  """The inverse of `to_config`."""
+  return ADJOINTS[config["name"]](**{k: v for k, v in config.items() if k != "name"})
+
+
 def directional_derivative(
   neg_elbo: svi.NegELBO,
   params: GaussianParams,

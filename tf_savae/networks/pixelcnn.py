@@ -177,10 +177,13 @@ class GatedPixelCNN(Decoder):
         padded = tf.pad(v[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])
         vertical = self._plus(self._look_up_from(padded, self.vertical[i]), self.vertical_bias[i])
         horizontal = self._look_left(h, self.horizontal[i])
-        bias = self._compute(self.horizontal_bias[i]) + self._compute(self.across_bias[i])
-        horizontal = self._plus(horizontal, bias)
       across = tf.nn.conv2d(vertical, self._compute(self.across[i]), 1, "VALID")
       horizontal += tf.pad(across, [[0, 0], [1, 0], [0, 0], [0, 0]])
+      if i:
+        # Bias after the sum: TensorFlow 2.21's graph optimiser fuses convolution + bias + sum with a padded map
+        # into an oneDNN kernel that crashes.
+        bias = self._compute(self.horizontal_bias[i]) + self._compute(self.across_bias[i])
+        horizontal = self._plus(horizontal, bias)
       v = gate(vertical)
       o = self._plus(tf.nn.conv2d(gate(horizontal), self._compute(self.out[i]), 1, "VALID"), self.out_bias[i])
       h = o if i == 0 else h + o

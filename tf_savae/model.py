@@ -1,0 +1,348 @@
+"""`SAVAE`, the Keras model: encoder, decoder, a training method, and K SVI steps between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_savae import adjoint as adjoint_lib
+from tf_savae import methods, update
+from tf_savae.metrics import MeanVector
+from tf_savae.objective import Batch
+from tf_savae.posterior import GaussianParams, prior
+from tf_savae.seeds import Purpose, stateless_seed
+from tf_savae.step_sizes import StepSizes
+from tf_savae.svi import SVISettings
+
+
+@keras.saving.register_keras_serializable(package="tf_savae")
+class SAVAE(keras.Model):
+  """A latent-variable model whose posterior is refined by K SVI steps, trained by any method of the paper's tables.
+
+  Use it as any Keras model: `compile(optimizer)`, `fit(x)`, `evaluate(x)`, `predict(x)`. Losses and metrics are nats
+  per example.
+
+  Args:
+    encoder: Keras layer `x -> GaussianParams` (or a pair mean, log_var), each `[batch, latent]`; None for methods
+      without one.
+    decoder: Keras layer with `latent_dim` (0: no latent), `log_prob(x, z, context) -> [batch]` and, optionally,
+      `precompute(x) -> context`, `sample(z, seed)`, `decode(z)`. See `tf_savae.networks.Decoder`.
+    method: a name in `tf_savae.methods.METHODS`.
+    svi: the refinement; its `num_steps` is K in training.
+    eval_k: K at evaluation; default: K for methods that refine, else 0.
+    adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.adjoint`.
+    learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
+    beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
+    clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
+    seed: all noise derives from it and the step.
+
+  Raises:
+    ValueError: if method and networks do not go together, or a name is unknown.
+  """
+
+  def __init__(
+    self,
+    encoder: keras.layers.Layer | None,
+    decoder: keras.layers.Layer,
+    method: str = "savae",
+    svi: SVISettings | None = None,
+    *,
+    eval_k: int | None = None,
+    adjoint: str | adjoint_lib.Adjoint = "exact",
+    learn_step_size: str = "none",
+    beta: float | keras.optimizers.schedules.LearningRateSchedule = 1.0,
+    clip_norm: float | None = None,
+    seed: int = 0,
+    **kwargs: Any,
+  ):
+    super().__init__(**kwargs)
+    self.method = methods.get(method)
+    self.method_name = method
+    self.svi = svi or SVISettings()
+    self.adjoint = adjoint_lib.get(adjoint)
+    self.encoder = encoder if self.method.has_encoder else None
+    self.decoder = decoder
+    self.latent_dim = decoder.latent_dim
+    self.seed = seed
+    self.beta, self.clip_norm = beta, clip_norm
+    self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
+    self._check(encoder, learn_step_size)
+    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, name="step_sizes")
+    self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
+    self.skipped = self.add_weight(name="skipped", shape=(), dtype="int64", initializer="zeros", trainable=False)
+    self.skipped_in_a_row = self.add_weight(
+      name="skipped_in_a_row", shape=(), dtype="int64", initializer="zeros", trainable=False
+    )
+    self._built_on: tuple[list[int | None], str] | None = None  # shape and dtype of x
+    names = ["loss", "bound", "nll", "kl"]
+    if self.method.has_encoder:
+      names += ["bound_initial", "kl_initial", "gradient_norm_encoder"]
+    self.means = {name: keras.metrics.Mean(name=name) for name in [*names, "gradient_norm_decoder"]}
+    self.svi_path = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
+    self.examples = keras.metrics.Sum(name="examples")
+
+  def _check(self, encoder, learn_step_size):
+    if self.method.has_encoder and encoder is None:
+      raise ValueError(f"The method {self.method_name!r} needs an encoder. Received: encoder=None")
+    if self.method.has_latent and not self.latent_dim:
+      raise ValueError(f"The method {self.method_name!r} needs a decoder with a latent. Received: latent_dim=0")
+    if not self.method.has_latent and self.latent_dim:
+      raise ValueError(
+        f"The method {self.method_name!r} needs a decoder without latent. Received: latent_dim={self.latent_dim}"
+      )
+    if learn_step_size != "none" and not self.method.learns_step_size:
+      raise ValueError(
+        f"Only a method that differentiates through the refinement can learn its step size. "
+        f"Received: method={self.method_name!r}, learn_step_size={learn_step_size!r}"
+      )
+    if self.eval_k and not self.method.has_latent:
+      raise ValueError(f"Without latent there is nothing to refine. Received: eval_k={self.eval_k}")
+
+  # Inference --------------------------------------------------------------------------------------------------
+
+  def encode(self, x: Any, training: bool = False) -> GaussianParams:
+    """λ_0 = enc_φ(x), each `[batch, latent]`, in the variables' precision (float32 under mixed precision)."""
+    if self.encoder is None:
+      raise ValueError(f"The method {self.method_name!r} has no encoder.")
+    mean, log_var = self.encoder(x, training=training)
+    return GaussianParams(tf.cast(mean, self.variable_dtype), tf.cast(log_var, self.variable_dtype))
+
+  def refine(self, x: Any, k: int | None = None) -> GaussianParams:
+    """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`."""
+    return self._posterior(self._evaluation_batch(x, k))[0]
+
+  def elbo(self, x: Any, k: int | None = None) -> tf.Tensor:
+    """One-draw ELBO at λ_K, `[batch]`, nats; for a model without latent log p(x)."""
+    batch = self._evaluation_batch(x, k)
+    return -batch.bound(self._posterior(batch)[0]).neg_elbo
+
+  def log_likelihood(self, x: Any, num_samples: int = 100, k: int | None = None) -> tf.Tensor:
+    """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λK.
+
+    A lower bound in expectation that tightens with S (Burda et al. 2016). Draws are taken one at a time for the
+    whole batch, so memory does not grow with S. For a model without latent it is exact.
+
+    Args:
+      x: the observation.
+      num_samples: S ≥ 1.
+      k: SVI steps that make the proposal; default `eval_k`.
+    """
+    if num_samples < 1:
+      raise ValueError(f"num_samples must be 1 or more. Received: {num_samples}")
+    batch = self._evaluation_batch(x, k)
+    params = self._posterior(batch)[0]
+    if params is None:
+      return -batch.bound(None).nll
+    proposal, p = params.distribution(), prior(params.mean)
+    seed = batch.seed(Purpose.IMPORTANCE)
+
+    def add(s, total):
+      draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
+      z = params.sample(tf.random.stateless_normal(tf.shape(params.mean), draw_seed, dtype=params.mean.dtype))
+      log_weight = self.decoder.log_prob(x, z, batch.context) + p.log_prob(z) - proposal.log_prob(z)
+      return s + 1, tf.reduce_logsumexp(tf.stack([total, log_weight]), axis=0)
+
+    nothing = tf.fill(tf.shape(params.mean)[:1], tf.constant(-np.inf, params.mean.dtype))
+    nothing.set_shape(params.mean.shape[:1])
+    _, total = tf.while_loop(
+      lambda s, _: s < num_samples, add, (tf.constant(0), nothing), maximum_iterations=num_samples
+    )
+    return total - tf.math.log(tf.cast(num_samples, total.dtype))
+
+  # Generation -------------------------------------------------------------------------------------------------
+
+  def decode(self, z: tf.Tensor) -> tf.Tensor:
+    """The decoder's expected observation at z `[batch, latent]`, for images pixel probabilities."""
+    return self.decoder.decode(z)
+
+  def sample(self, n: int, seed: int = 0, progress: bool = False) -> tf.Tensor:
+    """`n` observations x ~ p_θ(x | z), z ~ p(z), a function of (model seed, `seed`)."""
+    z = None
+    if self.latent_dim:
+      z = tf.random.stateless_normal([n, self.latent_dim], stateless_seed(self.seed, seed, Purpose.PRIOR))
+    return self.decoder.sample(z, stateless_seed(self.seed, seed, Purpose.GENERATE), num=n, progress=progress)
+
+  def reconstruct(self, x: Any, k: int | None = None, seed: int = 0) -> tf.Tensor:
+    """Observations drawn from p_θ(x | z) at the mean z of q_λ after `k` steps (default `eval_k`)."""
+    params = self.refine(x, k)
+    return self.decoder.sample(params.mean, stateless_seed(self.seed, seed, Purpose.GENERATE))
+
+  # Training ---------------------------------------------------------------------------------------------------
+
+  @property
+  def inference_variables(self) -> list[keras.Variable]:
+    """φ: the encoder's variables and, where they are trained, the step sizes."""
+    encoder = self.encoder.trainable_variables if self.encoder is not None else []
+    return [*encoder, *self.step_sizes.trainable_variables]
+
+  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    self.ensure_built(x)
+    step = tf.identity(self.step.value)
+    # Batch statistics move in the forward pass; a skipped update puts them back.
+    moving = [v for net in self._networks() for v in net.non_trainable_variables]
+    before = [tf.identity(v.value) for v in moving]
+    with tf.GradientTape(persistent=True) as tape:
+      batch = Batch(
+        self, x, step, self.step_sizes.settings(self.svi.num_steps), self._beta(step), True, Purpose.NOISE
+      )
+      losses = self.method.losses(batch)
+      decoder_loss = tf.reduce_mean(losses.decoder)
+      encoder_loss = None
+      if losses.encoder is not None:
+        encoder_loss = decoder_loss if losses.encoder is losses.decoder else tf.reduce_mean(losses.encoder)
+    phi, theta = self.inference_variables, list(self.decoder.trainable_variables)
+    d_phi, d_theta = update.gradients(tape, encoder_loss, decoder_loss, [v.value for v in phi], [v.value for v in theta])
+    norms = {"gradient_norm_encoder": tf.linalg.global_norm(d_phi)} if d_phi else {}
+    norms["gradient_norm_decoder"] = tf.linalg.global_norm(d_theta)
+
+    def on_update():
+      self._record(losses, decoder_loss, norms)
+      self.skipped_in_a_row.assign(tf.zeros_like(self.skipped_in_a_row.value))
+
+    def on_skip():
+      for variable, value in zip(moving, before, strict=True):
+        variable.assign(value)
+      for counter in (self.skipped, self.skipped_in_a_row):
+        counter.assign(counter.value + 1)
+
+    update.apply_if_finite(
+      self.optimizer,
+      [*zip(d_phi, phi, strict=False), *zip(d_theta, theta, strict=True)],
+      tf.linalg.global_norm(list(norms.values())),
+      decoder_loss,
+      self.clip_norm,
+      on_update,
+      on_skip,
+    )
+    self.examples.update_state(tf.cast(batch.size, tf.float32))
+    self.step.assign(step + 1)
+    return self._results()
+
+  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    batch = self._evaluation_batch(x, None, step=tf.cast(self.examples.result(), tf.int64))
+    params, start, path = self._posterior(batch)
+    initial = batch.bound(start) if self.method.has_encoder else None
+    final = batch.bound(params)
+    self._record(
+      methods.Losses(final.neg_elbo, None, initial, final, path), tf.reduce_mean(final.neg_elbo), {}
+    )
+    self.examples.update_state(tf.cast(batch.size, tf.float32))
+    return self._results()
+
+  def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
+    """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    params, start, _ = self._posterior(self._evaluation_batch(x, None))
+    if params is None:
+      raise ValueError(f"The method {self.method_name!r} has no posterior to predict.")
+    result = {"mean": params.mean, "log_var": params.log_var}
+    if self.method.has_encoder:
+      result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
+    return result
+
+  def _beta(self, step):
+    return self.beta(step) if callable(self.beta) else self.beta
+
+  def _record(self, losses, objective, norms):
+    size = tf.cast(tf.shape(losses.decoder)[0], tf.float32)
+    values = {"bound": losses.final.neg_elbo, "nll": losses.final.nll, "kl": losses.final.kl}
+    if losses.initial is not None:
+      values |= {"bound_initial": losses.initial.neg_elbo, "kl_initial": losses.initial.kl}
+    for name, value in {"loss": objective, **values, **norms}.items():
+      self.means[name].update_state(tf.reduce_mean(value), sample_weight=size)
+    if self.svi_path is not None and losses.path is not None and losses.path.shape[0] == self.svi.num_steps:
+      self.svi_path.update_state(losses.path)
+
+  def _results(self):
+    return {name: mean.result() for name, mean in self.means.items()}
+
+  def _evaluation_batch(self, x, k, step=0):
+    x = tf.nest.map_structure(tf.convert_to_tensor, x)
+    self.ensure_built(x)
+    settings = self.step_sizes.settings(self.eval_k if k is None else k)
+    return Batch(self, x, step, settings, 1.0, False, Purpose.EVALUATION)
+
+  def _posterior(self, batch):
+    """(λ_K, λ_0, L along the way) as constants; None where there is none."""
+    start = self.method.initial(batch)
+    if start is None or batch.settings.num_steps == 0:
+      return start, start, None
+    params, _, path = batch.refine(start, adjoint=None)
+    return params, start, path
+
+  # Building and saving ----------------------------------------------------------------------------------------
+
+  def call(self, x: Any, training: bool = False) -> GaussianParams | None:
+    """The method's λ_0. Use `refine` for λ_K."""
+    batch = self._evaluation_batch(x, 0)
+    return self.method.initial(batch)
+
+  def _networks(self):
+    return [net for net in (self.encoder, self.decoder) if net is not None]
+
+  def ensure_built(self, x: Any) -> None:
+    """Creates the networks' variables by one pass over the shape of `x`, in a graph that is never run."""
+    if self._built_on is not None:
+      return
+    x = tf.convert_to_tensor(x)
+    self._build_on([None, *x.shape[1:]], x.dtype.name)
+
+  def _build_on(self, shape, dtype):
+    self._built_on = (list(shape), dtype)
+
+    def once(x):
+      batch = Batch(self, x, 0, self.step_sizes.settings(0), 1.0, False, Purpose.EVALUATION)
+      return batch.bound(self.method.initial(batch)).nll
+
+    graph = tf.__internal__.FuncGraph("build")
+    with graph.as_default():
+      once(tf.compat.v1.placeholder(dtype, shape))
+    self.built = True
+
+  def build(self, input_shape: Any) -> None:
+    """Keras's hook; `ensure_built` does the work as soon as the dtype of x is known, too."""
+
+  def get_build_config(self) -> dict[str, Any] | None:
+    return None if self._built_on is None else {"shape": self._built_on[0], "dtype": self._built_on[1]}
+
+  def build_from_config(self, config: dict[str, Any]) -> None:
+    if config and "shape" in config:
+      self._build_on(config["shape"], config["dtype"])
+
+  def get_config(self) -> dict[str, Any]:
+    serialize = keras.saving.serialize_keras_object
+    sizes = self.svi.step_size
+    return {
+      **super().get_config(),
+      "encoder": serialize(self.encoder),
+      "decoder": serialize(self.decoder),
+      "method": self.method_name,
+      "svi": {
+        "num_steps": self.svi.num_steps,
+        "step_size": sizes.numpy().tolist() if hasattr(sizes, "numpy") else np.asarray(sizes).tolist(),
+        "momentum": self.svi.momentum,
+        "clip_norm": self.svi.clip_norm,
+        "num_samples": self.svi.num_samples,
+      },
+      "eval_k": self.eval_k,
+      "adjoint": adjoint_lib.to_config(self.adjoint),
+      "learn_step_size": self.step_sizes.learned,
+      "beta": serialize(self.beta) if callable(self.beta) else self.beta,
+      "clip_norm": self.clip_norm,
+      "seed": self.seed,
+    }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SAVAE:
+    config = dict(config)
+    for name in ("encoder", "decoder", "beta"):
+      if isinstance(config[name], dict):
+        config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+    config["svi"] = SVISettings(**config["svi"])
+    config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
+    return cls(**config)

@@ -1,0 +1,159 @@
+"""The negative ELBO of one batch, conditioned on all that does not change during refinement."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_savae import svi
+from tf_savae.adjoint import Adjoint
+from tf_savae.posterior import GaussianParams
+from tf_savae.refinement import refine_traced
+from tf_savae.seeds import Purpose, stateless_seed
+
+
+class Bound(NamedTuple):
+  """The two parts of a one-draw negative ELBO, each `[batch]`, nats.
+
+  Attributes:
+    nll: −log p_θ(x | z) at z = μ + σ ε.
+    kl: KL(q_λ ‖ p), in closed form.
+  """
+
+  nll: tf.Tensor
+  kl: tf.Tensor
+
+  @property
+  def neg_elbo(self) -> tf.Tensor:
+    """−ELBO, `[batch]`."""
+    return self.nll + self.kl
+
+  def weighted(self, beta: tf.Tensor) -> tf.Tensor:
+    """nll + β kl, `[batch]`."""
+    return self.nll + beta * self.kl
+
+
+class NegELBO:
+  """L_i(λ, θ, x; ε) = −log p_θ(x | z) + β KL(q_λ ‖ p), the function that `refine` descends.
+
+  A decoder may offer `log_prob_derivative(x, z, dz, context) -> [batch]`, equal to ⟨dz, ∇_z log p(x | z)⟩ and
+  differentiable; the adjoint's inner product then uses it in place of a nested tape.
+  """
+
+  def __init__(self, decoder):
+    self._decoder = decoder
+    if hasattr(decoder, "log_prob_derivative"):
+      self.directional_derivative = self._directional_derivative
+
+  def bound(self, params: GaussianParams | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
+    """The two parts; `params` is None for a decoder without latent."""
+    if params is None:
+      nll = -self._decoder.log_prob(x, None, context)
+      return Bound(nll, tf.zeros_like(nll))
+    return Bound(-self._decoder.log_prob(x, params.sample(noise), context), params.kl_to_prior())
+
+  def __call__(self, params, noise, x, beta, context) -> tf.Tensor:
+    return self.bound(params, noise, x, context).weighted(beta)
+
+  def _directional_derivative(self, params, noise, tangent, x, beta, context):
+    """⟨tangent, ∇_λ L_i⟩, `[batch]`: dz = dμ + ½ σ ε d(log σ²); the KL's part in closed form."""
+    dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
+    d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
+    d_log_prob = self._decoder.log_prob_derivative(x, params.sample(noise), dz, context)
+    return beta * tf.reduce_sum(d_kl, axis=-1) - d_log_prob
+
+
+def precompute(decoder, x: Any, training: bool, seed: tf.Tensor) -> Any:
+  """The decoder's z-independent work; decoders need not have any, nor care about training and seed."""
+  method = getattr(decoder, "precompute", None)
+  if method is None:
+    return ()
+  accepted = inspect.signature(method).parameters
+  options = {"training": training, "seed": seed}
+  return method(x, **{name: value for name, value in options.items() if name in accepted})
+
+
+class Batch:
+  """One batch on its way through the model: observation, decoder context, β, and its stateless noise.
+
+  Args:
+    model: the `SAVAE` (its encoder, decoder, SVI settings, seed).
+    x: the observation, batched on dimension 0.
+    step: what the noise is derived from, with the model's seed and the purpose: the training step, or the number of
+      examples already evaluated.
+    settings: SVI settings; `settings.num_steps` is K here.
+    beta: weight of the KL.
+    training: whether batch statistics and dropout are on.
+    purpose: what the noise is for.
+  """
+
+  def __init__(self, model, x, step, settings: svi.SVISettings, beta, training: bool, purpose: Purpose):
+    self.model, self.x, self.settings, self.training = model, x, settings, training
+    self.beta = tf.stop_gradient(tf.cast(beta, model.variable_dtype))
+    self._step, self._purpose = step, purpose
+    self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
+    self.size = tf.shape(tf.nest.flatten(x)[0])[0]
+    self.objective = NegELBO(model.decoder)
+    self.context = precompute(model.decoder, x, training, self.seed(Purpose.DROPOUT))
+
+  def seed(self, purpose: Purpose) -> tf.Tensor:
+    """Seed `[2]` of this batch for a purpose."""
+    return stateless_seed(self.model.seed, self._step, purpose)
+
+  @functools.cached_property
+  def noise(self) -> tf.Tensor:
+    """ε of all K refinement steps and, last, of the final bound: `[K · num_samples + 1, batch, latent]`.
+
+    Drawn with the row first, so that a row's noise depends on its position and not on the batch size.
+    """
+    draws = self.settings.num_steps * self.settings.num_samples + 1
+    shape = [self.size, draws, self.model.latent_dim]
+    noise = tf.random.stateless_normal(shape, self.seed(self._purpose), dtype=self.model.variable_dtype)
+    return tf.transpose(noise, [1, 0, 2])
+
+  def encode(self) -> GaussianParams:
+    """λ_0 = enc_φ(x)."""
+    return self.model.encode(self.x, training=self.training)
+
+  def random_initial(self, scale: float) -> GaussianParams:
+    """λ_0 ~ scale · N(0, I) for each example."""
+    draw = scale * tf.random.stateless_normal(
+      [self.size, 2, self.model.latent_dim], self.seed(Purpose.INITIAL), dtype=self.model.variable_dtype
+    )
+    return GaussianParams(draw[:, 0], draw[:, 1])
+
+  def refine(
+    self, initial: GaussianParams, adjoint: str | Adjoint | None
+  ) -> tuple[GaussianParams, GaussianParams, tf.Tensor]:
+    """K SVI steps from λ_0.
+
+    Args:
+      initial: λ_0.
+      adjoint: how gradients pass through, or None: λ_K is a constant.
+
+    Returns:
+      λ_K; λ_0 … λ_K `[K + 1, batch, latent]`; L(λ_k; ε_k) for k < K, `[K, batch]`.
+    """
+    k, s = self.settings.num_steps, self.settings.num_samples
+    noise = tf.reshape(self.noise[:-1], [k, s, self.size, self.model.latent_dim])
+    if adjoint is None:
+      initial = GaussianParams(*map(tf.stop_gradient, initial))
+    (params, trajectory), path = refine_traced(
+      self.objective,
+      initial,
+      self.settings,
+      noise=noise,
+      context=(self._fixed_x, self.beta, self.context),
+      adjoint=adjoint or "exact",
+    )
+    if adjoint is None:
+      params = GaussianParams(*map(tf.stop_gradient, params))
+    return params, trajectory, path
+
+  def bound(self, params: GaussianParams | None) -> Bound:
+    """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss."""
+    noise = None if params is None else self.noise[-1]
+    return self.objective.bound(params, noise, self._fixed_x, self.context)

@@ -1,0 +1,73 @@
+"""One optimiser step: gradients of the two losses, clipping, and the guard against values that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+
+def gradients(
+  tape: tf.GradientTape,
+  encoder_loss: tf.Tensor | None,
+  decoder_loss: tf.Tensor,
+  encoder_variables: Sequence[tf.Variable],
+  decoder_variables: Sequence[tf.Variable],
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+  """Gradients for φ and for θ; one reverse sweep where both losses are the same tensor.
+
+  Args:
+    tape: persistent where the losses differ.
+    encoder_loss: scalar for φ, or None.
+    decoder_loss: scalar for θ.
+    encoder_variables: φ.
+    decoder_variables: θ.
+  """
+  if encoder_loss is None:
+    return [], _dense(tape, decoder_loss, decoder_variables)
+  if encoder_loss is decoder_loss:
+    both = _dense(tape, decoder_loss, [*encoder_variables, *decoder_variables])
+    return both[: len(encoder_variables)], both[len(encoder_variables) :]
+  return _dense(tape, encoder_loss, encoder_variables), _dense(tape, decoder_loss, decoder_variables)
+
+
+def _dense(tape, loss, variables):
+  # Norms and clipping need every gradient as one dense tensor; embeddings give tf.IndexedSlices.
+  return [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables, unconnected_gradients="zero")]
+
+
+def apply_if_finite(
+  optimizer: keras.optimizers.Optimizer,
+  pairs: Sequence[tuple[tf.Tensor, keras.Variable]],
+  norm: tf.Tensor,
+  loss: tf.Tensor,
+  clip_norm: float | None,
+  on_update: Callable[[], None],
+  on_skip: Callable[[], None],
+) -> None:
+  """Applies the gradients, scaled to a global norm of at most `clip_norm`; skips all of it if not finite.
+
+  Args:
+    optimizer: built for the variables.
+    pairs: (gradient, variable).
+    norm: global norm of the gradients.
+    loss: scalar.
+    clip_norm: bound on `norm`, or None.
+    on_update: what else to do in the graph when the update is applied.
+    on_skip: what to do in the graph when it is skipped.
+  """
+
+  def update():
+    values = [g for g, _ in pairs]
+    if clip_norm is not None:
+      values, _ = tf.clip_by_global_norm(values, clip_norm, use_norm=norm)
+    optimizer.apply_gradients(zip(values, [v for _, v in pairs], strict=True))
+    on_update()
+    return tf.constant(0)
+
+  def skip():
+    on_skip()
+    return tf.constant(0)
+
+  tf.cond(tf.math.is_finite(norm) & tf.math.is_finite(loss), update, skip)
