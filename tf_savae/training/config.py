@@ -33,10 +33,15 @@ class OnResume(enum.Enum):
 
 
 def option(
-  default: Any, rule: Rule, help_text: str, group: str, on_resume: OnResume = OnResume.FIXED
+  default: Any,
+  rule: Rule,
+  help_text: str,
+  group: str,
+  on_resume: OnResume = OnResume.FIXED,
+  only: str | None = None,
 ) -> dataclasses.Field:
-  """A field of `RunConfig`: its default, the values it accepts, and what `--help` says about it."""
-  metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume}
+  """A field of `RunConfig`: its default, the values it accepts, what `--help` says, its one data set."""
+  metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume, "only": only}
   return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -172,20 +177,27 @@ class RunConfig:
   # Networks.
   latent_dim: int = option(32, whole(1), "size of z", "Networks")
   encoder_channels: tuple[int, ...] = option(
-    (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks"
+    (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks", only="omniglot"
   )
   decoder_channels: int = option(
-    32, whole(1), "image decoder: channels of the gated convolutions", "Networks"
+    32, whole(1), "image decoder: channels of the gated convolutions", "Networks", only="omniglot"
   )
   decoder_kernels: tuple[int, ...] = option(
     (9, 9, 9, 7, 7, 7, 5, 5, 5, 3, 3, 3),
     whole_list(3, odd=True),
     "image decoder: kernel of each layer, in pixels",
     "Networks",
+    only="omniglot",
   )
-  latent_maps: int = option(4, whole(1), "image decoder: maps that z is turned into", "Networks")
-  hidden_dim: int = option(100, whole(1), "sequence models: size of the LSTM state", "Networks")
-  embedding_dim: int = option(100, whole(1), "sequence models: size of a token's embedding", "Networks")
+  latent_maps: int = option(
+    4, whole(1), "image decoder: maps that z is turned into", "Networks", only="omniglot"
+  )
+  hidden_dim: int = option(
+    100, whole(1), "sequence models: size of the LSTM state", "Networks", only="synthetic"
+  )
+  embedding_dim: int = option(
+    100, whole(1), "sequence models: size of a token's embedding", "Networks", only="synthetic"
+  )
   dropout: float = option(0.0, number(0, below=1), "share of decoder units dropped in training", "Networks")
 
   # Evaluation.

@@ -1,0 +1,54 @@
+"""Importing TensorFlow without what its C++ side prints to the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# Lines of the C++ log below an error, "I0000 00:00:1795.1 12 port.cc:153] …", and the notice before them.
+_LOG_LINE = re.compile(rb"[IW]\d{4} \d\d:\d\d:.*?\] |WARNING: All log messages before absl::InitializeLog")
+# A message of several lines has its mark on the first only.
+_CONTINUATION = re.compile(rb"To enable the following instructions:|Skipping registering GPU devices")
+
+
+def import_tensorflow() -> None:
+  """Imports TensorFlow and finds its devices, keeping its start-up chatter off stderr.
+
+  `TF_CPP_MIN_LOG_LEVEL` alone is not enough: what is logged before its log is set up ignores it. When the
+  user has set that variable, nothing is held back.
+  """
+  if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    _import()
+    return
+  os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors still show
+  with _without_log_lines():
+    _import()
+
+
+def _import() -> None:
+  import tensorflow as tf
+
+  tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _without_log_lines() -> Iterator[None]:
+  """Holds back file descriptor 2, where C++ writes, and then lets through all but the log lines."""
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with tempfile.TemporaryFile() as held:
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    finally:
+      sys.stderr.flush()
+      os.dup2(terminal, 2)
+      os.close(terminal)
+      held.seek(0)
+      for line in held:
+        if not _LOG_LINE.match(line) and not _CONTINUATION.match(line):
+          os.write(2, line)
