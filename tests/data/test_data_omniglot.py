@@ -1,0 +1,168 @@
+"""`--dataset=omniglot` takes the best source there is, says which, and never passes over a broken one."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from tf_savae import data
+from tf_savae.errors import UserError
+
+NOWHERE = "http://127.0.0.1:9/chardata.mat"  # nothing listens there: refused at once
+
+
+def load(folder, seed=0, **options):
+  return data.load("omniglot", data_dir=folder.data_dir, seed=seed, url=NOWHERE, **options)
+
+
+def everything(dataset):
+  return [dataset.grey(split, 10**6) for split in data.SPLITS]
+
+
+def rows_of(images):
+  return {image.tobytes() for image in images}
+
+
+def test_chardata_comes_before_zips(folder, columns):
+  folder.zip("images_background.zip", folder.drawings("Greek", range(10)))
+  folder.mat(data=columns(30), testdata=columns(7, seed=1))
+  dataset = load(folder)
+  assert "chardata.mat" in dataset.source and "release" not in dataset.source
+  assert not dataset.is_stand_in
+
+
+def test_zips_come_before_a_download_and_the_stand_in(folder):
+  folder.zip("images_background_small1.zip", folder.drawings("Greek", range(10)))
+  folder.zip("images_evaluation.zip", folder.drawings("Greek", range(8, 20)))
+  dataset = load(folder)
+  assert dataset.source == (
+    "Omniglot, original release (images_background_small1.zip, images_evaluation.zip) reduced from "
+    "105×105 to 28×28 and split 80/10/10, 2 duplicates left out; not the chardata.mat of published results: "
+    "16 train, 2 valid, 2 test images"
+  )
+  assert not dataset.is_stand_in
+  assert (dataset.name, dataset.kind) == ("omniglot", "image")
+
+
+def test_zips_are_split_without_loss_or_overlap(folder):
+  folder.zip("images_background.zip", folder.drawings("Greek", range(30)))
+  train, valid, test = map(rows_of, everything(load(folder)))
+  assert (len(train), len(valid), len(test)) == (24, 3, 3)
+  assert len(train | valid | test) == 30
+
+
+def test_validation_is_the_last_part_of_the_shuffled_train_set_and_test_is_as_it_comes(folder, columns):
+  drawn, held_out = columns(50), columns(9, seed=1)
+  folder.mat(data=drawn, testdata=held_out)
+  train, valid, test = everything(load(folder))
+  upright = lambda c: c.T.reshape(-1, 28, 28).transpose(0, 2, 1)  # noqa: E731
+  np.testing.assert_array_equal(test[..., 0], upright(held_out))
+  assert (len(train), len(valid)) == (45, 5)
+  assert rows_of(train) | rows_of(valid) == rows_of(upright(drawn)[..., np.newaxis])
+  together = np.concatenate([train, valid])[..., 0]
+  assert not np.array_equal(together, upright(drawn))  # shuffled
+
+
+def test_validation_has_2000_examples_where_there_are_enough(folder):
+  bits = np.zeros((784, 24345), np.uint8)
+  folder.mat(data=bits, testdata=np.zeros((784, 8070), np.uint8))
+  dataset = load(folder)
+  assert [dataset.num_examples(s) for s in data.SPLITS] == [22345, 2000, 8070]
+  assert dataset.source.startswith("Omniglot, chardata.mat of Burda et al. 2015: ")
+
+
+def test_a_chardata_of_another_size_is_not_called_burdas(folder, columns):
+  folder.mat(data=columns(30), testdata=columns(7))
+  assert "of another size" in load(folder).source
+
+
+def test_splits_do_not_depend_on_the_training_seed_but_training_batches_do(folder):
+  folder.zip("images_background.zip", folder.drawings("Greek", range(30)))
+  a, b = load(folder, seed=1), load(folder, seed=2)
+  for x, y in zip(everything(a), everything(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+  np.testing.assert_array_equal(a.examples("test", 3), b.examples("test", 3))
+  first = [next(iter(d.train_batches(24, 0, 1))).numpy() for d in (a, b)]
+  assert not np.array_equal(*first)
+
+
+def test_without_any_source_the_stand_in_is_used_and_called_so_in_one_line(folder, caplog):
+  with caplog.at_level(logging.WARNING):
+    dataset = load(folder, download=False)
+  assert dataset.is_stand_in
+  assert "stand-in" in dataset.source
+  (record,) = caplog.records
+  message = record.getMessage()
+  assert "STAND-IN" in message and "download is switched off" in message
+  assert str(folder.omniglot) in message
+  assert "\n" not in message
+
+
+def test_a_failed_download_is_said_and_leaves_nothing(folder, caplog):
+  with caplog.at_level(logging.WARNING):
+    dataset = load(folder)
+  assert dataset.is_stand_in
+  assert "download failed: no connection to 127.0.0.1:9" in caplog.text
+  assert list(folder.omniglot.iterdir()) == []
+
+
+def test_a_data_directory_that_does_not_exist_is_said_and_not_made(tmp_path, caplog):
+  missing = tmp_path / "typo"
+  with caplog.at_level(logging.WARNING):
+    dataset = data.load("omniglot", data_dir=missing, seed=0, url=NOWHERE)
+  assert dataset.is_stand_in
+  assert f"{missing}/omniglot (which does not exist)" in caplog.text
+  assert not missing.exists()
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_strict_data_makes_the_stand_in_an_error(folder, download):
+  with pytest.raises(UserError, match=r"no Omniglot in .*; only the stand-in is left") as caught:
+    load(folder, strict=True, download=download)
+  assert "\n" not in str(caught.value)
+
+
+def test_a_broken_chardata_is_an_error_even_with_good_zips_beside_it(folder):
+  folder.zip("images_background.zip", folder.drawings("Greek", range(10)))
+  (folder.omniglot / "chardata.mat").write_bytes(b"not a mat file")
+  with pytest.raises(UserError, match=r"chardata\.mat"):
+    load(folder)
+
+
+def test_a_dangling_link_is_a_broken_source_not_a_missing_one(folder):
+  (folder.omniglot / "chardata.mat").symlink_to(folder.omniglot / "gone.mat")
+  with pytest.raises(UserError, match=r"chardata\.mat cannot be read"):
+    load(folder)
+
+
+def test_one_broken_zip_is_an_error_even_with_a_good_one_beside_it(folder):
+  folder.zip("images_background_small1.zip", folder.drawings("Greek", range(10)))
+  (folder.omniglot / "images_background_small2.zip").write_bytes(b"PK\x03\x04 cut off")
+  with pytest.raises(UserError, match=r"small2\.zip cannot be read"):
+    load(folder)
+
+
+def test_a_data_directory_that_is_a_file_is_an_error(tmp_path):
+  path = tmp_path / "data"
+  path.write_text("")
+  with pytest.raises(UserError, match=r"data directory .*/data/omniglot cannot be read"):
+    data.load("omniglot", data_dir=path, seed=0, download=False)
+
+
+@pytest.mark.parametrize("drawings", [1, 2])
+def test_too_few_drawings_for_three_splits_are_an_error(folder, drawings):
+  folder.zip("images_background.zip", folder.drawings("Greek", range(drawings)))
+  with pytest.raises(UserError, match=f"at least 3 drawings.*Received: {drawings}"):
+    load(folder)
+
+
+def test_a_single_training_image_is_an_error(folder, columns):
+  folder.mat(data=columns(1), testdata=columns(1))
+  with pytest.raises(UserError, match=r"at least 2 training images are needed. Received: 1"):
+    load(folder)
+
+
+def test_an_unknown_data_set_is_an_error_that_names_the_known(tmp_path):
+  with pytest.raises(UserError, match=r"omniglot, synthetic.*Received: 'mnist'"):
+    data.load("mnist", data_dir=tmp_path, seed=0)
+  assert {"omniglot", "synthetic"} <= set(data.DATASETS)
