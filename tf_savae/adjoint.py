@@ -83,9 +83,7 @@ class UnrolledAdjoint(Adjoint):
     def stack(sequence):
       return GaussianParams(*(tf.stack(parts) for parts in zip(*sequence, strict=True)))
 
-    return svi.Trace(
-      stack(visited), stack(velocities), stack(gradients), tf.stop_gradient(tf.stack(losses))
-    )
+    return svi.Trace(stack(visited), stack(velocities), stack(gradients), tf.stop_gradient(tf.stack(losses)))
 
 
 class RecursiveAdjoint(Adjoint):
@@ -162,9 +160,7 @@ class RecursiveAdjoint(Adjoint):
         lambda noise: self.second_order(problem.neg_elbo, at, noise, u, problem.context, targets),
         problem.noise[k],
       )
-      a = GaussianParams(
-        *(v + h + c[k] for v, h, c in zip(a, products[:2], cotangent, strict=True))
-      )
+      a = GaussianParams(*(v + h + c[k] for v, h, c in zip(a, products[:2], cotangent, strict=True)))
       for tensor in a:
         tensor.set_shape(shape)
       b = GaussianParams(*(settings.momentum * v for v in b))

@@ -1,8 +1,8 @@
 """The training methods: every row of the paper's tables, one class a row.
 
-A method maps a batch to two losses, one for the decoder's variables θ and one for the inference variables φ, and to
-the bounds to report. Gradients are taken of `Losses.decoder` with respect to θ and of `Losses.encoder` with respect
-to φ; where both are the same tensor, one sweep gives both.
+A method maps a batch to one loss, whose gradient with respect to the decoder's variables θ and the inference
+variables φ together is the method's update, and to the bounds to report. Where θ and φ have different objectives, the
+loss is their sum, and each term is built so that it reaches its own variables only.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ class Losses(NamedTuple):
   """What a method makes of a batch; all tensors per example, nats.
 
   Attributes:
-    decoder: the loss whose gradient trains θ, `[batch]`.
-    encoder: the loss whose gradient trains φ, `[batch]`; None without inference network.
+    loss: its gradient trains θ and φ, `[batch]`.
     initial: bound at λ_0; None where λ_0 does not come from an encoder.
     final: bound at the λ that the decoder is trained on.
     path: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
   """
 
-  decoder: tf.Tensor
-  encoder: tf.Tensor | None
+  loss: tf.Tensor
   initial: Bound | None
   final: Bound
   path: tf.Tensor | None
@@ -60,7 +58,7 @@ class Autoreg(Method):
 
   def losses(self, batch):
     final = batch.bound(None)
-    return Losses(final.nll, None, None, final, None)
+    return Losses(final.nll, None, final, None)
 
 
 class VAE(Method):
@@ -70,8 +68,7 @@ class VAE(Method):
 
   def losses(self, batch):
     final = batch.bound(batch.encode())
-    loss = final.weighted(batch.beta)
-    return Losses(loss, loss, final, final, None)
+    return Losses(final.weighted(batch.beta), final, final, None)
 
 
 class SVI(Method):
@@ -85,7 +82,7 @@ class SVI(Method):
   def losses(self, batch):
     params, _, path = batch.refine(self.initial(batch), adjoint=None)
     final = batch.bound(params)
-    return Losses(final.weighted(batch.beta), None, None, final, path)
+    return Losses(final.weighted(batch.beta), None, final, path)
 
 
 class VAESVI(Method):
@@ -95,7 +92,7 @@ class VAESVI(Method):
     start = batch.encode()
     params, _, path = batch.refine(start, adjoint=None)
     initial, final = batch.bound(start), batch.bound(params)
-    return Losses(final.weighted(batch.beta), initial.weighted(batch.beta), initial, final, path)
+    return Losses(final.weighted(batch.beta) + batch.loss_of(start), initial, final, path)
 
 
 class VAESVIKL(Method):
@@ -105,7 +102,7 @@ class VAESVIKL(Method):
     start = batch.encode()
     params, _, path = batch.refine(start, adjoint=None)
     final = batch.bound(params)
-    return Losses(final.weighted(batch.beta), start.kl_to(params), batch.bound(start), final, path)
+    return Losses(final.weighted(batch.beta) + start.kl_to(params), batch.bound(start), final, path)
 
 
 class SAVAE(Method):
@@ -117,8 +114,7 @@ class SAVAE(Method):
     start = batch.encode()
     params, _, path = batch.refine(start, adjoint=batch.model.adjoint)
     final = batch.bound(params)
-    loss = final.weighted(batch.beta)
-    return Losses(loss, loss, batch.bound(start), final, path)
+    return Losses(final.weighted(batch.beta), batch.bound(start), final, path)
 
 
 METHODS: dict[str, Method] = {

@@ -72,7 +72,9 @@ class SAVAE(keras.Model):
     self._check(encoder, learn_step_size)
     self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, name="step_sizes")
     self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-    self.skipped = self.add_weight(name="skipped", shape=(), dtype="int64", initializer="zeros", trainable=False)
+    self.skipped = self.add_weight(
+      name="skipped", shape=(), dtype="int64", initializer="zeros", trainable=False
+    )
     self.skipped_in_a_row = self.add_weight(
       name="skipped_in_a_row", shape=(), dtype="int64", initializer="zeros", trainable=False
     )
@@ -88,7 +90,9 @@ class SAVAE(keras.Model):
     if self.method.has_encoder and encoder is None:
       raise ValueError(f"The method {self.method_name!r} needs an encoder. Received: encoder=None")
     if self.method.has_latent and not self.latent_dim:
-      raise ValueError(f"The method {self.method_name!r} needs a decoder with a latent. Received: latent_dim=0")
+      raise ValueError(
+        f"The method {self.method_name!r} needs a decoder with a latent. Received: latent_dim=0"
+      )
     if not self.method.has_latent and self.latent_dim:
       raise ValueError(
         f"The method {self.method_name!r} needs a decoder without latent. Received: latent_dim={self.latent_dim}"
@@ -172,12 +176,6 @@ class SAVAE(keras.Model):
 
   # Training ---------------------------------------------------------------------------------------------------
 
-  @property
-  def inference_variables(self) -> list[keras.Variable]:
-    """φ: the encoder's variables and, where they are trained, the step sizes."""
-    encoder = self.encoder.trainable_variables if self.encoder is not None else []
-    return [*encoder, *self.step_sizes.trainable_variables]
-
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     self.ensure_built(x)
@@ -185,22 +183,27 @@ class SAVAE(keras.Model):
     # Batch statistics move in the forward pass; a skipped update puts them back.
     moving = [v for net in self._networks() for v in net.non_trainable_variables]
     before = [tf.identity(v.value) for v in moving]
-    with tf.GradientTape(persistent=True) as tape:
+    # Not a persistent tape: TensorFlow would prepare the loops under it for higher derivatives, which their own
+    # custom gradient makes useless, and tracing would take several times as long.
+    with tf.GradientTape() as tape:
       batch = Batch(
         self, x, step, self.step_sizes.settings(self.svi.num_steps), self._beta(step), True, Purpose.NOISE
       )
       losses = self.method.losses(batch)
-      decoder_loss = tf.reduce_mean(losses.decoder)
-      encoder_loss = None
-      if losses.encoder is not None:
-        encoder_loss = decoder_loss if losses.encoder is losses.decoder else tf.reduce_mean(losses.encoder)
-    phi, theta = self.inference_variables, list(self.decoder.trainable_variables)
-    d_phi, d_theta = update.gradients(tape, encoder_loss, decoder_loss, [v.value for v in phi], [v.value for v in theta])
-    norms = {"gradient_norm_encoder": tf.linalg.global_norm(d_phi)} if d_phi else {}
-    norms["gradient_norm_decoder"] = tf.linalg.global_norm(d_theta)
+      loss = tf.reduce_mean(losses.loss)
+    variables = self.trainable_variables
+    gradients = update.dense_gradients(tape, loss, [v.value for v in variables])
+    theta = {id(v) for v in self.decoder.trainable_variables}
+    groups = {
+      "decoder": [],
+      "encoder": [],
+    }  # the step sizes count as the encoder's: they are inference parameters
+    for variable, gradient in zip(variables, gradients, strict=True):
+      groups["decoder" if id(variable) in theta else "encoder"].append(gradient)
+    norms = {f"gradient_norm_{name}": tf.linalg.global_norm(group) for name, group in groups.items() if group}
 
     def on_update():
-      self._record(losses, decoder_loss, norms)
+      self._record(losses, loss, norms)
       self.skipped_in_a_row.assign(tf.zeros_like(self.skipped_in_a_row.value))
 
     def on_skip():
@@ -211,9 +214,9 @@ class SAVAE(keras.Model):
 
     update.apply_if_finite(
       self.optimizer,
-      [*zip(d_phi, phi, strict=False), *zip(d_theta, theta, strict=True)],
+      list(zip(gradients, variables, strict=True)),
       tf.linalg.global_norm(list(norms.values())),
-      decoder_loss,
+      loss,
       self.clip_norm,
       on_update,
       on_skip,
@@ -228,11 +231,9 @@ class SAVAE(keras.Model):
     params, start, path = self._posterior(batch)
     initial = batch.bound(start) if self.method.has_encoder else None
     final = batch.bound(params)
-    self._record(
-      methods.Losses(final.neg_elbo, None, initial, final, path), tf.reduce_mean(final.neg_elbo), {}
-    )
+    self._record(methods.Losses(final.neg_elbo, initial, final, path), tf.reduce_mean(final.neg_elbo), {})
     self.examples.update_state(tf.cast(batch.size, tf.float32))
-    return self._results()
+    return {name: value for name, value in self._results().items() if not name.startswith("gradient_norm")}
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
@@ -249,7 +250,7 @@ class SAVAE(keras.Model):
     return self.beta(step) if callable(self.beta) else self.beta
 
   def _record(self, losses, objective, norms):
-    size = tf.cast(tf.shape(losses.decoder)[0], tf.float32)
+    size = tf.cast(tf.shape(losses.loss)[0], tf.float32)
     values = {"bound": losses.final.neg_elbo, "nll": losses.final.nll, "kl": losses.final.kl}
     if losses.initial is not None:
       values |= {"bound_initial": losses.initial.neg_elbo, "kl_initial": losses.initial.kl}

@@ -157,3 +157,15 @@ class Batch:
     """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss."""
     noise = None if params is None else self.noise[-1]
     return self.objective.bound(params, noise, self._fixed_x, self.context)
+
+  def loss_of(self, params: GaussianParams) -> tf.Tensor:
+    """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches what made λ, but not θ."""
+    constant = GaussianParams(*map(tf.stop_gradient, params))
+    loss, gradient = svi.value_and_gradient(
+      self.objective, constant, self.noise[-1], (self._fixed_x, self.beta, self.context)
+    )
+    moved = sum(
+      tf.reduce_sum(tf.stop_gradient(g) * (p - c), axis=-1)
+      for g, p, c in zip(gradient, params, constant, strict=True)
+    )
+    return tf.stop_gradient(loss) + moved

@@ -58,9 +58,7 @@ def refine(
   Raises:
     ValueError: if `noise` does not have the shape above or `adjoint` is unknown.
   """
-  return refine_traced(
-    neg_elbo, initial, settings, noise=noise, context=context, adjoint=adjoint
-  )[0]
+  return refine_traced(neg_elbo, initial, settings, noise=noise, context=context, adjoint=adjoint)[0]
 
 
 def refine_traced(
@@ -109,5 +107,7 @@ def _canonical_noise(noise, initial, settings):
   if settings.num_samples == 1 and noise.shape.rank == 3:
     noise = noise[:, None]
   if not noise.shape.is_compatible_with(expected):
-    raise ValueError(f"noise must have shape {expected} (num_samples may be left out if 1). Received: {noise.shape}")
+    raise ValueError(
+      f"noise must have shape {expected} (num_samples may be left out if 1). Received: {noise.shape}"
+    )
   return tf.ensure_shape(noise, expected)

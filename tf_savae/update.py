@@ -1,4 +1,4 @@
-"""One optimiser step: gradients of the two losses, clipping, and the guard against values that are not finite."""
+"""One optimiser step: gradients, clipping, and the guard against values that are not finite."""
 
 from __future__ import annotations
 
@@ -8,32 +8,10 @@ import keras
 import tensorflow as tf
 
 
-def gradients(
-  tape: tf.GradientTape,
-  encoder_loss: tf.Tensor | None,
-  decoder_loss: tf.Tensor,
-  encoder_variables: Sequence[tf.Variable],
-  decoder_variables: Sequence[tf.Variable],
-) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-  """Gradients for φ and for θ; one reverse sweep where both losses are the same tensor.
-
-  Args:
-    tape: persistent where the losses differ.
-    encoder_loss: scalar for φ, or None.
-    decoder_loss: scalar for θ.
-    encoder_variables: φ.
-    decoder_variables: θ.
-  """
-  if encoder_loss is None:
-    return [], _dense(tape, decoder_loss, decoder_variables)
-  if encoder_loss is decoder_loss:
-    both = _dense(tape, decoder_loss, [*encoder_variables, *decoder_variables])
-    return both[: len(encoder_variables)], both[len(encoder_variables) :]
-  return _dense(tape, encoder_loss, encoder_variables), _dense(tape, decoder_loss, decoder_variables)
-
-
-def _dense(tape, loss, variables):
-  # Norms and clipping need every gradient as one dense tensor; embeddings give tf.IndexedSlices.
+def dense_gradients(
+  tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]
+) -> list[tf.Tensor]:
+  """∂loss/∂variables, zero where unconnected, dense where embeddings give `tf.IndexedSlices`."""
   return [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables, unconnected_gradients="zero")]
 
 
