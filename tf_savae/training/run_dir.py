@@ -221,6 +221,8 @@ class RunDirectory:
         rows = [dict(row) for row in csv.DictReader(file, restval="")]
       for row in rows:
         int(row["step"])
+        if None in row:
+          raise ValueError(f"the row of step {row['step']} has more cells than there are columns")
     except FileNotFoundError:
       return []
     except (OSError, ValueError, KeyError, csv.Error) as error:

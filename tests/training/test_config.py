@@ -1,0 +1,114 @@
+"""A RunConfig is valid or does not exist, and knows what may change when a run is resumed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tf_savae.errors import UserError
+from tf_savae.training import presets
+from tf_savae.training.config import DATASETS, MODELS, PRESETS, RunConfig
+from tf_savae.training.presets import make_config
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid_and_survives_json(dataset, preset):
+  config = make_config(dataset=dataset, preset=preset)
+  assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_method_of_the_paper_has_a_configuration(model):
+  assert make_config(preset="tiny", model=model).model == model
+
+
+def test_k_is_20_with_every_preset_and_eval_k_follows_k():
+  for preset in PRESETS:
+    assert make_config(preset=preset).k == 20
+  assert make_config(preset="tiny", k=3).eval_k == 3
+  assert make_config(preset="tiny", k=3, eval_k=7).eval_k == 7
+
+
+def test_paper_is_the_papers_image_model():
+  paper = make_config(dataset="omniglot", preset="paper")
+  assert paper.encoder_channels == (64, 64, 64)
+  assert paper.decoder_kernels == (9,) * 3 + (7,) * 3 + (5,) * 3 + (3,) * 3
+  assert (paper.latent_dim, paper.batch_size, paper.epochs, paper.learning_rate) == (32, 50, 100, 1e-3)
+  # The paper steps on the mean over a batch of 50: 1/50 an example, and a clip of 5·√50.
+  assert paper.svi_lr == pytest.approx(1 / 50)
+  assert paper.svi_clip_norm == pytest.approx(5 * 50**0.5, rel=0.02)
+
+
+def test_what_is_given_overrides_the_preset():
+  assert make_config(preset="tiny", batch_size=7, decoder_kernels=[7, 3]).decoder_kernels == (7, 3)
+  assert make_config(preset="tiny", batch_size=7).batch_size == 7
+  assert make_config(preset="tiny").batch_size != 7
+
+
+def test_auto_is_small_without_a_gpu_and_paper_with_one(monkeypatch):
+  monkeypatch.setattr(presets, "_gpu_is_visible", lambda: False)
+  assert make_config(preset="auto").preset == "small"
+  monkeypatch.setattr(presets, "_gpu_is_visible", lambda: True)
+  assert make_config(preset="auto").preset == "paper"
+
+
+def test_the_run_directory_names_what_distinguishes_runs():
+  config = make_config(preset="tiny", model="svi", k=5, seed=3)
+  assert config.run_dir == "runs/omniglot-svi-k5-tiny-seed3"
+
+
+@pytest.mark.parametrize(
+  ("given", "words"),
+  [
+    ({"k": -1}, ["--k", "0 or more", "-1"]),
+    ({"k": 2.5}, ["--k", "whole number", "2.5"]),
+    ({"k": True}, ["--k", "whole number", "True"]),
+    ({"eval_k": -2}, ["--eval_k", "-2"]),
+    ({"model": "gan"}, ["--model", "savae", "gan"]),
+    ({"dataset": "mnist"}, ["--dataset", "omniglot", "mnist"]),
+    ({"preset": "huge"}, ["--preset", "tiny", "huge"]),
+    ({"learning_rate": 0}, ["--learning_rate", "above 0", "0"]),
+    ({"learning_rate": float("nan")}, ["--learning_rate", "nan"]),
+    ({"svi_momentum": 1.0}, ["--svi_momentum", "below 1", "1.0"]),
+    ({"decoder_kernels": (4,)}, ["--decoder_kernels", "odd", "4"]),
+    ({"encoder_channels": ()}, ["--encoder_channels", "separated by commas"]),
+    ({"seed": 2**31}, ["--seed", "2147483647"]),
+    ({"run_dir": " "}, ["--run_dir", "not empty"]),
+    ({"download": "yes"}, ["--download", "true or false", "yes"]),
+    ({"learn_svi_lr": "step", "model": "vae"}, ["--learn_svi_lr=step", "--model=savae", "vae"]),
+    ({"learn_svi_lr": "latent", "k": 0}, ["--learn_svi_lr=latent", "--k=0"]),
+    ({"batchsize": 3}, ["batchsize", "batch_size"]),
+  ],
+)
+def test_a_wrong_value_gives_one_line_with_the_name_and_what_was_received(given, words):
+  with pytest.raises(UserError) as caught:
+    make_config(**{"preset": "tiny", **given})
+  message = str(caught.value)
+  assert "\n" not in message
+  for word in words:
+    assert word in message
+
+
+def test_clips_of_zero_or_less_are_off():
+  assert make_config(preset="tiny", svi_clip_norm=0).svi_clip is None
+  assert make_config(preset="tiny", clip_norm=-1).outer_clip is None
+  assert make_config(preset="tiny", svi_clip_norm=3.5).svi_clip == 3.5
+
+
+def test_a_change_of_identity_is_a_difference_and_a_change_of_comfort_is_not():
+  config = make_config(preset="tiny")
+  assert config.differences(dataclasses.replace(config, svi_lr=0.5)) == [("svi_lr", config.svi_lr, 0.5)]
+  comfort = dataclasses.replace(
+    config, eval_k=99, data_dir="elsewhere", download=False, checkpoint_every=1, iw_samples=9, run_dir="moved"
+  )
+  assert config.differences(comfort) == []
+
+
+def test_epochs_and_steps_may_only_grow_and_no_limit_is_the_largest():
+  config = make_config(preset="tiny", epochs=3, max_steps=20)
+  assert config.differences(dataclasses.replace(config, epochs=4, max_steps=21)) == []
+  assert config.differences(dataclasses.replace(config, max_steps=0)) == []
+  assert [d.name for d in config.differences(dataclasses.replace(config, epochs=2))] == ["epochs"]
+  unlimited = dataclasses.replace(config, max_steps=0)
+  assert [d.name for d in unlimited.differences(config)] == ["max_steps"]
