@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tf_savae import data
+from tf_savae.data import omniglot
 from tf_savae.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/chardata.mat"  # nothing listens there: refused at once
@@ -166,3 +167,10 @@ def test_an_unknown_data_set_is_an_error_that_names_the_known(tmp_path):
   with pytest.raises(UserError, match=r"omniglot, synthetic.*Received: 'mnist'"):
     data.load("mnist", data_dir=tmp_path, seed=0)
   assert {"omniglot", "synthetic"} <= set(data.DATASETS)
+
+
+def test_the_split_and_the_evaluation_bits_are_pinned():
+  # Results are compared across runs, machines and releases: these must never change.
+  assert omniglot.split_rows(10, 10)[0].tolist() == [7, 2, 4, 0, 3, 1, 5, 9, 6, 8]
+  stand_in = data.load("omniglot", data_dir="nowhere", seed=0, download=False)
+  assert [int(stand_in.examples(split, 100).sum()) for split in data.SPLITS] == [4907, 5128, 5042]
