@@ -320,6 +320,8 @@ def _tensorflow_variable(node: Any) -> Any:
 
 
 def _first_words(error: BaseException) -> str:
-  """The gist of TensorFlow's message: its first line, not too long."""
-  lines = (getattr(error, "message", None) or reason(error)).strip().splitlines() or [type(error).__name__]
-  return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:157]}..."
+  """The gist of TensorFlow's message: its first line without the names of ops, not too long."""
+  text = (getattr(error, "message", None) or reason(error)).strip() or type(error).__name__
+  line = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", text.splitlines()[0])
+  line = line.rsplit("; ", 1)[-1]  # "/path/of/the/file; No space left on device"
+  return line if len(line) <= 160 else f"{line[:157]}..."

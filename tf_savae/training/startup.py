@@ -9,10 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# Lines of the C++ log below an error, "I0000 00:00:1795.1 12 port.cc:153] …", and the notice before them.
-_LOG_LINE = re.compile(rb"[IW]\d{4} \d\d:\d\d:.*?\] |WARNING: All log messages before absl::InitializeLog")
-# A message of several lines has its mark on the first only.
-_CONTINUATION = re.compile(rb"To enable the following instructions:|Skipping registering GPU devices")
+_NOISE = re.compile(
+  # The C++ log below an error, "I0000 00:00:1795.1 12 port.cc:153] …", and the notice before it.
+  rb"[IW]\d{4} \d\d:\d\d:.*?\] |WARNING: All log messages before absl::InitializeLog"
+  # Of a message of several lines only the first has that mark.
+  rb"|To enable the following instructions:|Skipping registering GPU devices"
+  # An "error" that only says that this machine has no NVIDIA driver.
+  rb"|E\d{4} \d\d:\d\d:.*failed call to cuInit.*\(303\)"
+)
 
 
 def import_tensorflow() -> None:
@@ -50,5 +54,5 @@ def _without_log_lines() -> Iterator[None]:
       os.close(terminal)
       held.seek(0)
       for line in held:
-        if not _LOG_LINE.match(line) and not _CONTINUATION.match(line):
+        if not _NOISE.match(line):
           os.write(2, line)
