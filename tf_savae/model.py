@@ -116,12 +116,12 @@ class SAVAE(keras.Model):
 
   def refine(self, x: Any, k: int | None = None) -> GaussianParams:
     """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`."""
-    return self._posterior(self._evaluation_batch(x, k))[0]
+    return self.posterior(self.evaluation_batch(x, k))[0]
 
   def elbo(self, x: Any, k: int | None = None) -> tf.Tensor:
     """One-draw ELBO at λ_K, `[batch]`, nats; for a model without latent log p(x)."""
-    batch = self._evaluation_batch(x, k)
-    return -batch.bound(self._posterior(batch)[0]).neg_elbo
+    batch = self.evaluation_batch(x, k)
+    return -batch.bound(self.posterior(batch)[0]).neg_elbo
 
   def log_likelihood(self, x: Any, num_samples: int = 100, k: int | None = None) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λK.
@@ -136,8 +136,13 @@ class SAVAE(keras.Model):
     """
     if num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {num_samples}")
-    batch = self._evaluation_batch(x, k)
-    params = self._posterior(batch)[0]
+    batch = self.evaluation_batch(x, k)
+    return self.importance_log_likelihood(batch, self.posterior(batch)[0], num_samples)
+
+  def importance_log_likelihood(
+    self, batch: Batch, params: GaussianParams | None, num_samples: int
+  ) -> tf.Tensor:
+    """`log_likelihood` of a batch with q_λ at `params` as the proposal."""
     if params is None:
       return -batch.bound(None).nll
     proposal, p = params.distribution(), prior(params.mean)
@@ -227,8 +232,8 @@ class SAVAE(keras.Model):
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    batch = self._evaluation_batch(x, None, step=tf.cast(self.examples.result(), tf.int64))
-    params, start, path = self._posterior(batch)
+    batch = self.evaluation_batch(x, None, step=tf.cast(self.examples.result(), tf.int64))
+    params, start, path = self.posterior(batch)
     initial = batch.bound(start) if self.method.has_encoder else None
     final = batch.bound(params)
     self._record(methods.Losses(final.neg_elbo, initial, final, path), tf.reduce_mean(final.neg_elbo), {})
@@ -238,7 +243,7 @@ class SAVAE(keras.Model):
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    params, start, _ = self._posterior(self._evaluation_batch(x, None))
+    params, start, _ = self.posterior(self.evaluation_batch(x, None))
     if params is None:
       raise ValueError(f"The method {self.method_name!r} has no posterior to predict.")
     result = {"mean": params.mean, "log_var": params.log_var}
@@ -262,14 +267,15 @@ class SAVAE(keras.Model):
   def _results(self):
     return {name: mean.result() for name, mean in self.means.items()}
 
-  def _evaluation_batch(self, x, k, step=0):
+  def evaluation_batch(self, x: Any, k: int | None = None, step: int | tf.Tensor = 0) -> Batch:
+    """`x` with `k` SVI steps (default `eval_k`), β = 1, no dropout; `step` varies the noise."""
     x = tf.nest.map_structure(tf.convert_to_tensor, x)
     self.ensure_built(x)
     settings = self.step_sizes.settings(self.eval_k if k is None else k)
     return Batch(self, x, step, settings, 1.0, False, Purpose.EVALUATION)
 
-  def _posterior(self, batch):
-    """(λ_K, λ_0, L along the way) as constants; None where there is none."""
+  def posterior(self, batch: Batch) -> tuple[GaussianParams | None, GaussianParams | None, tf.Tensor | None]:
+    """λ_K, λ_0 and L(λ_k) for k < K `[K, batch]`, as constants; None where there is none."""
     start = self.method.initial(batch)
     if start is None or batch.settings.num_steps == 0:
       return start, start, None
@@ -280,7 +286,7 @@ class SAVAE(keras.Model):
 
   def call(self, x: Any, training: bool = False) -> GaussianParams | None:
     """The method's λ_0. Use `refine` for λ_K."""
-    batch = self._evaluation_batch(x, 0)
+    batch = self.evaluation_batch(x, 0)
     return self.method.initial(batch)
 
   def _networks(self):
