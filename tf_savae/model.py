@@ -228,7 +228,7 @@ class SAVAE(keras.Model):
     )
     self.examples.update_state(tf.cast(batch.size, tf.float32))
     self.step.assign(step + 1)
-    return self._results()
+    return self.training_results()
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -238,7 +238,7 @@ class SAVAE(keras.Model):
     final = batch.bound(params)
     self._record(methods.Losses(final.neg_elbo, initial, final, path), tf.reduce_mean(final.neg_elbo), {})
     self.examples.update_state(tf.cast(batch.size, tf.float32))
-    return {name: value for name, value in self._results().items() if not name.startswith("gradient_norm")}
+    return {name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")}
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
@@ -264,7 +264,8 @@ class SAVAE(keras.Model):
     if self.svi_path is not None and losses.path is not None and losses.path.shape[0] == self.svi.num_steps:
       self.svi_path.update_state(losses.path)
 
-  def _results(self):
+  def training_results(self) -> dict[str, tf.Tensor]:
+    """The running means of this epoch, by name, nats per example."""
     return {name: mean.result() for name, mean in self.means.items()}
 
   def evaluation_batch(self, x: Any, k: int | None = None, step: int | tf.Tensor = 0) -> Batch:

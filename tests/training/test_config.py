@@ -23,10 +23,10 @@ def test_every_method_of_the_paper_has_a_configuration(model):
   assert make_config(preset="tiny", model=model).model == model
 
 
-def test_k_is_20_with_every_preset_and_eval_k_follows_k():
+def test_k_is_20_with_every_preset_and_eval_k_is_left_to_the_method():
   for preset in PRESETS:
     assert make_config(preset=preset).k == 20
-  assert make_config(preset="tiny", k=3).eval_k == 3
+  assert make_config(preset="tiny", k=3).eval_k is None
   assert make_config(preset="tiny", k=3, eval_k=7).eval_k == 7
 
 

@@ -97,7 +97,7 @@ class RunConfig:
   # Refinement λ_0 → λ_K.
   k: int = option(20, whole(0), "K, SVI steps that refine a posterior in training", "Refinement")
   eval_k: int | None = option(
-    None, optional(whole(0)), "SVI steps at evaluation (default: --k)", "Refinement", OnResume.FREE
+    None, optional(whole(0)), "SVI steps at evaluation (default: --k for methods that refine, else 0)", "Refinement", OnResume.FREE
   )
   svi_lr: float = option(
     0.02,
@@ -249,8 +249,6 @@ class RunConfig:
       )
     if self.learn_svi_lr != "none" and self.k == 0:
       raise UserError(f"--learn_svi_lr={self.learn_svi_lr} needs at least one SVI step; received --k=0")
-    if self.eval_k is None:
-      object.__setattr__(self, "eval_k", self.k)
     run_dir = self.run_dir or os.path.join(
       "runs", f"{self.dataset}-{self.model}-k{self.k}-{self.preset}-seed{self.seed}"
     )
