@@ -23,7 +23,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_savae import svi
+from tf_savae import svi, xla_gradients  # noqa: F401, registers what a compiled adjoint differentiates
 from tf_savae.posterior import GaussianParams
 
 

@@ -82,6 +82,8 @@ def refine_traced(
   )
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
+  # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
+  conditioning = {id(tensor): tensor for tensor in (*passed, *closed_over)}
   trace = adjoint.run(
     adjoint_lib.Problem(
       neg_elbo=neg_elbo,
@@ -89,7 +91,7 @@ def refine_traced(
       step_sizes=settings.step_sizes(initial.mean.dtype),
       noise=noise,
       context=context,
-      conditioning=(*passed, *closed_over),
+      conditioning=tuple(conditioning.values()),
       settings=settings,
     )
   )

@@ -107,6 +107,8 @@ def value_and_gradient(
   neg_elbo: NegELBO, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
 ) -> tuple[tf.Tensor, GaussianParams]:
   """L_i(λ; ε) `[batch]` and ∇_λ L_i, for one noise draw `[batch, latent]`."""
+  # Tensors of their own: λ_0 may also be among what neg_elbo closes over or is conditioned on, and that is constant.
+  params = GaussianParams(*map(tf.identity, params))
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(params)
     loss = neg_elbo(params, noise, *context)
