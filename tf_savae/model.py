@@ -70,7 +70,9 @@ class SAVAE(keras.Model):
     self.beta, self.clip_norm = beta, clip_norm
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     self._check(encoder, learn_step_size)
-    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, name="step_sizes")
+    self.step_sizes = StepSizes(
+      self.svi, learn_step_size, self.latent_dim, name="step_sizes", dtype=self.dtype_policy
+    )
     self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
     self.skipped = self.add_weight(
       name="skipped", shape=(), dtype="int64", initializer="zeros", trainable=False

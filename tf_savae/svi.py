@@ -12,6 +12,7 @@ This file runs the steps; `adjoint` differentiates through them.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -44,30 +45,40 @@ class SVISettings:
   num_samples: int = 1
 
   def __post_init__(self):
-    if self.num_steps < 0:
+    if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
       raise ValueError(f"num_steps is a number of SVI steps, 0 or more. Received: {self.num_steps}")
     if not 0.0 <= self.momentum < 1.0:
       raise ValueError(f"momentum must lie in [0, 1). Received: {self.momentum}")
     if self.clip_norm is not None and not self.clip_norm > 0.0:
       raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
-    if self.num_samples < 1:
+    if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
-    if not tf.is_tensor(self.step_size) and not isinstance(self.step_size, tf.Variable):
+    if not _is_tensor(self.step_size):
       sizes = np.asarray(self.step_size, dtype=np.float64)
-      if sizes.ndim > 2 or (sizes.ndim and sizes.shape[0] != self.num_steps):
-        raise ValueError(
-          f"step_size must be one number, {self.num_steps} numbers (one a step) or [{self.num_steps}, latent]. "
-          f"Received shape: {sizes.shape}"
-        )
       if not np.all(np.isfinite(sizes)) or np.any(sizes < 0):
         raise ValueError(f"step_size must be finite and not negative. Received: {self.step_size}")
+      shape = tf.TensorShape(sizes.shape)
+    else:
+      shape = self.step_size.shape
+    allowed = ([], [self.num_steps], [self.num_steps, None])
+    if not any(shape.is_compatible_with(other) for other in allowed):
+      raise ValueError(
+        f"step_size must be one number, {self.num_steps} numbers (one a step) or [{self.num_steps}, latent]. "
+        f"Received shape: {shape}"
+      )
 
   def step_sizes(self, dtype: tf.DType) -> tf.Tensor:
     """α_0 … α_{K−1} as `[K, 1]`, or `[K, latent]` where each latent has its own."""
-    sizes = tf.cast(tf.convert_to_tensor(self.step_size), dtype)
+    # Python numbers go straight to `dtype`: by way of float32 they would lose half of a float64's digits.
+    sizes = self.step_size if _is_tensor(self.step_size) else np.asarray(self.step_size, np.float64)
+    sizes = tf.cast(sizes, dtype)
     if sizes.shape.rank == 2:
       return sizes
     return tf.broadcast_to(tf.reshape(sizes, [-1, 1]), [self.num_steps, 1])
+
+
+def _is_tensor(value):
+  return tf.is_tensor(value) or isinstance(value, tf.Variable)
 
 
 class Trace(NamedTuple):
