@@ -1,0 +1,61 @@
+"""What happened since one last looked: means of Keras metrics, and a budget of time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from tf_savae.model import SAVAE
+
+
+class IntervalMeans:
+  """Means of a model's metrics between two looks, from metrics that run on since the epoch began."""
+
+  def __init__(self, model: SAVAE):
+    self._model = model
+    self._last = self._totals()
+    self._examples, self._time = float(model.examples.result()), time.monotonic()
+
+  def since_last(self) -> dict[str, float]:
+    """Mean of each metric over the examples since the last call, and `examples_per_second`.
+
+    Empty when there were no examples. A metric is left out when all updates since were skipped.
+    """
+    examples, now, totals = float(self._model.examples.result()), time.monotonic(), self._totals()
+    if examples <= self._examples:
+      return {}
+    result = {"examples_per_second": (examples - self._examples) / max(now - self._time, 1e-9)}
+    for name, (total, count) in totals.items():
+      last_total, last_count = self._last[name]
+      if count > last_count:
+        result[name] = (total - last_total) / (count - last_count)
+    self._last, self._examples, self._time = totals, examples, now
+    return result
+
+  def _totals(self) -> dict[str, tuple[float, float]]:
+    return {name: (float(m.total.value), float(m.count.value)) for name, m in self._model.means.items()}
+
+
+class Budget:
+  """Lets something happen as often as it takes no more than a share of the time; the first time at once."""
+
+  def __init__(self, share: float):
+    self._share, self._seconds, self._cost = share, 0.0, 0.0
+
+  def earn(self, seconds: float) -> None:
+    """So much time went by."""
+    self._seconds += self._share * seconds
+
+  def allows(self) -> bool:
+    """Whether there is time for what the last one cost."""
+    return self._seconds >= self._cost
+
+  @contextlib.contextmanager
+  def spending(self) -> Iterator[None]:
+    """Measures what happens within. The first time counts for nothing: it is mostly tracing."""
+    first, start = self._cost == 0.0, time.monotonic()
+    yield
+    self._cost = time.monotonic() - start
+    if not first:
+      self._seconds -= self._cost

@@ -1,0 +1,71 @@
+"""TensorBoard's Projector page: posterior means in space, each with its image and its numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.plugins.projector import ProjectorConfig
+from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
+
+from tf_savae.training.files import atomic_write_text
+
+# Browsers refuse textures above 8192 pixels a side.
+_MAX_SPRITE_SIDE = 8192
+
+
+def write_projector(
+  directory: str | os.PathLike[str],
+  means: np.ndarray,
+  metadata: Mapping[str, Sequence[object]],
+  images: np.ndarray | None = None,
+  name: str = "posterior means",
+) -> None:
+  """Writes what the page shows of one run, replacing what an earlier call wrote.
+
+  Args:
+    directory: of a run that has event files.
+    means: `[n, latent]`.
+    metadata: name → n values: what points can be coloured by and searched for.
+    images: `[n, height, width, 1]` in [0, 1], drawn as ink on paper; fewer than n fit when they are large.
+    name: what the page calls the points.
+  """
+  directory = Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  config = ProjectorConfig()
+  embedding = config.embeddings.add(tensor_name=name)
+  if images is not None:
+    height, width = images.shape[1:3]
+    fit = (_MAX_SPRITE_SIDE // height) * (_MAX_SPRITE_SIDE // width)
+    means, images = means[:fit], images[:fit]
+    Image.fromarray(sprite_sheet(images)).save(directory / "sprites.png", optimize=True)
+    embedding.sprite.image_path = "sprites.png"
+    embedding.sprite.single_image_dim.extend([width, height])
+  if means.shape[1] < 3:  # the page draws in three dimensions
+    means = np.pad(means, [(0, 0), (0, 3 - means.shape[1])])
+  rows = ["\t".join(f"{value:.6g}" for value in row) for row in means]
+  atomic_write_text(directory / "means.tsv", "\n".join(rows) + "\n")
+  embedding.tensor_path = "means.tsv"
+  embedding.tensor_shape.extend(means.shape)
+  columns = list(metadata)
+  table = ["\t".join(str(metadata[c][i]) for c in columns) for i in range(len(means))]
+  # A single column has no head, by the page's convention.
+  head = ["\t".join(columns)] if len(columns) > 1 else []
+  atomic_write_text(directory / "metadata.tsv", "\n".join([*head, *table]) + "\n")
+  embedding.metadata_path = "metadata.tsv"
+  atomic_write_text(directory / PROJECTOR_FILENAME, text_format.MessageToString(config))
+
+
+def sprite_sheet(images: np.ndarray) -> np.ndarray:
+  """A square of images in row order, dark ink on white: uint8 `[side · height, side · width]`, side = ⌈√n⌉."""
+  n, height, width = images.shape[:3]
+  side = math.ceil(math.sqrt(n))
+  tiles = np.zeros((side * side, height, width), np.float32)
+  tiles[:n] = images.reshape(n, height, width)
+  sheet = tiles.reshape(side, side, height, width).transpose(0, 2, 1, 3)
+  return np.round(255 * (1 - sheet.reshape(side * height, side * width))).astype(np.uint8)

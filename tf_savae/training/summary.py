@@ -1,0 +1,123 @@
+"""What a run prints at its end: the table of results, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+# Key in results["valid"] and results["test"], and the row's name. λ_K is named by its K.
+_ROWS = (
+  ("nll_bound_initial", "bound at λ_0"),
+  ("nll_bound", "bound at λ_{k}"),
+  ("refinement_gain", "gain of refinement"),
+  ("kl_initial", "KL at λ_0"),
+  ("kl", "KL at λ_{k}"),
+  ("nll_iw", "−log p(x), {samples} importance samples"),
+  ("active_units", "active latent units"),
+  ("examples", "examples"),
+)
+_REFINEMENT_ROWS = ("nll_bound_initial", "refinement_gain", "kl_initial")
+_LATENT_ROWS = ("kl", "kl_initial", "nll_iw", "active_units")  # without latent the bound is exact
+_SPLITS = {"valid": "validation", "test": "test"}
+
+
+def summary_table(results: Mapping[str, Any]) -> str:
+  """The final table: bounds, KL and importance-sampled likelihood of validation and test.
+
+  Args:
+    results: the content of results.json. What a method does not have, such as bounds at λ_0 without an encoder, may
+      be missing or None. Besides the keys that results.json always has, `preset`, `is_stand_in`, `epochs` and
+      `seconds` are shown where they are given.
+
+  Returns:
+    Lines of at most 100 characters. A value that has a standard error `…_se` is written "value ± error".
+  """
+  splits = [split for split in _SPLITS if results.get(split)]
+  k = results.get("eval_k", results.get("k", "K"))
+  has_latent = any("active_units" in results[split] for split in splits)
+  rows = []
+  for key, name in _ROWS:
+    if (not has_latent and key in _LATENT_ROWS) or (k == 0 and key in _REFINEMENT_ROWS):
+      continue
+    cells = [_cell(results[split], key) for split in splits]
+    if any(cells):
+      samples = next((results[s]["iw_samples"] for s in splits if results[s].get("iw_samples")), "")
+      name = name.format(k=k, samples=samples) if has_latent or key != "nll_bound" else "−log p(x)"
+      rows.append((name, *cells))
+  lines = [_title(results), f"data: {_source(results)}", ""]
+  lines += _aligned([("nats per example, lower is better", *(_SPLITS[s] for s in splits)), *rows])
+  return "\n".join([*lines, "", _cost(results)])
+
+
+def next_steps(run_dir: str | os.PathLike[str]) -> str:
+  """What one can do with a finished run, as commands to copy."""
+  run_dir = os.path.normpath(os.fspath(run_dir))
+  here, parent = shlex.quote(run_dir), shlex.quote(os.path.dirname(run_dir) or ".")
+  commands = [
+    ("look at it", f"tensorboard --logdir={here}/tensorboard"),
+    ("compare runs", f"tensorboard --logdir={parent}"),
+    ("evaluate", f"python train.py --eval_only --run_dir={here}"),
+    ("train another", "python train.py --dataset=… --k=… --seed=… (--help lists all)"),
+  ]
+  width = max(len(name) for name, _ in commands)
+  return "\n".join(["next:", *(f"  {name:{width}}  {command}" for name, command in commands)])
+
+
+def _cell(values: Mapping[str, Any], key: str) -> str:
+  value, error = values.get(key), values.get(f"{key}_se")
+  if value is None:
+    return ""
+  if isinstance(value, int):
+    return str(value)
+  return f"{value:.2f}" + (f" ± {error:.2f}" if error is not None else "")
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+  """Names to the left, numbers to the right, a rule below the head."""
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  lines = [
+    "  ".join(
+      cell.ljust(width) if i == 0 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  ]
+  return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]]
+
+
+def _title(results: Mapping[str, Any]) -> str:
+  title = f"{results.get('model', 'model')} on {results.get('dataset', 'data')}"
+  if "k" in results:
+    title += f", K = {results['k']}"
+    if results.get("eval_k", results["k"]) != results["k"]:
+      title += f" in training, {results['eval_k']} in this evaluation"
+  return title + (f", preset {results['preset']}" if results.get("preset") else "")
+
+
+def _source(results: Mapping[str, Any]) -> str:
+  source = str(results.get("dataset_source", "unknown"))
+  is_stand_in = results.get("is_stand_in", "stand-in" in source)
+  if is_stand_in:
+    return (
+      f"{source}\n      A STAND-IN: these numbers say nothing about {results.get('dataset', 'the data set')}"
+    )
+  return source
+
+
+def _cost(results: Mapping[str, Any]) -> str:
+  parts = [f"{results['steps']} updates"] if "steps" in results else []
+  if results.get("epochs"):
+    parts.append(f"{results['epochs']} epochs")
+  if results.get("seconds"):
+    parts.append(f"{_duration(results['seconds'])}")
+  return "trained for " + ", ".join(parts) if parts else ""
+
+
+def _duration(seconds: float) -> str:
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours} h {minutes:02d} min"
+  return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.3g} s"

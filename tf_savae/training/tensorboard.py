@@ -1,0 +1,316 @@
+"""`TensorBoardLogger`: what TensorBoard shows of a run, while it trains and when it is done.
+
+The log directory holds one TensorBoard run a sub-directory, so that curves of the same name share a chart:
+
+    train        every few updates, the mean since the last point
+    train_epoch  the mean of an epoch's updates
+    valid        after every epoch; also pictures and histograms
+    svi_steps    the newest validation bound against the SVI step k (the horizontal axis is k)
+    results      settings and final metrics (page HParams), last pictures, posterior means (page Projector)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.data.dataset import DataSet
+from tf_savae.errors import UserError
+from tf_savae.evaluation import figures
+from tf_savae.evaluation.bounds import active_units
+from tf_savae.evaluation.posteriors import Inference, Posteriors
+from tf_savae.model import SAVAE
+from tf_savae.training import event_files, hparams, projector
+from tf_savae.training.config import RunConfig, show
+from tf_savae.training.intervals import Budget, IntervalMeans
+
+# Key in Keras's logs → chart and what it shows.
+_SCALARS = {
+  "bound": ("bound/lambda_K", "−ELBO after refinement, nats per example, KL weighted by 1; lower is better"),
+  "bound_initial": ("bound/lambda_0", "−ELBO at the encoder's posterior, nats per example"),
+  "gain": ("bound/gain_of_refinement", "−ELBO at λ_0 minus −ELBO at λ_K, nats: what K SVI steps gain"),
+  "nll": ("terms/nll", "−log p(x | z) at z drawn from q_λK, nats per example"),
+  "kl": ("terms/kl_lambda_K", "KL(q_λK ‖ prior), nats per example"),
+  "kl_initial": ("terms/kl_lambda_0", "KL(q_λ0 ‖ prior), nats per example"),
+  "loss": ("training/loss", "the objective that is minimised: with β and the method's own terms"),
+  "gradient_norm_encoder": ("training/gradient_norm_encoder", "global norm before clipping"),
+  "gradient_norm_decoder": ("training/gradient_norm_decoder", "global norm before clipping"),
+  "beta": ("training/beta", "weight of the KL in the objective"),
+  "learning_rate": ("training/learning_rate", ""),
+  "examples_per_second": ("training/examples_per_second", "while updating; validation does not count"),
+  "skipped": ("training/skipped_updates", "updates so far whose loss or gradient was not finite"),
+  "active_units": ("latent/active_units", "latents whose posterior mean varies over validation examples"),
+}
+_STEPWISE = ("train", "train_epoch", "valid")  # runs whose horizontal axis is the global step
+_EARLIER_CURVES = 8
+
+
+def _outlived(method: Callable[..., None]) -> Callable[..., None]:
+  """A method of the logger after whose failure to write the run goes on, without a log."""
+
+  @functools.wraps(method)
+  def attempt(self, *args, **kwargs):
+    if self._given_up:
+      return
+    try:
+      method(self, *args, **kwargs)
+    except (OSError, tf.errors.OpError, UserError) as error:
+      self._given_up = True
+      what = str(error).splitlines()[0] if str(error) else type(error).__name__
+      print(f"warning: no more logs for TensorBoard in {self._logdir}: {what}", file=sys.stderr)
+
+  return attempt
+
+
+class TensorBoardLogger(keras.callbacks.Callback):
+  """Writes scalars, images, histograms, settings and embeddings of one run, over many calls of `fit`.
+
+  Points that an earlier process logged after the step at which the first epoch begins are removed: they will come
+  again. A log that cannot be written, as on a full disk, is given up with a warning: it never ends the run.
+
+  Args:
+    logdir: directory for the event files.
+    data: its data; images are shown only of images.
+    config: the settings for the HParams page.
+    every: updates between two points of the train curves.
+    image_share: share of the training time that pictures may take; the first epoch and the end always have theirs.
+    num_examples: validation examples for histograms, active units and the projector.
+  """
+
+  def __init__(
+    self,
+    logdir: str | os.PathLike[str],
+    data: DataSet,
+    config: RunConfig,
+    *,
+    every: int = 20,
+    image_share: float = 0.05,
+    num_examples: int = 500,
+  ):
+    super().__init__()
+    self._logdir, self._data, self._config, self._every = Path(logdir), data, config, every
+    self._writers: dict[str, tf.summary.SummaryWriter] = {}
+    self._given_up = False
+    self._means: IntervalMeans | None = None
+    self._train_seconds: float | None = None
+    self._budget = Budget(image_share)
+    self._curves: list[tuple[str, np.ndarray]] = []
+    self._examples = data.examples("valid", num_examples)
+    self._infer: Inference | None = None
+    self._stand_in = " (stand-in data)" if data.is_stand_in else ""
+    self._begun = False
+
+  # Hooks of Keras. `fit` is called once an epoch: on_train_end is not the end of the run.
+
+  @_outlived
+  def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    self._means = None
+    if not self._begun:
+      self._begun = True
+      for name in _STEPWISE:
+        event_files.drop_after(self._logdir / name, self._step())
+      self._write_settings()
+
+  def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    if self._means is None:  # not earlier: a resumed run restores its metrics when the epoch begins
+      self._means = IntervalMeans(self.model)
+      self._updates = self._step()
+      self._epoch_start = time.monotonic()
+      self._train_seconds = None
+
+  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    self._updates += 1
+    if self._updates % self._every == 0:
+      self._log_interval()
+
+  def on_test_begin(self, logs: Any = None) -> None:
+    self._end_of_training()
+
+  @_outlived
+  def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    self._end_of_training()
+    logs = {name: float(value) for name, value in (logs or {}).items()}
+    train = {name: value for name, value in logs.items() if not name.startswith("val_")}
+    valid = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
+    valid.pop("loss", None)  # is the bound
+    posteriors = self._posteriors()
+    if posteriors is not None:
+      valid["active_units"] = active_units(posteriors.final.mean)
+    self._scalars("train_epoch", train)
+    self._scalars("valid", valid)
+    if posteriors is not None:
+      self._histograms(posteriors)
+      if self.model.eval_k:
+        self._svi_curve(f"epoch {epoch + 1}", self._bounds_along_refinement(valid, posteriors))
+    self._budget.earn(self._train_seconds or 0.0)
+    if self._budget.allows():
+      with self._budget.spending():
+        self._pictures(posteriors, "valid", self._step())
+    self._flush()
+
+  # The end of the run.
+
+  @_outlived
+  def finish(self, model: SAVAE, results: Mapping[str, Any]) -> None:
+    """Fills in the final metrics, and draws pictures and the projector. No `fit` need have come before.
+
+    Args:
+      model: the model that was evaluated.
+      results: the content of results.json.
+    """
+    self.set_model(model)
+    self._write_settings()
+    step = int(results.get("steps", self._step()))  # the best model's own step may be an earlier one
+    hparams.write_metrics(self._writer("results"), results, step)
+    posteriors = self._posteriors()
+    self._pictures(posteriors, "results", step)
+    if posteriors is not None:
+      self._write_projector(posteriors)
+    self.close()
+
+  @_outlived
+  def close(self) -> None:
+    """Closes the files. A later call opens new ones, which TensorBoard shows as one with the old."""
+    for writer in self._writers.values():
+      writer.close()
+    self._writers = {}
+
+  # Scalars.
+
+  def _end_of_training(self) -> None:
+    """The last point of an epoch's train curves; the metrics still hold what training left there."""
+    if self._means is not None and self._train_seconds is None:
+      self._train_seconds = time.monotonic() - self._epoch_start
+      self._log_interval()
+
+  @_outlived
+  def _log_interval(self) -> None:
+    values = self._means.since_last()
+    if not values:
+      return
+    beta = self.model.beta
+    values["beta"] = float(beta(self._updates) if callable(beta) else beta)
+    values["learning_rate"] = float(self.model.optimizer.learning_rate)
+    values["skipped"] = float(self.model.skipped.value)
+    self._scalars("train", values, self._updates)
+
+  def _scalars(self, run: str, values: dict[str, float], step: int | None = None) -> None:
+    if "bound_initial" in values:
+      values = values | {"gain": values["bound_initial"] - values["bound"]}
+    with self._writer(run).as_default(step=self._step() if step is None else step):
+      for name, value in values.items():
+        tag, description = _SCALARS.get(name, (f"other/{name}", ""))
+        tf.summary.scalar(tag, value, description=description)
+
+  # Refinement.
+
+  def _bounds_along_refinement(self, valid: dict[str, float], posteriors: Posteriors) -> np.ndarray:
+    """Mean −ELBO at λ_0 … λ_K, `[K + 1]`: of all of validation, which went through the model's own metric, if K is the
+    same there as in training; else of the examples at hand."""
+    path = self.model.svi_path
+    if path is not None and "bound" in valid and float(path.count.value) > 0:
+      return np.append(path.result().numpy(), valid["bound"])
+    return posteriors.bounds.mean(axis=1)
+
+  def _svi_curve(self, label: str, bounds: np.ndarray) -> None:
+    # Nothing but the newest: the file of the epoch before goes.
+    directory = self._logdir / "svi_steps"
+    old = list(directory.glob("*tfevents*"))
+    writer = tf.summary.create_file_writer(os.fspath(directory))
+    with writer.as_default():
+      for k, value in enumerate(bounds):
+        tf.summary.scalar(
+          "bound/after_k_svi_steps", value, step=k, description="validation; newest epoch only"
+        )
+    writer.close()
+    for path in old:
+      path.unlink(missing_ok=True)
+    self._curves = [*self._curves[-_EARLIER_CURVES:], (label, bounds)]
+    figure = figures.svi_curve(self._curves, f"SVI on validation{self._stand_in}")
+    self._figure("refinement/bound_along_svi_steps", figure, "valid", self._step())
+
+  # Pictures and histograms.
+
+  def _histograms(self, posteriors: Posteriors) -> None:
+    stages = {"lambda_0": posteriors.initial, "lambda_K": posteriors.final}
+    with self._writer("valid").as_default(step=self._step()):
+      for name, params in stages.items():
+        if params is not None:
+          tf.summary.histogram(f"mean/{name}", params.mean, description="μ over examples and latents")
+          sigma = np.exp(0.5 * params.log_var)
+          tf.summary.histogram(f"stddev/{name}", sigma, description="σ; near 1 with μ near 0: unused")
+
+  def _pictures(self, posteriors: Posteriors | None, run: str, step: int) -> None:
+    if self._data.kind != "image":
+      return
+    if posteriors is not None:
+      rows = figures.reconstruction_rows(self.model, self._examples[:10], posteriors.first(10))
+      title = f"validation{self._stand_in}: data, and x drawn from p(x | z) at the posterior's mean"
+      self._figure("pictures/reconstructions", figures.image_rows(rows, title), run, step)
+    if hasattr(self.model.decoder, "sample"):
+      samples = self.model.sample(24).numpy()
+      figure = figures.image_grid(samples, f"samples from the model{self._stand_in}")
+      self._figure("pictures/prior_samples", figure, run, step)
+
+  def _figure(self, tag: str, figure: Any, run: str, step: int) -> None:
+    with self._writer(run).as_default(step=step):
+      tf.summary.image(tag, figures.to_array(figure)[np.newaxis])
+
+  # Settings and projector.
+
+  def _write_settings(self) -> None:
+    directory = self._logdir / "results"
+    if list(directory.glob("*tfevents*")):
+      return  # a resumed run
+    values = hparams.settings(self._config) | {"dataset_source": self._data.source}
+    writer = self._writer("results")
+    hparams.write_settings(writer, values, name=Path(self._config.run_dir).name)
+    rows = [f"| {name} | {show(value)} |" for name, value in self._config.to_dict().items()]
+    text = "\n".join([f"data: {self._data.source}", "", "| setting | value |", "|---|---|", *rows])
+    with writer.as_default(step=0):
+      tf.summary.text("settings", text)
+    writer.flush()
+
+  def _write_projector(self, posteriors: Posteriors) -> None:
+    n = len(self._examples)
+    columns: dict[str, Any] = {"example": range(n), "KL": np.round(posteriors.kl, 2)}
+    columns["bound"] = np.round(posteriors.bounds[-1], 1)
+    columns["gain of refinement"] = np.round(posteriors.bounds[0] - posteriors.bounds[-1], 2)
+    is_image = self._data.kind == "image"
+    if is_image:
+      columns["ink pixels"] = self._examples.sum(axis=(1, 2, 3)).astype(int)
+    else:
+      columns["tokens"] = [" ".join(map(str, row)) for row in self._examples]
+    name = f"posterior means{self._stand_in}"
+    images = self._examples if is_image else None
+    projector.write_projector(self._logdir / "results", posteriors.final.mean, columns, images, name)
+
+  # The model and the files.
+
+  def _posteriors(self) -> Posteriors | None:
+    if not self.model.latent_dim:
+      return None
+    if self._infer is None:
+      self._infer = Inference(self.model)
+    return self._infer(self._examples)
+
+  def _step(self) -> int:
+    return int(self.model.step.value)
+
+  def _writer(self, run: str) -> tf.summary.SummaryWriter:
+    if run not in self._writers:
+      self._writers[run] = tf.summary.create_file_writer(os.fspath(self._logdir / run))
+    return self._writers[run]
+
+  def _flush(self) -> None:
+    for writer in self._writers.values():
+      writer.flush()
