@@ -69,7 +69,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
   def decode(self, z: tf.Tensor | None) -> tf.Tensor:
     """Probabilities of the observation's parts along the greedy path; deterministic."""
 
-  def _compute(self, tensor: Any) -> tf.Tensor:
+  def cast(self, tensor: Any) -> tf.Tensor:
     """A variable or tensor in the dtype of the network's arithmetic."""
     return tf.cast(tensor, self.compute_dtype)
 
@@ -90,6 +90,12 @@ def _weight_seed(seed: int, index: int) -> int:
   return (seed * 1_000_003 + index) % 2**31
 
 
+def gate(x: tf.Tensor) -> tf.Tensor:
+  """tanh(a) · σ(b) of the two halves of the channels."""
+  a, b = tf.split(x, 2, axis=-1)
+  return tf.tanh(a) * tf.sigmoid(b)
+
+
 def dropout_mask(shape: Any, rate: float, seed: tf.Tensor | None, dtype: str) -> tf.Tensor:
   """Inverted dropout mask: 0 with probability `rate`, else 1 / (1 − rate).
 
@@ -107,8 +113,8 @@ def dropout_mask(shape: Any, rate: float, seed: tf.Tensor | None, dtype: str) ->
   """
   if seed is None:
     raise UserError(f"dropout {rate} in training mode needs a seed, received None: pass a [2] int32 seed")
-  keep = tf.random.stateless_uniform(shape, seed, dtype=tf.float32) >= rate
-  return tf.cast(keep, dtype) * tf.cast(1.0 / (1.0 - rate), dtype)
+  keep = tf.random.stateless_uniform(shape, seed) >= rate
+  return tf.cast(keep, dtype) / tf.constant(1.0 - rate, dtype)
 
 
 def check(condition: bool, what: str, received: Any, remedy: str) -> None:
@@ -128,7 +134,8 @@ def latent_rows(
   if latent_dim:
     check(z is not None, f"this decoder samples given z [batch, {latent_dim}]", z, "pass z")
     z = tf.cast(z, dtype)
-    check(z.shape.rank == 2, f"z must be [batch, {latent_dim}]", tuple(z.shape), "pass one row a sample")
+    fits = z.shape.is_compatible_with([None, latent_dim])
+    check(fits, f"z must be [batch, {latent_dim}]", tuple(z.shape), "pass one row a sample")
     return z, tf.shape(z)[0]
   check(z is None, "this decoder has no latent: z must be None", type(z).__name__, "leave z out")
   check(num is not None, "without z the number of samples must be given", num, "pass num")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 import tqdm
 
 from tf_savae.networks.base import Decoder, check, dropout_mask, latent_rows, uniform_stream
 from tf_savae.posterior import GaussianParams
-
-tfd = tfp.distributions
 
 
 def lstm_cell(gates: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -226,21 +223,22 @@ class LSTMDecoder(Decoder):
     """
     x = _tokens(x)
     start = tf.fill([tf.shape(x)[0], 1], self.vocab_size)
-    embedded = tf.gather(self._compute(self.embedding), tf.concat([start, x[:, :-1]], axis=1))
+    embedded = tf.gather(self.cast(self.embedding), tf.concat([start, x[:, :-1]], axis=1))
     masks = ()
     if training and self.dropout:
       check(seed is not None, f"dropout {self.dropout} in training mode needs a seed", seed, "pass [2] int32")
-      shape = tf.shape(embedded)[:2]
+      shape = [tf.shape(x)[0], x.shape[1]]
       seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(2)]
       embedded *= dropout_mask([*shape, self.embedding_dim], self.dropout, seeds[0], self.compute_dtype)
       masks = (dropout_mask([*shape, self.hidden_dim], self.dropout, seeds[1], self.compute_dtype),)
-    inputs = tf.tensordot(embedded, self._compute(self.kernel), 1) + self._compute(self.bias)
+    inputs = tf.tensordot(embedded, self.cast(self.kernel), 1) + self.cast(self.bias)
     return inputs, *masks
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over tokens. See `Decoder.log_prob`."""
-    logits = self.logits(z, context)
-    return tf.reduce_sum(tfd.Categorical(logits=logits).log_prob(_tokens(x)), axis=1)
+    # Not TFP's Categorical: where the batch size is unknown it copies all logits to broadcast them.
+    nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=_tokens(x), logits=self.logits(z, context))
+    return -tf.reduce_sum(nll, axis=1)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype.
@@ -253,7 +251,7 @@ class LSTMDecoder(Decoder):
     h, from_latent = self._start(z, tf.shape(inputs)[0])
     if from_latent is not None:
       inputs += from_latent[:, tf.newaxis]
-    states = lstm_scan(inputs, h, self._compute(self.recurrent))
+    states = lstm_scan(inputs, h, self.cast(self.recurrent))
     if mask:
       states *= mask[0]
     return self._to_logits(states)
@@ -263,13 +261,13 @@ class LSTMDecoder(Decoder):
     h = tf.zeros([num, self.hidden_dim], self.compute_dtype)
     if not self.latent_dim:
       return h, None
-    z = self._compute(z)
+    z = self.cast(z)
     if self.latent_to_state:
-      h = tf.matmul(z, self._compute(self.state_kernel)) + self._compute(self.state_bias)
-    return h, tf.matmul(z, self._compute(self.latent_kernel))
+      h = tf.matmul(z, self.cast(self.state_kernel)) + self.cast(self.state_bias)
+    return h, tf.matmul(z, self.cast(self.latent_kernel))
 
   def _to_logits(self, states):
-    logits = tf.tensordot(states, self._compute(self.logit_kernel), 1) + self._compute(self.logit_bias)
+    logits = tf.tensordot(states, self.cast(self.logit_kernel), 1) + self.cast(self.logit_bias)
     return tf.cast(logits, self.variable_dtype)
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
@@ -294,8 +292,8 @@ class LSTMDecoder(Decoder):
     token = tf.fill([num], self.vocab_size)
     tokens, all_logits = [], []
     for t in tqdm.trange(self.length, desc="sampling", unit="token", disable=not progress):
-      gates = tf.matmul(tf.gather(self._compute(self.embedding), token), self._compute(self.kernel))
-      gates += self._compute(self.bias) + tf.matmul(h, self._compute(self.recurrent))
+      gates = tf.matmul(tf.gather(self.cast(self.embedding), token), self.cast(self.kernel))
+      gates += self.cast(self.bias) + tf.matmul(h, self.cast(self.recurrent))
       if from_latent is not None:
         gates += from_latent
       h, c = lstm_cell(gates, c)
@@ -325,5 +323,5 @@ class LSTMDecoder(Decoder):
 
 def gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
   """Standard Gumbel noise: the argmax of logits plus this is a draw from their categorical distribution."""
-  uniform = tf.random.stateless_uniform(shape, seed, minval=1e-30, dtype=tf.float32)
+  uniform = tf.random.stateless_uniform(shape, seed, minval=1e-30)
   return tf.cast(-tf.math.log(-tf.math.log(uniform)), dtype)

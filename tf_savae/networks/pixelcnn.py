@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_savae.networks.base import Decoder, check, dropout_mask, glorot_stream, latent_rows
+from tf_savae.networks import pixelcnn_sampling
+from tf_savae.networks.base import Decoder, check, dropout_mask, gate, glorot_stream, latent_rows
 
 tfd = tfp.distributions
 
@@ -73,7 +74,7 @@ class GatedPixelCNN(Decoder):
       "give one for each layer, such as (9, 7, 5, 3)",
     )
     check(
-      len(image_shape) == 3 and min(image_shape) >= 2 - (image_shape[-1] == 1) and image_shape[2] == 1,
+      len(image_shape) == 3 and min(image_shape[:2]) >= 2 and image_shape[2] == 1,
       "image_shape must be (height, width, 1)",
       tuple(image_shape),
       "give images of one channel and at least 2x2 pixels",
@@ -140,8 +141,18 @@ class GatedPixelCNN(Decoder):
       `(vertical, horizontal)` or, with dropout in training mode, `(vertical, horizontal, mask)`:
       `[batch, height - 1, width, 2 channels]`, `[batch, height, width, 2 channels]`,
       `[batch, height, width, channels]`.
+
+    Raises:
+      UserError: images of another size, or a mask to draw and no seed.
     """
-    x = tf.ensure_shape(self._compute(x), [None, *self.image_shape])
+    x = self.cast(x)
+    check(
+      x.shape.is_compatible_with([None, *self.image_shape]),
+      f"this PixelCNN takes images [batch, {', '.join(map(str, self.image_shape))}]",
+      tuple(x.shape),
+      "set image_shape to that of the data",
+    )
+    x = tf.ensure_shape(x, [None, *self.image_shape])
     vertical = self._look_up(_without_last(x, axis=1), self.vertical[0])
     vertical = self._plus(vertical, self.vertical_bias[0])
     horizontal = self._look_left(_without_last(x, axis=2), self.horizontal[0])
@@ -176,21 +187,21 @@ class GatedPixelCNN(Decoder):
         vertical = self._plus(self._look_above(v, self.vertical[i]), self.vertical_bias[i])
         horizontal = self._look_left(h, self.horizontal[i])
       # The bias comes after this sum: TensorFlow 2.21's graph optimiser crashes on BiasAdd(Conv2D) + Pad.
-      horizontal += _down(_convolve(vertical, self._compute(self.across[i])))
+      horizontal += _down(_convolve(vertical, self.cast(self.across[i])))
       if i:
-        bias = self._compute(self.horizontal_bias[i]) + self._compute(self.across_bias[i])
+        bias = self.cast(self.horizontal_bias[i]) + self.cast(self.across_bias[i])
         horizontal = self._plus(horizontal, bias)
       v = gate(vertical)
-      o = self._plus(_convolve(gate(horizontal), self._compute(self.out[i])), self.out_bias[i])
+      o = self._plus(_convolve(gate(horizontal), self.cast(self.out[i])), self.out_bias[i])
       h = o if i == 0 else h + o
     if mask:
       h *= mask[0]
-    logits = self._plus(_convolve(h, self._compute(self.logit_kernel)), self.logit_bias)
+    logits = self._plus(_convolve(h, self.cast(self.logit_kernel)), self.logit_bias)
     return tf.cast(logits, self.variable_dtype)
 
   def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """What z adds to the first layer's `(vertical, horizontal)` map, laid out as in the context."""
-    maps = tf.matmul(self._compute(z), self._compute(self.latent_kernel))
+    maps = tf.matmul(self.cast(z), self.cast(self.latent_kernel))
     maps = tf.reshape(self._plus(maps, self.latent_bias), [-1, *self.image_shape[:2], self.latent_maps])
     vertical = self._look_up(_without_last(maps, axis=1), self.vertical_latent)
     horizontal = self._look_left(_without_last(maps, axis=2), self.horizontal_latent)
@@ -207,8 +218,6 @@ class GatedPixelCNN(Decoder):
     return tf.sigmoid(self._draw(z, 1, None, False)[1])
 
   def _draw(self, z, num, seed, progress):
-    from tf_savae.networks import pixelcnn_sampling  # it needs this module
-
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
     seed = None if seed is None else tf.convert_to_tensor(seed, tf.int32)
     return pixelcnn_sampling.draw(self, z, num, seed, progress)
@@ -225,15 +234,15 @@ class GatedPixelCNN(Decoder):
     """Row r of the result sees rows r - extra - reach + 1 to r - extra of `x`; it has `extra` rows more."""
     reach, columns = kernel.shape[:2]
     x = tf.pad(x, [[0, 0], [reach - 1 + extra, 0], [columns // 2, columns // 2], [0, 0]])
-    return _convolve(x, self._compute(kernel))
+    return _convolve(x, self.cast(kernel))
 
   def _look_left(self, x: tf.Tensor, kernel) -> tf.Tensor:
     """Column c of the result sees columns c - reach + 1 to c of `x`."""
     x = tf.pad(x, [[0, 0], [0, 0], [kernel.shape[1] - 1, 0], [0, 0]])
-    return _convolve(x, self._compute(kernel))
+    return _convolve(x, self.cast(kernel))
 
   def _plus(self, x: tf.Tensor, bias) -> tf.Tensor:
-    return tf.nn.bias_add(x, self._compute(bias))
+    return tf.nn.bias_add(x, self.cast(bias))
 
   def get_config(self):
     return {
@@ -246,12 +255,6 @@ class GatedPixelCNN(Decoder):
       "dropout": self.dropout,
       "seed": self.seed,
     }
-
-
-def gate(x: tf.Tensor) -> tf.Tensor:
-  """tanh(a) · σ(b) of the two halves of the channels."""
-  a, b = tf.split(x, 2, axis=-1)
-  return tf.tanh(a) * tf.sigmoid(b)
 
 
 def _convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

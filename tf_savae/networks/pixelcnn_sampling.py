@@ -7,12 +7,15 @@ the horizontal stack once a pixel, from a window of the columns to the left.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 import tqdm
 
-from tf_savae.networks.pixelcnn import GatedPixelCNN, gate
+from tf_savae.networks.base import gate
+
+if TYPE_CHECKING:
+  from tf_savae.networks.pixelcnn import GatedPixelCNN
 
 
 class _FromLatent(NamedTuple):
@@ -42,12 +45,12 @@ def draw(
     The images in {0, 1} and the logits they were drawn from, each `[batch, height, width, 1]`.
   """
   if not (progress and tf.executing_eagerly()):
-    rows, logits = _all_rows_traced(decoder, z, num, seed)
+    rows, logits = _all_rows(decoder, z, num, seed)
   else:
-    latent, windows = _begin_traced(decoder, z, num)
+    latent, windows = _begin_all(decoder, z, num)
     done = []
     for row in tqdm.trange(decoder.image_shape[0], desc="sampling", unit="row"):
-      pixels, row_logits, windows = _row_traced(decoder, latent, windows, tf.constant(row), seed)
+      pixels, row_logits, windows = _one_row(decoder, latent, windows, tf.constant(row), seed)
       done.append((pixels, row_logits))
     rows, logits = (tf.stack(parts) for parts in zip(*done, strict=True))
   # [height, width, batch] to [batch, height, width, 1]
@@ -92,21 +95,21 @@ def _vertical_stack(decoder, latent, windows, row):
     What each layer's horizontal stack gets that does not depend on this row's pixels,
     `[width, layers, batch, 2 channels]`, and each layer's gated vertical row `[batch, width, channels]`.
   """
-  below_first_row = tf.cast(row > 0, decoder.compute_dtype)  # the first row has nothing above: no bias either
+  has_above = tf.cast(row > 0, decoder.compute_dtype)  # the first row sees nothing: no bias either
   first_column = tf.reshape(tf.one_hot(0, decoder.image_shape[1], dtype=decoder.compute_dtype), [1, -1, 1])
   to_horizontal, gated = [], []
   for i, window in enumerate(windows):
-    kernel = decoder._compute(decoder.vertical[i])
+    kernel = decoder.cast(decoder.vertical[i])
     side = kernel.shape[1] // 2
     vertical = tf.nn.conv2d(tf.pad(window, [[0, 0], [0, 0], [side, side], [0, 0]]), kernel, 1, "VALID")[:, 0]
-    vertical = tf.nn.bias_add(vertical, decoder._compute(decoder.vertical_bias[i])) * below_first_row
-    bias = decoder._compute(decoder.horizontal_bias[i])
+    vertical = tf.nn.bias_add(vertical, decoder.cast(decoder.vertical_bias[i])) * has_above
+    bias = decoder.cast(decoder.horizontal_bias[i])
     if i == 0:
       vertical += latent.vertical[row]
       # Strictly left of the first column there is nothing: no bias either.
       bias = latent.horizontal[row] + bias * (1.0 - first_column)
-    across = tf.tensordot(vertical, decoder._compute(decoder.across[i])[0, 0], 1)
-    to_horizontal.append(across + bias + decoder._compute(decoder.across_bias[i]))
+    across = tf.tensordot(vertical, decoder.cast(decoder.across[i])[0, 0], 1)
+    to_horizontal.append(across + bias + decoder.cast(decoder.across_bias[i]))
     gated.append(gate(vertical))
   return tf.transpose(tf.stack(to_horizontal), [2, 0, 1, 3]), gated
 
@@ -117,12 +120,12 @@ def _horizontal_stack(decoder, from_above, row, seed):
   num = tf.shape(from_above)[2]
   layers = len(decoder.kernel_sizes)
   kernels = [
-    tf.reshape(decoder._compute(k), [-1, 2 * decoder.channels]) for k in decoder.horizontal
+    tf.reshape(decoder.cast(k), [-1, 2 * decoder.channels]) for k in decoder.horizontal
   ]  # [reach * channels in, 2 channels]
-  outs = [decoder._compute(k)[0, 0] for k in decoder.out]
-  out_biases = [decoder._compute(b) for b in decoder.out_bias]
-  logit_kernel = decoder._compute(decoder.logit_kernel)[0, 0]
-  logit_bias = decoder._compute(decoder.logit_bias)
+  outs = [decoder.cast(k)[0, 0] for k in decoder.out]
+  out_biases = [decoder.cast(b) for b in decoder.out_bias]
+  logit_kernel = decoder.cast(decoder.logit_kernel)[0, 0]
+  logit_bias = decoder.cast(decoder.logit_bias)
   dtype = decoder.variable_dtype
   if seed is not None:
     seed = tf.random.experimental.stateless_fold_in(seed, row)
@@ -179,6 +182,6 @@ def _every_row(decoder, z, num, seed):
 
 
 # Traced once for each decoder and shape.
-_all_rows_traced = tf.function(_every_row, autograph=False)
-_begin_traced = tf.function(_begin, autograph=False)
-_row_traced = tf.function(_row, autograph=False)
+_all_rows = tf.function(_every_row, autograph=False)
+_begin_all = tf.function(_begin, autograph=False)
+_one_row = tf.function(_row, autograph=False)

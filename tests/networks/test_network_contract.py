@@ -1,0 +1,336 @@
+"""What every encoder and decoder must do, whatever it is made of. A new network is one entry of a table."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_savae.networks as networks
+from tf_savae.errors import UserError
+from tf_savae.networks import GatedPixelCNN, LSTMDecoder, LSTMEncoder, ResNetEncoder
+from tf_savae.posterior import GaussianParams
+
+SEED = (3, 4)
+
+
+def binary_images(batch):
+  return tf.cast(tf.random.stateless_uniform([batch, 5, 6, 1], [1, 2]) < 0.4, tf.float32)
+
+
+def tokens(batch):
+  return tf.random.stateless_uniform([batch, 4], [1, 2], maxval=7, dtype=tf.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  make: Callable  # **kwargs -> layer
+  x: Callable  # batch -> observations
+  latent_dim: int = 3
+  takes_dropout: bool = True
+
+
+def pixelcnn(latent_dim, **kwargs):
+  return GatedPixelCNN(latent_dim, 4, (3, 5), 2, (5, 6, 1), **kwargs)
+
+
+def lstm(latent_dim, **kwargs):
+  return LSTMDecoder(7, latent_dim, 4, 5, length=4, init_scale=0.8, **kwargs)
+
+
+DECODERS = {
+  "pixelcnn": Case(lambda **k: pixelcnn(3, **k), binary_images),
+  "pixelcnn_plain": Case(lambda **k: pixelcnn(0, **k), binary_images, latent_dim=0),
+  "lstm": Case(lambda **k: lstm(3, **k), tokens),
+  "lstm_state": Case(lambda **k: lstm(3, latent_to_state=True, **k), tokens),
+  "lstm_plain": Case(lambda **k: lstm(0, **k), tokens, latent_dim=0),
+}
+ENCODERS = {
+  "resnet": Case(lambda **k: ResNetEncoder(3, (4, 6), **k), binary_images, takes_dropout=False),
+  "lstm": Case(lambda **k: LSTMEncoder(7, 3, 4, 5, init_scale=0.8, **k), tokens, takes_dropout=False),
+}
+
+every_decoder = pytest.mark.parametrize("case", DECODERS.values(), ids=DECODERS)
+every_encoder = pytest.mark.parametrize("case", ENCODERS.values(), ids=ENCODERS)
+decoders_with_latent = pytest.mark.parametrize(
+  "case", [c for c in DECODERS.values() if c.latent_dim], ids=[n for n, c in DECODERS.items() if c.latent_dim]
+)
+every_network = pytest.mark.parametrize(
+  "case", [*DECODERS.values(), *ENCODERS.values()], ids=[*(f"{n}_decoder" for n in DECODERS), *ENCODERS]
+)
+
+
+def latent(case, batch, dtype=tf.float32):
+  return (
+    tf.random.stateless_normal([batch, case.latent_dim], [5, 6], dtype=dtype) if case.latent_dim else None
+  )
+
+
+def test_every_exported_network_is_in_a_table():
+  exported = {
+    getattr(networks, name)
+    for name in networks.__all__
+    if name != "Decoder" and issubclass(getattr(networks, name), keras.layers.Layer)
+  }
+  assert exported == {type(case.make()) for case in [*DECODERS.values(), *ENCODERS.values()]}
+
+
+@every_decoder
+def test_log_prob_is_a_log_probability_of_each_example(case):
+  decoder, x = case.make(), case.x(3)
+  log_prob = decoder.log_prob(x, latent(case, 3), decoder.precompute(x))
+  assert log_prob.shape == (3,)
+  assert log_prob.dtype == tf.float32
+  assert np.all(log_prob < 0)
+
+
+@every_decoder
+def test_an_examples_log_prob_does_not_depend_on_its_batch_mates(case):
+  decoder, x, z = case.make(dtype="float64"), case.x(3), latent(case, 3, tf.float64)
+  together = decoder.log_prob(x, z, decoder.precompute(x))
+  for i in range(3):
+    own_x, own_z = x[i : i + 1], None if z is None else z[i : i + 1]
+    alone = decoder.log_prob(own_x, own_z, decoder.precompute(own_x))
+    np.testing.assert_allclose(alone, together[i : i + 1], rtol=1e-12)
+
+
+@every_decoder
+def test_every_context_tensor_has_the_batch_first(case):
+  decoder = case.make(dropout=0.5)
+  for training in (False, True):
+    assert {t.shape[0] for t in decoder.precompute(case.x(3), training, SEED)} == {3}
+
+
+@decoders_with_latent
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_second_derivatives_equal_finite_differences(case, dropout):
+  """∂/∂(z, context, θ) of ⟨u, ∇_z log p⟩ against central differences of the first derivatives along u."""
+  decoder, x, z = case.make(dtype="float64", dropout=dropout), case.x(2), latent(case, 2, tf.float64)
+  context = decoder.precompute(x, training=True, seed=SEED)
+  u = tf.random.stateless_normal(z.shape, [7, 8], dtype=tf.float64)
+  weights = [v.value for v in decoder.trainable_variables]
+
+  def first_derivatives(z):
+    sources = [z, *context, *weights]
+    with tf.GradientTape() as tape:
+      tape.watch(sources)
+      total = tf.reduce_sum(decoder.log_prob(x, z, context))
+    return [tf.convert_to_tensor(g) for g in tape.gradient(total, sources, unconnected_gradients="zero")]
+
+  with tf.GradientTape() as outer:
+    sources = [z, *context, *weights]
+    outer.watch(sources)
+    with tf.GradientTape() as inner:
+      inner.watch(z)
+      total = tf.reduce_sum(decoder.log_prob(x, z, context))
+    along_u = tf.reduce_sum(u * inner.gradient(total, z))
+  exact = outer.gradient(along_u, sources, unconnected_gradients="zero")
+  r = 1e-5
+  above, below = first_derivatives(z + r * u), first_derivatives(z - r * u)
+  for second, a, b in zip(exact, above, below, strict=True):
+    difference = (a - b) / (2 * r)
+    np.testing.assert_allclose(tf.convert_to_tensor(second), difference, rtol=1e-6, atol=1e-8)
+  assert float(tf.norm(exact[0])) > 1e-3  # there is curvature to speak of
+
+
+@every_decoder
+def test_all_weights_receive_a_gradient(case):
+  decoder, x = case.make(dtype="float64"), case.x(3)
+  # Biases of 0 keep some maps of a fresh network at 0.
+  for i, v in enumerate(decoder.weights):
+    v.assign(0.5 * tf.random.stateless_normal(v.shape, [9, i], dtype=tf.float64))
+  with tf.GradientTape() as tape:
+    total = tf.reduce_sum(decoder.log_prob(x, latent(case, 3, tf.float64), decoder.precompute(x)))
+  gradients = tape.gradient(total, [v.value for v in decoder.trainable_variables])
+  for variable, gradient in zip(decoder.trainable_variables, gradients, strict=True):
+    assert float(tf.norm(tf.convert_to_tensor(gradient))) > 1e-6, variable.path
+
+
+@every_decoder
+def test_precomputed_context_carries_the_observation(case):
+  """log p(x | z) under another x's context is another number: nothing is computed twice unnoticed."""
+  decoder, x, z = case.make(), case.x(4), latent(case, 2)
+  own = decoder.log_prob(x[:2], z, decoder.precompute(x[:2]))
+  other = decoder.log_prob(x[:2], z, decoder.precompute(x[2:]))
+  assert np.all(np.abs(own - other) > 1e-4)
+
+
+@every_decoder
+def test_dropout_is_a_function_of_its_seed(case):
+  decoder, x, z = case.make(dropout=0.5), case.x(3), latent(case, 3)
+
+  def log_prob(training, seed):
+    context = decoder.precompute(x, training=training, seed=seed)
+    first, second = (decoder.log_prob(x, z, context) for _ in range(2))
+    np.testing.assert_array_equal(first, second)  # replayed
+    return first.numpy()
+
+  np.testing.assert_array_equal(log_prob(True, SEED), log_prob(True, SEED))
+  assert np.all(log_prob(True, SEED) != log_prob(True, (3, 5)))
+  np.testing.assert_array_equal(log_prob(False, SEED), log_prob(False, None))
+  assert np.all(log_prob(True, SEED) != log_prob(False, None))
+
+
+@every_decoder
+def test_dropout_without_a_seed_is_refused(case):
+  decoder = case.make(dropout=0.5)
+  with pytest.raises(UserError, match="seed"):
+    decoder.precompute(case.x(2), training=True)
+
+
+@every_decoder
+def test_graph_with_unknown_batch_size_agrees_with_eager(case):
+  decoder, x, z = case.make(dropout=0.5), case.x(3), latent(case, 3)
+
+  def run(x, z):
+    with tf.GradientTape() as tape:
+      if z is not None:
+        tape.watch(z)
+      context = decoder.precompute(x, training=True, seed=tf.constant(SEED))
+      log_prob = decoder.log_prob(x, z, context)
+    return log_prob, tape.gradient(log_prob, z if z is not None else decoder.trainable_variables[0].value)
+
+  specs = [tf.TensorSpec([None, *x.shape[1:]], x.dtype)]
+  specs += [tf.TensorSpec([None, case.latent_dim])] if case.latent_dim else [None]
+  traced = tf.function(run).get_concrete_function(*specs)
+  inputs = [x] if z is None else [x, z]
+  for ours, eager in zip(traced(*inputs), run(x, z), strict=True):
+    np.testing.assert_allclose(tf.convert_to_tensor(ours), tf.convert_to_tensor(eager), rtol=1e-4, atol=1e-5)
+
+
+@decoders_with_latent
+def test_xla_agrees_with_eager(case):
+  decoder, x, z = case.make(dropout=0.5), case.x(3), latent(case, 3)
+  # XLA draws other masks; so both get the same one, beside the rest of a context of their own.
+  mask = decoder.precompute(x, training=True, seed=SEED)[-1]
+
+  def run(x, z):
+    with tf.GradientTape() as tape:
+      tape.watch(z)
+      log_prob = decoder.log_prob(x, z, (*decoder.precompute(x), mask))
+    return log_prob, tape.gradient(log_prob, z)
+
+  compiled = tf.function(run, jit_compile=True)
+  for ours, eager in zip(compiled(x, z), run(x, z), strict=True):
+    np.testing.assert_allclose(ours, eager, rtol=1e-4, atol=1e-5)
+
+
+@every_decoder
+def test_mixed_precision_keeps_log_prob_in_float32(case):
+  mixed, full = case.make(dtype="mixed_bfloat16"), case.make()
+  x, z = case.x(3), latent(case, 3)
+  assert {v.dtype for v in mixed.weights} == {"float32"}
+  assert {t.dtype for t in mixed.precompute(x)} == {tf.bfloat16}
+  ours = mixed.log_prob(x, z, mixed.precompute(x))
+  assert ours.dtype == tf.float32
+  np.testing.assert_allclose(ours, full.log_prob(x, z, full.precompute(x)), rtol=0.02)
+  assert np.all(ours != full.log_prob(x, z, full.precompute(x)))  # it did compute in bfloat16
+
+
+@every_encoder
+def test_encoder_gives_gaussian_parameters_of_the_variables_dtype(case):
+  x = case.x(3)
+  for dtype, expected in (("float32", tf.float32), ("float64", tf.float64), ("mixed_bfloat16", tf.float32)):
+    params = case.make(dtype=dtype)(x, training=True)
+    assert isinstance(params, GaussianParams)
+    for part in params:
+      assert part.shape == (3, 3)
+      assert part.dtype == expected
+      assert np.all(np.isfinite(part))
+
+
+@every_encoder
+def test_encoder_in_a_graph_with_unknown_batch_size(case):
+  encoder, x = case.make(), case.x(3)
+  eager = encoder(x)
+  traced = tf.function(
+    lambda x: tuple(encoder(x)), input_signature=[tf.TensorSpec([None, *x.shape[1:]], x.dtype)]
+  )
+  compiled = tf.function(lambda x: tuple(encoder(x)), jit_compile=True)
+  for function in (traced, compiled):
+    for ours, expected in zip(function(x), eager, strict=True):
+      np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_network
+def test_initial_weights_are_a_function_of_the_seed(case):
+  def weights(**kwargs):
+    layer = case.make(**kwargs)
+    if case in ENCODERS.values():
+      layer.build(case.x(1).shape)
+    return [w.numpy() for w in layer.weights]
+
+  for a, b in zip(weights(seed=1), weights(seed=1), strict=True):
+    np.testing.assert_array_equal(a, b)
+  kernels = [(a, b) for a, b in zip(weights(seed=1), weights(seed=2), strict=True) if a.ndim > 1]
+  assert kernels
+  assert all(np.any(a != b) for a, b in kernels)
+  # Weights of one shape within one network differ from each other too.
+  drawn = [a.tobytes() for a, _ in kernels]
+  assert len(set(drawn)) == len(drawn)
+
+
+@every_network
+def test_saved_and_loaded_layer_computes_the_same(case, tmp_path):
+  kwargs = {"dropout": 0.25} if case.takes_dropout else {}
+  layer, x = case.make(seed=5, **kwargs), case.x(3)
+  inputs = [keras.Input(x.shape[1:], dtype=x.dtype.name)]
+  feeds = [x]
+  if case in DECODERS.values() and case.latent_dim:
+    inputs.append(keras.Input((case.latent_dim,)))
+    feeds.append(latent(case, 3))
+  model = keras.Model(inputs, tf.nest.flatten(layer(*inputs)))
+  for i, w in enumerate(layer.weights):
+    w.assign_add(0.1 * np.abs(np.random.default_rng(i).normal(size=w.shape)))
+  before = model(feeds)
+  model.save(tmp_path / "network.keras")
+  loaded = keras.saving.load_model(tmp_path / "network.keras")
+  for a, b in zip(loaded(feeds), before, strict=True):
+    np.testing.assert_array_equal(a, b)
+  config = layer.get_config()
+  assert type(layer).from_config(config).get_config() == config
+
+
+@every_decoder
+def test_samples_are_observations_and_a_function_of_the_seed(case):
+  decoder, z = case.make(), latent(case, 4)
+
+  def draw(seed, **kwargs):
+    return decoder.sample(z, seed, num=None if case.latent_dim else 4, **kwargs).numpy()
+
+  x = draw((1, 2))
+  example = case.x(4)
+  assert x.shape == example.shape
+  assert x.dtype == example.dtype.as_numpy_dtype
+  np.testing.assert_array_equal(x, draw((1, 2)))
+  np.testing.assert_array_equal(x, draw((1, 2), progress=True))
+  assert np.any(x != draw((1, 3)))
+  assert np.all(np.isfinite(decoder.log_prob(x, z, decoder.precompute(x))))
+
+
+@every_decoder
+def test_decode_gives_probabilities_and_is_deterministic(case):
+  decoder, z = case.make(), latent(case, 4)
+  probabilities = decoder.decode(z)
+  np.testing.assert_array_equal(probabilities, decoder.decode(z))
+  assert probabilities.shape[0] == (4 if case.latent_dim else 1)
+  assert np.all((probabilities > 0) & (probabilities < 1))
+
+
+@every_decoder
+def test_sampling_with_the_wrong_latent_is_refused(case):
+  decoder = case.make()
+  wrong = (
+    [(None, 2), (tf.zeros([3]), None), (tf.zeros([3, 9]), None)]
+    if case.latent_dim
+    else [
+      (tf.zeros([3, 2]), 3),
+      (None, None),
+    ]
+  )
+  for z, num in wrong:
+    with pytest.raises(UserError) as error:
+      decoder.sample(z, SEED, num=num)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,100 @@
+"""Fast ancestral sampling draws from the network's own distribution."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_savae.networks import GatedPixelCNN, pixelcnn_sampling
+
+
+def make(latent_dim=2, kernel_sizes=(5, 3), shape=(6, 7, 1), scale=0.7, **kwargs):
+  decoder = GatedPixelCNN(latent_dim, 4, kernel_sizes, 2, shape, dtype="float64", **kwargs)
+  for i, v in enumerate(decoder.weights):
+    v.assign(scale * np.random.default_rng(i).normal(size=v.shape))
+  return decoder
+
+
+def draw(decoder, z, seed, num=None):
+  z = None if z is None else tf.constant(z)
+  num = tf.constant(num or len(z))
+  return pixelcnn_sampling.draw(decoder, z, num, None if seed is None else tf.convert_to_tensor(seed))
+
+
+@pytest.mark.parametrize("latent_dim", [0, 2])
+@pytest.mark.parametrize("kernel_sizes", [(1,), (3,), (5, 3, 1, 3), (9, 9)])
+@pytest.mark.parametrize("seed", [(1, 2), None], ids=["sampled", "greedy"])
+def test_logits_drawn_from_are_the_full_networks_logits_on_the_finished_image(latent_dim, kernel_sizes, seed):
+  decoder = make(latent_dim, kernel_sizes)
+  z = np.random.default_rng(0).normal(size=(5, latent_dim)) if latent_dim else None
+  images, logits = draw(decoder, z, seed, num=5)
+  np.testing.assert_allclose(logits, decoder(images, z), rtol=1e-10, atol=1e-12)
+
+
+def test_sample_frequencies_are_the_models_probabilities():
+  decoder = make(latent_dim=2, kernel_sizes=(3, 3), shape=(2, 2, 1))
+  count = 20_000
+  z = np.tile([[0.4, -0.9]], (count, 1))
+  drawn = decoder.sample(z, (1, 2)).numpy().reshape(count, 4)
+  x = np.array(list(itertools.product([0.0, 1.0], repeat=4)))
+  images = x.reshape(-1, 2, 2, 1)
+  p = np.exp(decoder.log_prob(images, z[:16], decoder.precompute(images)))
+  frequencies = np.bincount((drawn @ [8, 4, 2, 1]).astype(int), minlength=16) / count
+  # Five standard errors, for each of the 16 images.
+  assert np.all(np.abs(frequencies - p) < 5 * np.sqrt(p * (1 - p) / count))
+
+
+def test_decode_is_the_probability_along_the_greedy_path():
+  decoder = make()
+  z = np.random.default_rng(0).normal(size=(3, 2))
+  probabilities = decoder.decode(z)
+  greedy = np.asarray(probabilities > 0.5, "float64")
+  np.testing.assert_allclose(probabilities, tf.sigmoid(decoder(greedy, z)), rtol=1e-10)
+
+
+def test_dropout_is_off_while_sampling():
+  z = np.random.default_rng(0).normal(size=(3, 2))
+  np.testing.assert_array_equal(make(dropout=0.9).sample(z, (1, 2)), make().sample(z, (1, 2)))
+
+
+def test_sampling_is_traced_once_for_each_decoder_and_shape():
+  decoder = make()
+  traced = pixelcnn_sampling._all_rows
+  before = traced.experimental_get_tracing_count()
+  for seed in range(3):
+    decoder.sample(np.full((3, 2), float(seed)), (seed, 2))
+  assert traced.experimental_get_tracing_count() == before + 1
+  decoder.sample(np.zeros((4, 2)), (1, 2))
+  assert traced.experimental_get_tracing_count() == before + 2
+
+
+def test_progress_bar_shows_rows_and_draws_the_same(capsys):
+  decoder = make()
+  z = np.random.default_rng(0).normal(size=(3, 2))
+  with_bar = decoder.sample(z, (1, 2), progress=True)
+  assert "6/6" in capsys.readouterr().err
+  np.testing.assert_array_equal(with_bar, decoder.sample(z, (1, 2)))
+  assert capsys.readouterr().err == ""
+
+
+def test_sampling_within_a_function_of_unknown_batch_size():
+  decoder = make()
+  z = np.random.default_rng(0).normal(size=(3, 2))
+  function = tf.function(lambda z: (decoder.sample(z, (1, 2)), decoder.decode(z)))
+  samples, probabilities = function.get_concrete_function(tf.TensorSpec([None, 2], tf.float64))(
+    tf.constant(z)
+  )
+  np.testing.assert_array_equal(samples, decoder.sample(z, (1, 2)))
+  np.testing.assert_allclose(probabilities, decoder.decode(z), rtol=1e-10)
+
+
+def test_sampling_under_xla():
+  """XLA has random numbers of its own; its samples too are drawn from the network's logits."""
+  decoder = make()
+  z = tf.constant(np.random.default_rng(0).normal(size=(3, 2)))
+  compiled = tf.function(lambda seed: draw(decoder, z, seed, num=3), jit_compile=True)
+  images, logits = compiled(tf.constant((1, 2)))
+  np.testing.assert_allclose(logits, decoder(images, z), rtol=1e-10, atol=1e-12)
+  greedy = tf.function(lambda: decoder.decode(z), jit_compile=True)()
+  np.testing.assert_allclose(greedy, decoder.decode(z), rtol=1e-10)
