@@ -153,7 +153,7 @@ class SAVAE(keras.Model):
     def add(s, total):
       draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
       z = params.sample(tf.random.stateless_normal(tf.shape(params.mean), draw_seed, dtype=params.mean.dtype))
-      log_weight = self.decoder.log_prob(x, z, batch.context) + p.log_prob(z) - proposal.log_prob(z)
+      log_weight = self.decoder.log_prob(batch.x, z, batch.context) + p.log_prob(z) - proposal.log_prob(z)
       return s + 1, tf.reduce_logsumexp(tf.stack([total, log_weight]), axis=0)
 
     nothing = tf.fill(tf.shape(params.mean)[:1], tf.constant(-np.inf, params.mean.dtype))
