@@ -92,6 +92,8 @@ class Batch:
 
   def __init__(self, model, x, step, settings: svi.SVISettings, beta, training: bool, purpose: Purpose):
     self.model, self.x, self.settings, self.training = model, x, settings, training
+    # A Python number would become a float32 on its way through tf.cast.
+    beta = beta if tf.is_tensor(beta) else tf.constant(beta, model.variable_dtype)
     self.beta = tf.stop_gradient(tf.cast(beta, model.variable_dtype))
     self._step, self._purpose = step, purpose
     self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
