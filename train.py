@@ -28,9 +28,9 @@ def main(argv: list[str]) -> int:
     startup.import_tensorflow()
     config, first_line = flags.build_config(given)
     print(first_line, flush=True)
-    from tf_savae.training.run import run
+    from tf_savae import training
 
-    run(config)
+    training.run(config)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

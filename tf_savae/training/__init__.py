@@ -1,0 +1,23 @@
+"""Training runs: settings, run directory, checkpoints, and what is shown meanwhile.
+
+    from tf_savae.training import make_config, run
+    results = run(make_config(dataset="omniglot", preset="tiny", k=5, run_dir="runs/mine"))
+
+Nothing here imports TensorFlow before `run` is called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tf_savae.training.config import RunConfig
+from tf_savae.training.presets import make_config
+
+__all__ = ["RunConfig", "make_config", "run"]
+
+
+def run(config: RunConfig) -> dict[str, Any]:
+  """Trains or evaluates as `config` says; see `tf_savae.training.runner.run`."""
+  from tf_savae.training import runner
+
+  return runner.run(config)

@@ -1,4 +1,9 @@
-"""TensorBoard's HParams page: a run's settings, and its final metrics in the same row."""
+"""TensorBoard's HParams page: a run's settings, and its final metrics in the same row.
+
+The page finds the metrics of a row among the scalars of the TensorBoard run that holds its settings and of those below
+it. So both go to one run that has no other scalars. No list of columns is written: it would hide which settings
+differ between runs, and these come first.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
-from tensorboard.plugins.hparams import api_pb2
 
 from tf_savae.training.config import OnResume, RunConfig, show
 
-# results.json's keys that become metrics, and their columns' names.
-_METRICS = {
-  "nll_bound": "bound",
-  "nll_bound_initial": "bound at λ0",
-  "refinement_gain": "refinement gain",
-  "kl": "KL",
-  "nll_iw": "NLL (importance)",
-  "active_units": "active units",
-}
+# results.json's keys that become metrics.
+_METRICS = ("nll_bound", "nll_bound_initial", "refinement_gain", "kl", "kl_initial", "nll_iw", "active_units")
 _SPLITS = ("test", "valid")
-
-
-class _Any(hp.Domain):
-  """All values of a type: columns that can be sorted, without a menu of values."""
-
-  def __init__(self, dtype: type):
-    self._dtype = dtype
-
-  @property
-  def dtype(self) -> type:
-    return self._dtype
-
-  def sample_uniform(self, rng: Any = None) -> Any:
-    raise NotImplementedError("settings are not drawn at random here")
-
-  def update_hparam_info(self, info: api_pb2.HParamInfo) -> None:
-    types = {
-      bool: api_pb2.DATA_TYPE_BOOL,
-      float: api_pb2.DATA_TYPE_FLOAT64,
-      str: api_pb2.DATA_TYPE_STRING,
-    }
-    info.type = types[self._dtype]
 
 
 def settings(config: RunConfig) -> dict[str, bool | float | str]:
@@ -62,18 +37,11 @@ def write_settings(writer: tf.summary.SummaryWriter, values: Mapping[str, Any], 
   """Writes the row of a run that begins.
 
   Args:
-    writer: of the run that the final metrics are written to, too: the page looks for them there.
+    writer: of the run that the final metrics go to.
     values: from `settings`.
     name: of the row.
   """
-  kinds = {key: _Any(_kind(value)) for key, value in values.items()}
-  metrics = [
-    hp.Metric(f"final/{split}_{key}", display_name=f"{split} {label}")
-    for split in _SPLITS
-    for key, label in _METRICS.items()
-  ]
   with writer.as_default():
-    hp.hparams_config([hp.HParam(key, domain=kind) for key, kind in kinds.items()], metrics)
     hp.hparams(dict(values), trial_id=name)
 
 
@@ -84,10 +52,4 @@ def write_metrics(writer: tf.summary.SummaryWriter, results: Mapping[str, Any], 
       values = results.get(split) or {}
       for key in _METRICS:
         if values.get(key) is not None:
-          tf.summary.scalar(f"final/{split}_{key}", float(values[key]))
-
-
-def _kind(value: Any) -> type:
-  if isinstance(value, bool):
-    return bool
-  return float if isinstance(value, int | float) else str
+          tf.summary.scalar(f"results/{split}_{key}", float(values[key]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any, TextIO
@@ -60,14 +61,17 @@ class ProgressBar(keras.callbacks.Callback):
     self._drawn = 0.0
     if self._err.isatty():
       self.close()
+      # A terminal that does not tell its size, as under some containers, would be taken to have no room.
+      known = os.get_terminal_size(self._err.fileno()).columns > 0
+      size = {"dynamic_ncols": True} if known else {"ncols": 79, "nrows": 24}
       self._bar = tqdm.tqdm(
         total=self.first_step + self._steps_here,
         initial=self.first_step,
         desc=f"epoch {epoch + 1}/{self.epochs}",
         file=self._err,
-        dynamic_ncols=True,
         leave=False,
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}",
+        **size,
       )
 
   def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -118,7 +122,8 @@ class ProgressBar(keras.callbacks.Callback):
     if self.model.latent_dim and "kl" in values:
       parts.append(f"KL {values['kl']:.2f}")
     if self._speed.seconds_per_step:
-      parts.append(f"{self._speed.examples_per_second:.4g} examples/s")
+      per_second = self._speed.examples_per_second
+      parts.append(f"{per_second:.0f} ex/s" if per_second >= 10 else f"{per_second:.1f} ex/s")
       epoch, run = self.seconds_left()
       interval = tqdm.tqdm.format_interval
       parts.append(f"left {interval(epoch)}, run {interval(run)}")
@@ -141,7 +146,7 @@ class ProgressBar(keras.callbacks.Callback):
     kl = logs.get("val_kl", logs.get("kl"))
     if self.model.latent_dim and kl is not None:
       parts.append(f"KL {float(kl):.2f}")
-    parts.append(f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s")
+    parts.append(f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s")
     skipped = int(self.model.skipped.value) - self._skipped_before
     if skipped:
       parts.append(f"{skipped} updates skipped: loss or gradient not finite")

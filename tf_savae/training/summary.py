@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from tf_savae.methods import METHODS
+
 # Key in results["valid"] and results["test"], and the row's name. λ_K is named by its K.
 _ROWS = (
   ("nll_bound_initial", "bound at λ_0"),
@@ -89,10 +91,13 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _title(results: Mapping[str, Any]) -> str:
   title = f"{results.get('model', 'model')} on {results.get('dataset', 'data')}"
-  if "k" in results:
-    title += f", K = {results['k']}"
-    if results.get("eval_k", results["k"]) != results["k"]:
-      title += f" in training, {results['eval_k']} in this evaluation"
+  method = METHODS.get(results.get("model", ""))
+  k = results.get("k") if method is None or method.refines else 0
+  eval_k = results.get("eval_k", k)
+  if k:
+    title += f", K = {k}" + (f" in training, {eval_k} in this evaluation" if eval_k != k else "")
+  elif eval_k:
+    title += f", K = {eval_k} in this evaluation only"
   return title + (f", preset {results['preset']}" if results.get("preset") else "")
 
 

@@ -150,7 +150,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     if posteriors is not None:
       self._histograms(posteriors)
       if self.model.eval_k:
-        self._svi_curve(f"epoch {epoch + 1}", self._bounds_along_refinement(valid, posteriors))
+        self._svi_curve(f"epoch {epoch + 1}", posteriors.bounds.mean(axis=1))
     self._budget.earn(self._train_seconds or 0.0)
     if self._budget.allows():
       with self._budget.spending():
@@ -213,30 +213,21 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
   # Refinement.
 
-  def _bounds_along_refinement(self, valid: dict[str, float], posteriors: Posteriors) -> np.ndarray:
-    """Mean −ELBO at λ_0 … λ_K, `[K + 1]`: of all of validation, which went through the model's own metric, if K is the
-    same there as in training; else of the examples at hand."""
-    path = self.model.svi_path
-    if path is not None and "bound" in valid and float(path.count.value) > 0:
-      return np.append(path.result().numpy(), valid["bound"])
-    return posteriors.bounds.mean(axis=1)
-
   def _svi_curve(self, label: str, bounds: np.ndarray) -> None:
+    about = f"−ELBO at λ_k against k, nats; {len(self._examples)} validation examples, {label}"
     # Nothing but the newest: the file of the epoch before goes.
     directory = self._logdir / "svi_steps"
     old = list(directory.glob("*tfevents*"))
     writer = tf.summary.create_file_writer(os.fspath(directory))
     with writer.as_default():
       for k, value in enumerate(bounds):
-        tf.summary.scalar(
-          "bound/after_k_svi_steps", value, step=k, description="validation; newest epoch only"
-        )
+        tf.summary.scalar("refinement/bound_after_k_steps", value, step=k, description=about)
     writer.close()
     for path in old:
       path.unlink(missing_ok=True)
     self._curves = [*self._curves[-_EARLIER_CURVES:], (label, bounds)]
-    figure = figures.svi_curve(self._curves, f"SVI on validation{self._stand_in}")
-    self._figure("refinement/bound_along_svi_steps", figure, "valid", self._step())
+    title = f"{len(self._examples)} validation examples{self._stand_in}"
+    self._figure("refinement/gain_of_k_steps", figures.svi_curve(self._curves, title), "valid", self._step())
 
   # Pictures and histograms.
 
@@ -245,16 +236,21 @@ class TensorBoardLogger(keras.callbacks.Callback):
     with self._writer("valid").as_default(step=self._step()):
       for name, params in stages.items():
         if params is not None:
-          tf.summary.histogram(f"mean/{name}", params.mean, description="μ over examples and latents")
+          tf.summary.histogram(
+            f"posterior/mean_{name}", params.mean, description="μ over examples and latents"
+          )
           sigma = np.exp(0.5 * params.log_var)
-          tf.summary.histogram(f"stddev/{name}", sigma, description="σ; near 1 with μ near 0: unused")
+          tf.summary.histogram(
+            f"posterior/stddev_{name}", sigma, description="σ; near 1 with μ near 0: unused"
+          )
 
   def _pictures(self, posteriors: Posteriors | None, run: str, step: int) -> None:
     if self._data.kind != "image":
       return
     if posteriors is not None:
-      rows = figures.reconstruction_rows(self.model, self._examples[:10], posteriors.first(10))
-      title = f"validation{self._stand_in}: data, and x drawn from p(x | z) at the posterior's mean"
+      # Few and labelled in short, to be legible at the size of TensorBoard's cards.
+      rows = figures.reconstruction_rows(self.model, self._examples[:8], posteriors.first(8))
+      title = f"data{self._stand_in}, and x drawn from p(x | z), z = mean of q_λ"
       self._figure("pictures/reconstructions", figures.image_rows(rows, title), run, step)
     if hasattr(self.model.decoder, "sample"):
       samples = self.model.sample(24).numpy()
@@ -271,7 +267,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
     directory = self._logdir / "results"
     if list(directory.glob("*tfevents*")):
       return  # a resumed run
-    values = hparams.settings(self._config) | {"dataset_source": self._data.source}
+    values = hparams.settings(self._config)
+    values |= {"eval_k": self.model.eval_k, "dataset_source": self._data.source}
     writer = self._writer("results")
     hparams.write_settings(writer, values, name=Path(self._config.run_dir).name)
     rows = [f"| {name} | {show(value)} |" for name, value in self._config.to_dict().items()]

@@ -1,4 +1,4 @@
-"""`run(config)`: one training run from data to results.json, new or resumed."""
+"""One training run from data to results.json, new or resumed."""
 
 from __future__ import annotations
 
