@@ -1,0 +1,283 @@
+"""Which variables get which gradient: every row of the table against its definition in plain TensorFlow.
+
+Nothing of `refine`, the adjoints or the bounds is used in the definitions below: K steps are written out, and the total
+derivative is what a tape makes of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tests.tiny import relative_error
+from tf_savae import SAVAE, SVISettings, methods
+from tf_savae.objective import Batch
+from tf_savae.posterior import GaussianParams
+from tf_savae.seeds import Purpose
+
+K, GAMMA, CLIP, BETA = 3, 0.5, 1.5, 0.3
+SIZES = [0.3, 0.2, 0.1]
+
+
+class Setting:
+  """A model of one method and one training batch of it, with dropout, β, momentum and clipping on."""
+
+  def __init__(self, method: str, num_steps: int = K, beta: float = BETA, learn: str = "none"):
+    encoder, decoder, self.x = tiny.dense_networks()
+    if method == "autoreg":
+      decoder = tiny.BernoulliDecoder(latent_dim=0, dtype="float64")
+    svi = SVISettings(num_steps, SIZES[:num_steps], GAMMA, CLIP)
+    self.model = SAVAE(
+      encoder, decoder, method, svi, beta=beta, learn_step_size=learn, dtype="float64", seed=4
+    )
+    self.model.ensure_built(self.x)
+    self.method, self.decoder = self.model.method, decoder
+
+  def batch(self) -> Batch:
+    settings = self.model.step_sizes.settings(self.model.svi.num_steps)
+    return Batch(self.model, self.x, 5, settings, self.model.beta, training=True, purpose=Purpose.NOISE)
+
+  @property
+  def theta(self):
+    return [v.value for v in self.model.decoder.trainable_variables]
+
+  @property
+  def phi(self):
+    return [v.value for v in self.model.encoder.trainable_variables] if self.model.encoder else []
+
+  @property
+  def alpha(self):
+    return [v.value for v in self.model.step_sizes.trainable_variables]
+
+  def gradients(self):
+    """(θ, φ, α)'s gradients of the method's mean loss."""
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(self.method.losses(self.batch()).loss)
+    gradients = tape.gradient(loss, [*self.theta, *self.phi, *self.alpha], unconnected_gradients="zero")
+    t, p = len(self.theta), len(self.phi)
+    return gradients[:t], gradients[t : t + p], gradients[t + p :]
+
+
+class Definition:
+  """Section 3 of the paper, written out, for the same batch: λ is a pair (μ, log σ²)."""
+
+  def __init__(self, setting: Setting):
+    self.s, batch = setting, setting.batch()
+    self.noise, self.start = batch.noise, batch.random_initial(0.1)
+    self.seed, self.beta = batch.seed(Purpose.DROPOUT), setting.model.beta
+
+  def encode(self):
+    return self.s.model.encoder(self.s.x)
+
+  def loss(self, params, noise):
+    """−log p(x | z) + β KL(q ‖ p), `[batch]`."""
+    mean, log_var = params
+    kl = 0.5 * tf.reduce_sum(mean**2 + tf.exp(log_var) - log_var - 1.0, axis=-1)
+    return self.nll(params, noise) + self.beta * kl
+
+  def nll(self, params, noise):
+    if self.s.model.latent_dim == 0:
+      return -self.s.decoder.log_prob(self.s.x, None, ())
+    context = self.s.decoder.precompute(self.s.x, training=True, seed=self.seed)
+    z = params[0] + tf.exp(params[1] / 2.0) * noise
+    return -self.s.decoder.log_prob(self.s.x, z, context)
+
+  def final(self, params):
+    return tf.reduce_mean(self.loss(params, self.noise[-1]))
+
+  def steps(self, params, sizes=None):
+    """λ_K, differentiable; each row's gradient is clipped by its own norm."""
+    velocity = [tf.zeros_like(part) for part in params]
+    for k in range(self.s.model.svi.num_steps):
+      with tf.GradientTape() as tape:
+        tape.watch(params)
+        loss = tf.reduce_sum(self.loss(params, self.noise[k]))
+      gradient = tape.gradient(loss, params)
+      clipped = [g * tf.minimum(1.0, CLIP / tf.norm(g, axis=-1, keepdims=True)) for g in gradient]
+      velocity = [GAMMA * v - c for v, c in zip(velocity, clipped, strict=True)]
+      size = SIZES[k] if sizes is None else sizes[k]
+      params = [p + size * v for p, v in zip(params, velocity, strict=True)]
+    return params
+
+  def gradient(self, function, variables):
+    with tf.GradientTape() as tape:
+      value = function()
+    return tape.gradient(value, variables, unconnected_gradients="zero")
+
+
+def constant(params):
+  return [tf.constant(part.numpy()) for part in params]
+
+
+def autoreg(d: Definition):
+  """θ by −log p(x)."""
+  return d.gradient(lambda: tf.reduce_mean(d.nll(None, None)), d.s.theta), []
+
+
+def vae(d: Definition):
+  """θ and φ by L(λ_0)."""
+  return tuple(d.gradient(lambda: d.final(d.encode()), part) for part in (d.s.theta, d.s.phi))
+
+
+def svi(d: Definition):
+  """θ by L(λ_K), λ_K constant, from a random start; there is no φ."""
+  refined = constant(d.steps(list(d.start)))
+  return d.gradient(lambda: d.final(refined), d.s.theta), []
+
+
+def vae_svi(d: Definition):
+  """θ by L(λ_K), λ_K constant; φ by L(λ_0)."""
+  refined = constant(d.steps(list(d.encode())))
+  return d.gradient(lambda: d.final(refined), d.s.theta), d.gradient(lambda: d.final(d.encode()), d.s.phi)
+
+
+def vae_svi_kl(d: Definition):
+  """θ by L(λ_K), φ by KL(q_λ0 ‖ q_λK), λ_K constant in both."""
+  mean, log_var = refined = constant(d.steps(list(d.encode())))
+
+  def kl():
+    mean_0, log_var_0 = d.encode()
+    ratio = tf.exp(log_var_0 - log_var) + (mean - mean_0) ** 2 / tf.exp(log_var)
+    return 0.5 * tf.reduce_mean(tf.reduce_sum(ratio - 1.0 + log_var - log_var_0, axis=-1))
+
+  return d.gradient(lambda: d.final(refined), d.s.theta), d.gradient(kl, d.s.phi)
+
+
+def savae(d: Definition):
+  """θ and φ by the total derivative of L(λ_K)."""
+  total = d.gradient(lambda: d.final(d.steps(list(d.encode()))), [*d.s.theta, *d.s.phi])
+  return total[: len(d.s.theta)], total[len(d.s.theta) :]
+
+
+DEFINITIONS = {f.__name__: f for f in (autoreg, vae, svi, vae_svi, vae_svi_kl, savae)}
+
+
+@pytest.fixture(scope="module")
+def settings():
+  return {name: Setting(name) for name in methods.METHODS}
+
+
+def assert_equal(ours, expected):
+  assert len(ours) == len(expected)
+  for a, b in zip(ours, expected, strict=True):
+    assert relative_error(a, b) < 1e-9
+
+
+def test_every_method_has_a_definition():
+  """A new method of the package has to be defined in DEFINITIONS here."""
+  assert set(DEFINITIONS) == set(methods.METHODS)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_gradients_are_those_of_the_definition(settings, name):
+  setting = settings[name]
+  theta, phi, alpha = setting.gradients()
+  expected_theta, expected_phi = DEFINITIONS[name](Definition(setting))
+  assert all(np.max(np.abs(g)) > 1e-6 for g in [*expected_theta, *expected_phi])
+  assert_equal(theta, expected_theta)
+  assert_equal(phi, expected_phi)
+  assert alpha == []
+
+
+def test_definitions_differ(settings):
+  """So that none of the comparisons above holds for another method's reason."""
+  with_encoder = ["vae", "vae_svi", "vae_svi_kl", "savae"]
+  gradients = {name: settings[name].gradients() for name in with_encoder}
+
+  def error(part, one, other):
+    return max(
+      relative_error(a, b) for a, b in zip(gradients[one][part], gradients[other][part], strict=True)
+    )
+
+  for one, other in (("vae", "vae_svi_kl"), ("vae", "savae"), ("vae_svi_kl", "savae")):
+    assert error(1, one, other) > 1e-2
+  for one, other in (("vae", "vae_svi"), ("vae_svi", "savae")):
+    assert error(0, one, other) > 1e-2
+  assert error(1, "vae", "vae_svi") < 1e-9 and error(0, "vae_svi", "vae_svi_kl") < 1e-9
+
+
+class TestStepSizes:
+  @pytest.mark.parametrize("learn", ["step", "latent"])
+  def test_savae_trains_them_by_the_total_derivative_of_log_alpha(self, learn):
+    setting = Setting("savae", learn=learn)
+    (log_sizes,) = setting.alpha
+    assert log_sizes.dtype == tf.float64
+    assert log_sizes.shape == ((K, 1) if learn == "step" else (K, tiny.LATENT))
+    np.testing.assert_allclose(tf.exp(log_sizes)[:, 0], SIZES, rtol=1e-12)
+    d = Definition(setting)
+    expected = d.gradient(lambda: d.final(d.steps(list(d.encode()), tf.exp(log_sizes))), log_sizes)
+    assert_equal(setting.gradients()[2], [expected])
+
+  @pytest.mark.parametrize("name", [name for name in methods.METHODS if name != "savae"])
+  def test_other_methods_refuse_to_learn_them(self, name):
+    with pytest.raises(ValueError, match="Received"):
+      Setting(name, learn="step")
+
+  def test_more_steps_than_trained_repeat_the_last_size(self):
+    sizes = Setting("savae", learn="step").model.step_sizes
+    np.testing.assert_allclose(sizes.settings(5).step_size, [0.3, 0.2, 0.1, 0.1, 0.1], rtol=1e-12)
+    np.testing.assert_allclose(sizes.settings(2).step_size, [0.3, 0.2], rtol=1e-12)
+    assert sizes.settings(0).num_steps == 0
+
+
+class TestLosses:
+  @pytest.mark.parametrize("name", ["vae", "svi", "savae"])
+  def test_the_loss_weights_the_kl_by_beta_and_the_bounds_do_not(self, settings, name):
+    losses = settings[name].method.losses(settings[name].batch())
+    np.testing.assert_allclose(losses.loss, losses.final.nll + BETA * losses.final.kl, rtol=1e-12)
+    np.testing.assert_allclose(losses.final.neg_elbo, losses.final.nll + losses.final.kl, rtol=1e-12)
+
+  @pytest.mark.parametrize("name", ["vae_svi", "vae_svi_kl", "savae"])
+  def test_bounds_at_both_ends_and_the_path_between(self, settings, name):
+    d = Definition(settings[name])
+    losses = settings[name].method.losses(settings[name].batch())
+    start = d.encode()
+    refined = d.steps(list(start))
+    np.testing.assert_allclose(losses.initial.nll, d.nll(start, d.noise[-1]), rtol=1e-9)
+    np.testing.assert_allclose(losses.final.nll, d.nll(refined, d.noise[-1]), rtol=1e-9)
+    np.testing.assert_allclose(losses.final.kl, GaussianParams(*refined).kl_to_prior(), rtol=1e-9)
+    assert losses.path.shape == (K, tiny.BATCH)
+    np.testing.assert_allclose(losses.path[0], d.loss(start, d.noise[0]), rtol=1e-9)
+
+  @pytest.mark.parametrize("name", ["vae", "savae"])
+  def test_without_steps_and_beta_it_is_the_autoencoders_loss(self, name):
+    setting = Setting(name, num_steps=0, beta=0.0)
+    d = Definition(setting)
+    losses = setting.method.losses(setting.batch())
+    np.testing.assert_allclose(losses.loss, d.nll(d.encode(), d.noise[-1]), rtol=1e-12)
+    expected = d.gradient(lambda: tf.reduce_mean(d.nll(d.encode(), d.noise[-1])), [*d.s.theta, *d.s.phi])
+    theta, phi, _ = setting.gradients()
+    assert_equal([*theta, *phi], expected)
+
+  def test_without_steps_savae_is_a_vae(self):
+    ours, vae_gradients = (Setting(name, num_steps=0).gradients() for name in ("savae", "vae"))
+    assert_equal([*ours[0], *ours[1]], [*vae_gradients[0], *vae_gradients[1]])
+
+
+class TestRandomness:
+  def test_svi_starts_at_a_tenth_of_a_standard_normal(self):
+    model = Setting("svi").model
+    x = tf.tile(tiny.bits(), [3000, 1])
+    batch = Batch(model, x, 0, model.svi, 1.0, training=True, purpose=Purpose.NOISE)
+    for part in model.method.initial(batch):
+      assert float(tf.math.reduce_std(part)) == pytest.approx(0.1, rel=0.03)
+      assert abs(float(tf.reduce_mean(part))) < 0.005
+
+  def test_noise_is_a_function_of_seed_step_purpose_and_row(self, settings):
+    model, x = settings["savae"].model, settings["savae"].x
+
+    def noise(step=0, purpose=Purpose.NOISE, rows=tiny.BATCH):
+      return Batch(model, x[:rows], step, model.svi, 1.0, True, purpose).noise.numpy()
+
+    assert noise().shape == (K + 1, tiny.BATCH, tiny.LATENT)
+    np.testing.assert_array_equal(noise(), noise())
+    np.testing.assert_array_equal(noise(rows=2), noise()[:, :2])
+    assert np.all(noise() != noise(step=1)) and np.all(noise() != noise(purpose=Purpose.EVALUATION))
+    assert len(np.unique(noise())) == noise().size
+
+
+def test_an_unknown_method_is_refused():
+  with pytest.raises(ValueError, match="Received: 'magic'"):
+    methods.get("magic")
