@@ -105,6 +105,15 @@ def test_probabilities_of_all_images_sum_to_one(latent_dim):
   assert np.ptp(log_prob) > 1.0  # and it is not the uniform distribution
 
 
+def test_forward_pass_alone_in_a_graph():
+  """Without gradients the graph optimiser fuses most, and one of its patterns ends the process."""
+  decoder = with_random_weights(GatedPixelCNN(2, 4, (5, 3), 2, (6, 7, 1)))
+  x, z = tf.ones([3, 6, 7, 1]), tf.ones([3, 2])
+  context = decoder.precompute(x)
+  np.testing.assert_allclose(tf.function(decoder.logits)(z, context), decoder.logits(z, context), atol=1e-5)
+  np.testing.assert_allclose(tf.function(decoder)(x, z), decoder(x, z), atol=1e-5)
+
+
 def test_dropout_scales_the_last_features():
   decoder = with_random_weights(
     GatedPixelCNN(0, 16, (3,), image_shape=(9, 9, 1), dropout=0.25, dtype="float64")
