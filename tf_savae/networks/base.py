@@ -21,7 +21,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
   The decoder's random masks live there too: `log_prob` is a deterministic function of (x, z, context) and of
   the weights, and the sweep backward through the refinement sees the masks of the sweep forward.
 
-  Every tensor of a context has the batch as its first dimension.
+  A tensor of a context has the batch as its first dimension, or depends on the weights alone.
 
   Attributes:
     latent_dim: size of z; 0 for a model of p(x) alone, whose z is None everywhere.
@@ -39,7 +39,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
       seed: stateless seed, `[2]` int32; needed only when there are masks to draw.
 
     Returns:
-      The context: a tuple of tensors `[batch, ...]`.
+      The context: a tuple of tensors.
 
     Raises:
       UserError: masks are to be drawn and `seed` is None.

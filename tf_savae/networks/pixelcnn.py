@@ -130,7 +130,7 @@ class GatedPixelCNN(Decoder):
   def precompute(
     self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, ...]:
-    """The image half of the first layer, biases included, and the dropout mask.
+    """The image half of the first layer, biases included, what z is multiplied with, and the dropout mask.
 
     Args:
       x: images in {0, 1}, `[batch, height, width, 1]`.
@@ -138,9 +138,9 @@ class GatedPixelCNN(Decoder):
       seed: of the mask, `[2]` int32.
 
     Returns:
-      `(vertical, horizontal)` or, with dropout in training mode, `(vertical, horizontal, mask)`:
-      `[batch, height - 1, width, 2 channels]`, `[batch, height, width, 2 channels]`,
-      `[batch, height, width, channels]`.
+      `(vertical, horizontal, latent weights, mask)`: `[batch, height - 1, width, 2 channels]`,
+      `[batch, height, width, 2 channels]`, see `latent_map`, `[batch, height, width, channels]`; the third with a
+      latent only, the fourth with dropout in training mode only.
 
     Raises:
       UserError: images of another size, or a mask to draw and no seed.
@@ -158,10 +158,14 @@ class GatedPixelCNN(Decoder):
     horizontal = self._look_left(_without_last(x, axis=2), self.horizontal[0])
     horizontal = _right(self._plus(horizontal, self.horizontal_bias[0]))
     horizontal = self._plus(horizontal, self.across_bias[0])
-    if not (training and self.dropout):
-      return vertical, horizontal
-    shape = [tf.shape(x)[0], *self.image_shape[:2], self.channels]
-    return vertical, horizontal, dropout_mask(shape, self.dropout, seed, self.compute_dtype)
+    context = [vertical, horizontal]
+    if self.latent_dim:
+      weights, biases = self.latent_map()
+      context = [half + bias for half, bias in zip(context, biases, strict=True)] + [weights]
+    if training and self.dropout:
+      shape = [tf.shape(x)[0], *self.image_shape[:2], self.channels]
+      context.append(dropout_mask(shape, self.dropout, seed, self.compute_dtype))
+    return tuple(context)
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: a Bernoulli a pixel. See `Decoder.log_prob`."""
@@ -176,9 +180,10 @@ class GatedPixelCNN(Decoder):
       z: `[batch, latent]`; None for a plain PixelCNN.
       context: what `precompute` returned; it holds the image.
     """
-    vertical, horizontal, *mask = context
+    vertical, horizontal, *rest = context
     if self.latent_dim:
-      from_latent = self.latent_half(z)
+      weights, *rest = rest
+      from_latent = self._latent_half(z, weights)
       vertical += from_latent[0]
       horizontal += from_latent[1]
     h = v = None
@@ -194,18 +199,45 @@ class GatedPixelCNN(Decoder):
       v = gate(vertical)
       o = self._plus(_convolve(gate(horizontal), self.cast(self.out[i])), self.out_bias[i])
       h = o if i == 0 else h + o
-    if mask:
-      h *= mask[0]
+    if rest:  # the dropout mask
+      h *= rest[0]
     logits = self._plus(_convolve(h, self.cast(self.logit_kernel)), self.logit_bias)
     return tf.cast(logits, self.variable_dtype)
 
-  def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What z adds to the first layer's `(vertical, horizontal)` map, laid out as in the context."""
-    maps = tf.matmul(self.cast(z), self.cast(self.latent_kernel))
-    maps = tf.reshape(self._plus(maps, self.latent_bias), [-1, *self.image_shape[:2], self.latent_maps])
+  def latent_map(self) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+    """What z adds to the first layer, as one linear map.
+
+    z enters through a linear layer and a convolution with nothing in between. Their product depends on weights only,
+    so it is made once for all refinement steps, by convolving the maps of each unit vector; z then costs one matrix
+    product. Done as a convolution instead, the derivative with respect to the few maps is oneDNN's slowest.
+
+    Returns:
+      Weights `[latent, (2 height - 1) · width · 2 channels]`, vertical before horizontal; and the biases' share,
+      `[1, height - 1, width, 2 channels]` and `[1, height, width, 2 channels]`.
+    """
+    maps = tf.concat([self.cast(self.latent_kernel), self.cast(self.latent_bias)[None]], axis=0)
+    maps = tf.reshape(maps, [-1, *self.image_shape[:2], self.latent_maps])
     vertical = self._look_up(_without_last(maps, axis=1), self.vertical_latent)
-    horizontal = self._look_left(_without_last(maps, axis=2), self.horizontal_latent)
-    return vertical, _right(horizontal)
+    horizontal = _right(self._look_left(_without_last(maps, axis=2), self.horizontal_latent))
+    flat = [tf.reshape(half[:-1], [self.latent_dim, -1]) for half in (vertical, horizontal)]
+    return tf.concat(flat, axis=1), (vertical[-1:], horizontal[-1:])
+
+  def _latent_half(self, z: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What z adds to the first layer's `(vertical, horizontal)` map, but for the biases."""
+    height, width, _ = self.image_shape
+    flat = tf.matmul(self.cast(z), weights)
+    row = width * 2 * self.channels
+    vertical = tf.slice(flat, [0, 0], [-1, (height - 1) * row])
+    horizontal = tf.slice(flat, [0, (height - 1) * row], [-1, height * row])
+    return (
+      tf.reshape(vertical, [-1, height - 1, width, 2 * self.channels]),
+      tf.reshape(horizontal, [-1, height, width, 2 * self.channels]),
+    )
+
+  def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What z adds to the first layer's `(vertical, horizontal)` map, biases included."""
+    weights, biases = self.latent_map()
+    return tuple(half + bias for half, bias in zip(self._latent_half(z, weights), biases, strict=True))
 
   def sample(
     self, z: tf.Tensor | None, seed: tf.Tensor, num: int | None = None, progress: bool = False
