@@ -50,54 +50,53 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
     title: above them.
   """
   columns = max(len(images) for images in rows.values())
-  figure = _figure(1.5 + _INCHES * columns, (_INCHES + 0.06) * len(rows) + (0.4 if title else 0.1))
+  label_inches = 0.2 + 0.11 * max(len(label) for label in rows)
+  figure = _figure(label_inches + _INCHES * columns, (_INCHES + 0.06) * len(rows) + (0.4 if title else 0.1))
   axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
   for ax, (label, images) in zip(axes, rows.items(), strict=True):
     _show(ax, mosaic(images, columns))
-    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=13)
   if title:
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=12)
   return figure
 
 
 def image_grid(images: np.ndarray, title: str = "", columns: int = 8) -> Figure:
   """Images `[n, height, width, 1]` in [0, 1], row by row."""
+  columns = min(columns, len(images))
   rows = -(-len(images) // columns)
   figure = _figure(0.2 + _INCHES * columns, _INCHES * rows + (0.4 if title else 0.1))
   _show(figure.subplots(), mosaic(images, columns))
   if title:
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=12)
   return figure
 
 
 def svi_curve(curves: Sequence[tuple[str, np.ndarray]], title: str = "") -> Figure:
-  """The bound against the SVI step: what refinement gains, and whether K steps are enough.
+  """What each SVI step does to the bound, relative to λ_0, so that epochs of very different bounds share axes.
 
   Args:
-    curves: label and mean −ELBO at λ_0 … λ_K, `[K + 1]`, in nats per example. The last one stands out and its label
-      names its numbers; the ones before, such as earlier epochs, are drawn paler the earlier they come.
+    curves: label and mean −ELBO at λ_0 … λ_K, `[K + 1]`, in nats per example. The last one stands out; those before,
+      such as earlier epochs, are the paler the earlier they come. Labels get the numbers at both ends.
     title: above the axes.
   """
-  figure = _figure(6.4, 3.8)
+  figure = _figure(6.4, 4.0)
   ax = figure.subplots()
   for i, (label, values) in enumerate(curves):
     last = i == len(curves) - 1
-    style = {"color": "C0", "linewidth": 2, "marker": "."} if last else {"color": "0.6", "linewidth": 1}
-    shade = 1.0 if last else 0.25 + 0.6 * (i + 1) / len(curves)
-    name = f"{label}: {values[0]:.2f} → {values[-1]:.2f}" if last else label
-    ax.plot(np.arange(len(values)), values, label=name, alpha=shade, **style)
-  newest = curves[-1][1]
-  # Scaled to the newest curve: those of the first epochs may lie far above it.
-  spread = max(float(np.max(newest) - np.min(newest)), 1e-3 * abs(float(newest[-1])), 1e-6)
-  if all(np.isfinite(newest)):
-    ax.set_ylim(np.min(newest) - 0.15 * spread, np.max(newest) + 0.6 * spread)
+    style = {"color": "C0", "linewidth": 2.5, "marker": "."} if last else {"color": "0.4", "linewidth": 1}
+    shade = 1.0 if last else 0.3 + 0.6 * i / len(curves)
+    name = f"{label}: {values[0]:.2f} → {values[-1]:.2f}"
+    ax.plot(np.arange(len(values)), values - values[0], label=name, alpha=shade, **style)
+  ax.axhline(0, color="0.7", linewidth=0.8)
   ax.xaxis.get_major_locator().set_params(integer=True)
-  ax.set_xlabel("k, SVI steps done")
-  ax.set_ylabel("−ELBO at λ_k, nats per example")
+  ax.set_xlabel("k, SVI steps done", fontsize=12)
+  ax.set_ylabel("−ELBO(λ_k) + ELBO(λ_0), nats", fontsize=12)
+  ax.tick_params(labelsize=11)
   ax.grid(alpha=0.3)
-  ax.legend(loc="upper right", fontsize=9)
+  ax.legend(loc="best", fontsize=10)
   if title:
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title, fontsize=12)
   return figure
 
 
@@ -135,8 +134,8 @@ def reconstruction_rows(model: SAVAE, x: np.ndarray, posteriors: Posteriors | No
   rows = {"data": x}
   if posteriors is not None:
     if posteriors.initial is not None and model.eval_k:
-      rows[f"drawn at {lambda_name(0)}"] = draw(model, posteriors.initial.mean)
-    rows[f"drawn at {lambda_name(model.eval_k)}"] = draw(model, posteriors.final.mean)
+      rows[lambda_name(0)] = draw(model, posteriors.initial.mean)
+    rows[lambda_name(model.eval_k)] = draw(model, posteriors.final.mean)
   return {name: images for name, images in rows.items() if images is not None}
 
 
@@ -164,6 +163,7 @@ def save_overview(
     raise ValueError(f"Only images can be drawn. Received: data of kind {data.kind!r}")
   x = data.examples(split, n)
   rows = reconstruction_rows(model, x, Inference(model)(x) if model.latent_dim else None)
+  rows = {name if name == "data" else f"drawn at {name}": images for name, images in rows.items()}
   rows["prior samples" if model.latent_dim else "samples"] = model.sample(n).numpy()
   save(image_rows(rows, title="stand-in data" if data.is_stand_in else ""), path)
 

@@ -17,7 +17,8 @@ class Posteriors(NamedTuple):
   Attributes:
     initial: λ_0, each `[n, latent]`; None for a method without encoder.
     final: λ_K, each `[n, latent]`.
-    bounds: −ELBO in nats at λ_0 … λ_K, one noise draw each, `[K + 1, n]`.
+    bounds: −ELBO in nats at λ_0 … λ_K, `[K + 1, n]`: one noise draw an example, the same at every k, so that
+      differences between steps are free of most of its noise.
     kl: KL(q_λK ‖ p) in nats, `[n]`.
   """
 
@@ -47,10 +48,13 @@ class Inference:
     if not model.latent_dim:
       raise ValueError(f"The method {model.method_name!r} has no posterior.")
     self._model = model
-    self._traced = tf.function(self._infer, autograph=False, reduce_retracing=True)
+    self._traced = None
 
   def __call__(self, x: np.ndarray, batch_size: int = 100) -> Posteriors:
     """Posteriors of examples x `[n, ...]`, with the noise that `evaluate` gives them for the same batch size."""
+    if self._traced is None:
+      spec = [tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([], tf.int64)]
+      self._traced = tf.function(self._infer, input_signature=spec, autograph=False)
     parts = [
       self._traced(tf.constant(x[i : i + batch_size]), tf.constant(i, tf.int64))
       for i in range(0, len(x), batch_size)
@@ -65,12 +69,19 @@ class Inference:
 
   def _infer(self, x, seen):
     batch = self._model.evaluation_batch(x, step=seen)
-    final, initial, path = self._model.posterior(batch)
-    bound = batch.bound(final)
-    bounds = bound.neg_elbo[tf.newaxis]  # [1, batch]
-    if path is not None:
-      bounds = tf.concat([path, bounds], axis=0)
-    return initial, final, bounds, bound.kl
+    initial = final = self._model.method.initial(batch)
+    if not batch.settings.num_steps:
+      bound = batch.bound(final)
+      return initial, final, bound.neg_elbo[tf.newaxis], bound.kl
+    final, trajectory, _ = batch.refine(initial, adjoint=None)
+    # One after the other, as the refinement itself goes: memory does not grow with K.
+    bounds = tf.map_fn(
+      lambda params: batch.bound(GaussianParams(*params)).neg_elbo,
+      trajectory,
+      fn_output_signature=final.mean.dtype,
+      parallel_iterations=1,
+    )
+    return initial, final, bounds, final.kl_to_prior()
 
 
 def _concat_params(parts: tuple[GaussianParams, ...]) -> GaussianParams:

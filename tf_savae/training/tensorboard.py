@@ -52,6 +52,7 @@ _SCALARS = {
 }
 _STEPWISE = ("train", "train_epoch", "valid")  # runs whose horizontal axis is the global step
 _EARLIER_CURVES = 8
+_PROJECTED_EXAMPLES = 1000
 
 
 def _outlived(method: Callable[..., None]) -> Callable[..., None]:
@@ -83,7 +84,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     config: the settings for the HParams page.
     every: updates between two points of the train curves.
     image_share: share of the training time that pictures may take; the first epoch and the end always have theirs.
-    num_examples: validation examples for histograms, active units and the projector.
+    num_examples: validation examples for histograms, active units and the curve over SVI steps.
   """
 
   def __init__(
@@ -94,7 +95,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     *,
     every: int = 20,
     image_share: float = 0.05,
-    num_examples: int = 500,
+    num_examples: int = 200,
   ):
     super().__init__()
     self._logdir, self._data, self._config, self._every = Path(logdir), data, config, every
@@ -142,7 +143,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     train = {name: value for name, value in logs.items() if not name.startswith("val_")}
     valid = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
     valid.pop("loss", None)  # is the bound
-    posteriors = self._posteriors()
+    posteriors = self._posteriors(self._examples)
     if posteriors is not None:
       valid["active_units"] = active_units(posteriors.final.mean)
     self._scalars("train_epoch", train)
@@ -171,10 +172,11 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._write_settings()
     step = int(results.get("steps", self._step()))  # the best model's own step may be an earlier one
     hparams.write_metrics(self._writer("results"), results, step)
-    posteriors = self._posteriors()
+    examples = self._data.examples("valid", _PROJECTED_EXAMPLES)
+    posteriors = self._posteriors(examples)
     self._pictures(posteriors, "results", step)
     if posteriors is not None:
-      self._write_projector(posteriors)
+      self._write_projector(examples, posteriors)
     self.close()
 
   @_outlived
@@ -277,28 +279,27 @@ class TensorBoardLogger(keras.callbacks.Callback):
       tf.summary.text("settings", text)
     writer.flush()
 
-  def _write_projector(self, posteriors: Posteriors) -> None:
-    n = len(self._examples)
-    columns: dict[str, Any] = {"example": range(n), "KL": np.round(posteriors.kl, 2)}
+  def _write_projector(self, x: np.ndarray, posteriors: Posteriors) -> None:
+    columns: dict[str, Any] = {"example": range(len(x)), "KL": np.round(posteriors.kl, 2)}
     columns["bound"] = np.round(posteriors.bounds[-1], 1)
     columns["gain of refinement"] = np.round(posteriors.bounds[0] - posteriors.bounds[-1], 2)
     is_image = self._data.kind == "image"
     if is_image:
-      columns["ink pixels"] = self._examples.sum(axis=(1, 2, 3)).astype(int)
+      columns["ink pixels"] = x.sum(axis=(1, 2, 3)).astype(int)
     else:
-      columns["tokens"] = [" ".join(map(str, row)) for row in self._examples]
+      columns["tokens"] = [" ".join(map(str, row)) for row in x]
     name = f"posterior means{self._stand_in}"
-    images = self._examples if is_image else None
+    images = x if is_image else None
     projector.write_projector(self._logdir / "results", posteriors.final.mean, columns, images, name)
 
   # The model and the files.
 
-  def _posteriors(self) -> Posteriors | None:
+  def _posteriors(self, x: np.ndarray) -> Posteriors | None:
     if not self.model.latent_dim:
       return None
     if self._infer is None:
       self._infer = Inference(self.model)
-    return self._infer(self._examples)
+    return self._infer(x)
 
   def _step(self) -> int:
     return int(self.model.step.value)

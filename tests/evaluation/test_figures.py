@@ -1,0 +1,142 @@
+"""Figures show the pixels, labels and numbers they are given; posteriors are the model's own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests import tiny_runs
+from tf_savae.evaluation import figures
+from tf_savae.evaluation.bounds import evaluate
+from tf_savae.evaluation.posteriors import Inference
+
+
+@pytest.fixture(scope="module")
+def data():
+  return tiny_runs.image_data()
+
+
+@pytest.fixture(scope="module")
+def model():
+  return tiny_runs.image_model(k=3)
+
+
+def test_a_mosaic_holds_every_image_in_row_order():
+  images = np.arange(5 * 2 * 3).reshape(5, 2, 3, 1) / 100
+  canvas = figures.mosaic(images, columns=2)
+  assert canvas.shape == (3 * 3 + 1, 2 * 4 + 1)
+  for i, image in enumerate(images):
+    top, left = 1 + i // 2 * 3, 1 + i % 2 * 4
+    np.testing.assert_array_equal(canvas[top : top + 2, left : left + 3], image[..., 0].astype(np.float32))
+
+
+def test_rows_are_labelled_and_hold_their_images():
+  rows = {"data": np.ones((3, 4, 4, 1)), "λ₀": np.zeros((3, 4, 4, 1))}
+  figure = figures.image_rows(rows, "a title")
+  assert [ax.get_ylabel() for ax in figure.axes] == ["data", "λ₀"]
+  assert figure.get_suptitle() == "a title"
+  for ax, images in zip(figure.axes, rows.values(), strict=True):
+    np.testing.assert_array_equal(ax.images[0].get_array(), figures.mosaic(images, 3))
+
+
+def test_ink_is_dark_on_light_paper():
+  for value, pixel in ((0.0, 255), (1.0, 0)):
+    image = figures.to_array(figures.image_grid(np.full((1, 8, 8, 1), value)))
+    middle = image[image.shape[0] // 2, image.shape[1] // 2]
+    np.testing.assert_array_equal(middle, pixel)
+
+
+def test_the_svi_curve_is_drawn_relative_to_its_start_and_names_both_ends():
+  old, new = np.array([140.0, 139.0, 138.5]), np.array([120.0, 118.0, 117.25])
+  (ax,) = figures.svi_curve([("epoch 1", old), ("epoch 2", new)]).axes
+  first, second = ax.lines[:2]
+  np.testing.assert_array_equal(first.get_ydata(), [0, -1, -1.5])
+  np.testing.assert_array_equal(second.get_ydata(), [0, -2, -2.75])
+  np.testing.assert_array_equal(second.get_xdata(), [0, 1, 2])
+  assert second.get_alpha() > first.get_alpha()
+  labels = [text.get_text() for text in ax.get_legend().get_texts()]
+  assert labels == ["epoch 1: 140.00 → 138.50", "epoch 2: 120.00 → 117.25"]
+
+
+def test_posteriors_are_those_of_the_model_at_both_ends(model, data):
+  x = data.examples("valid", 10)
+  posteriors = Inference(model)(x)
+  np.testing.assert_allclose(posteriors.initial.mean, model.encode(x).mean, rtol=1e-5, atol=1e-6)
+  for part, expected in zip(posteriors.final, model.refine(x), strict=True):
+    np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(posteriors.kl, model.refine(x).kl_to_prior(), rtol=1e-4)
+  assert posteriors.bounds.shape == (4, 10)
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_bounds_along_the_refinement_begin_and_end_at_the_reported_ones(data, k):
+  model = tiny_runs.image_model("vae_svi", k=3, eval_k=k)
+  bounds = Inference(model)(data.examples("valid", 10), batch_size=4).bounds.mean(axis=1)
+  reported = evaluate(model, data, "valid", batch_size=4, iw_samples=1)
+  assert bounds.shape == (k + 1,)
+  assert bounds[0] == pytest.approx(reported["nll_bound_initial"], rel=1e-5)
+  assert bounds[-1] == pytest.approx(reported["nll_bound"], rel=1e-5)
+
+
+def test_an_examples_posterior_does_not_depend_on_how_many_are_asked_for(model, data):
+  infer, x = Inference(model), data.examples("valid", 10)
+  few, many = infer(x[:4], batch_size=4), infer(x, batch_size=4)
+  for one, other in zip(few.final, many.first(4).final, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(few.bounds, many.first(4).bounds, rtol=1e-5)
+
+
+def test_without_latent_there_is_no_posterior_to_infer():
+  with pytest.raises(ValueError, match=r"autoreg.*no posterior"):
+    Inference(tiny_runs.image_model("autoreg", 0))
+
+
+def test_reconstructions_at_equal_posteriors_are_equal(model, data):
+  x = data.examples("valid", 4)
+  posteriors = Inference(model)(x)
+  rows = figures.reconstruction_rows(model, x, posteriors)
+  assert list(rows) == ["data", "λ₀", "λ₃"]
+  np.testing.assert_array_equal(rows["data"], x)
+  same = figures.reconstruction_rows(model, x, posteriors._replace(initial=posteriors.final))
+  np.testing.assert_array_equal(same["λ₀"], same["λ₃"])
+  assert set(np.unique(rows["λ₃"])) <= {0.0, 1.0}
+
+
+def test_a_decoder_that_cannot_sample_shows_its_expected_image(model, data):
+  class Decoder:
+    def decode(self, z):
+      return tf.fill([len(z), 2, 2, 1], 0.25)
+
+  class Model:
+    decoder = Decoder()
+
+  np.testing.assert_array_equal(figures.draw(Model(), np.zeros((3, 2))), np.full((3, 2, 2, 1), 0.25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("method", "labels"),
+  [
+    ("savae", ["data", "drawn at λ₀", "drawn at λ₃", "prior samples"]),
+    ("svi", ["data", "drawn at λ₃", "prior samples"]),
+    ("autoreg", ["data", "samples"]),
+  ],
+)
+def test_the_overview_has_a_labelled_row_for_all_that_the_method_has(
+  tmp_path, monkeypatch, data, method, labels
+):
+  seen = []
+  draw_rows = figures.image_rows
+  monkeypatch.setattr(
+    figures, "image_rows", lambda rows, title: seen.append(list(rows)) or draw_rows(rows, title)
+  )
+  model = tiny_runs.image_model(method, 0 if method == "autoreg" else 3)
+  figures.save_overview(model, data, tmp_path / "overview.png", n=4)
+  assert seen == [labels]
+  picture = np.asarray(Image.open(tmp_path / "overview.png"))
+  assert picture.shape[2] == 3 and picture.min() < 50 and picture.max() == 255
+
+
+def test_only_images_have_an_overview(tmp_path):
+  with pytest.raises(ValueError, match="tokens"):
+    figures.save_overview(None, tiny_runs.token_data(), tmp_path / "no.png")

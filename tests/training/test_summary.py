@@ -1,0 +1,136 @@
+"""The table at the end of a run says what results.json holds, and whose data it is."""
+
+import pytest
+
+from tf_savae.training import flags
+from tf_savae.training.summary import next_steps, summary_table
+
+SPLIT = {
+  "nll_bound": 34.2,
+  "nll_bound_se": 0.11,
+  "kl": 3.4,
+  "nll_bound_initial": 35.75,
+  "nll_bound_initial_se": 0.125,
+  "kl_initial": 3.25,
+  "refinement_gain": 1.55,
+  "refinement_gain_se": 0.02,
+  "nll_iw": 33.5,
+  "nll_iw_se": 0.1,
+  "iw_samples": 200,
+  "active_units": 17,
+  "examples": 1345,
+}
+RESULTS = {
+  "dataset": "omniglot",
+  "dataset_source": "Omniglot, chardata.mat",
+  "is_stand_in": False,
+  "preset": "small",
+  "model": "savae",
+  "k": 20,
+  "eval_k": 20,
+  "steps": 6900,
+  "epochs": 6,
+  "seconds": 605.4,
+  "valid": SPLIT | {"nll_bound": 34.5},
+  "test": SPLIT,
+}
+
+
+def cells(table):
+  """Row name → its columns, split at two or more spaces."""
+  rows = [line.split("  ") for line in table.splitlines()]
+  rows = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+  return {row[0]: row[1:] for row in rows if row}
+
+
+def test_every_number_stands_in_its_row_and_column():
+  rows = cells(summary_table(RESULTS))
+  assert rows["nats per example, lower is better"] == ["validation", "test"]
+  assert rows["bound at λ_0"] == ["35.75 ± 0.12"] * 2
+  assert rows["bound at λ_20"] == ["34.50 ± 0.11", "34.20 ± 0.11"]
+  assert rows["gain of refinement"] == ["1.55 ± 0.02"] * 2
+  assert rows["KL at λ_0"] == ["3.25"] * 2
+  assert rows["KL at λ_20"] == ["3.40"] * 2
+  assert rows["−log p(x), 200 importance samples"] == ["33.50 ± 0.10"] * 2
+  assert rows["active latent units"] == ["17"] * 2
+  assert rows["examples"] == ["1345"] * 2
+
+
+def test_head_and_foot_say_what_was_trained_on_what_for_how_long():
+  lines = summary_table(RESULTS).splitlines()
+  assert lines[0] == "savae on omniglot, K = 20, preset small"
+  assert lines[1] == "data: Omniglot, chardata.mat"
+  assert lines[-1] == "trained for 6900 updates, 6 epochs, 10 min 05 s"
+
+
+def test_a_stand_in_is_called_one():
+  text = summary_table(RESULTS | {"dataset_source": "drawn strokes", "is_stand_in": True})
+  assert "A STAND-IN: these numbers say nothing about omniglot" in text
+  assert "STAND-IN" not in summary_table(RESULTS)
+  del (older := dict(RESULTS))["is_stand_in"]
+  assert "A STAND-IN" in summary_table(older | {"dataset_source": "the small stand-in"})
+
+
+def test_another_k_at_evaluation_is_named():
+  text = summary_table(RESULTS | {"eval_k": 40})
+  assert "K = 20 in training, 40 in this evaluation" in text
+  assert "bound at λ_40" in text
+
+
+def test_a_method_that_does_not_refine_has_no_k_in_its_name():
+  assert summary_table(RESULTS | {"model": "vae", "eval_k": 0}).startswith("vae on omniglot, preset small\n")
+  assert "vae on omniglot, K = 5 in this evaluation only" in summary_table(
+    RESULTS | {"model": "vae", "eval_k": 5}
+  )
+
+
+def test_a_method_without_encoder_has_no_rows_for_the_initial_posterior():
+  split = {key: value for key, value in SPLIT.items() if "initial" not in key and "gain" not in key}
+  rows = cells(summary_table(RESULTS | {"model": "svi", "valid": split, "test": split}))
+  assert "bound at λ_20" in rows
+  assert not [name for name in rows if "λ_0" in name or "gain" in name]
+
+
+def test_without_refinement_the_initial_posterior_is_not_told_twice():
+  rows = cells(summary_table(RESULTS | {"model": "vae", "eval_k": 0}))
+  assert rows["bound at λ_0"] == ["34.50 ± 0.11", "34.20 ± 0.11"]
+  assert rows["KL at λ_0"] == ["3.40"] * 2
+  assert "gain of refinement" not in rows
+
+
+def test_a_model_without_latent_has_a_likelihood_only():
+  split = {key: SPLIT[key] for key in ("nll_bound", "nll_bound_se", "nll_iw", "examples")} | {"kl": 0.0}
+  rows = cells(
+    summary_table(RESULTS | {"model": "autoreg", "k": 0, "eval_k": 0, "valid": split, "test": split})
+  )
+  assert rows["−log p(x)"] == ["34.20 ± 0.11"] * 2
+  assert not [name for name in rows if "λ" in name or "KL" in name or "importance" in name]
+
+
+def test_one_split_and_missing_numbers_are_shown_as_they_are():
+  rows = cells(summary_table({"model": "vae", "dataset": "d", "test": {"nll_bound": 1.0, "active_units": 2}}))
+  assert rows["nats per example, lower is better"] == ["test"]
+  assert rows["bound at λ_K"] == ["1.00"]
+
+
+def test_columns_line_up():
+  lines = summary_table(RESULTS).splitlines()
+  table = lines[lines.index("") + 1 : -2]
+  assert len({len(line) for line in table}) == 1
+
+
+@pytest.mark.parametrize("run_dir", ["runs/a", "my runs/a b"])
+def test_the_command_to_evaluate_is_one_that_the_command_line_understands(run_dir):
+  import shlex
+
+  text = next_steps(run_dir)
+  line = next(line for line in text.splitlines() if "--eval_only" in line)
+  argv = shlex.split(line[line.index("python") :])
+  assert argv[:2] == ["python", "train.py"]
+  assert flags.parse(argv[1:]) == {"eval_only": True, "run_dir": run_dir}
+
+
+def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
+  text = next_steps("runs/a/")
+  assert "tensorboard --logdir=runs/a/tensorboard" in text
+  assert "tensorboard --logdir=runs\n" in text
