@@ -106,7 +106,7 @@ class GaussianDecoder(keras.layers.Layer):
     """log p(x), `[batch]`."""
     kernel = self.kernel.numpy()
     covariance = kernel.T @ kernel + self.scale**2 * np.eye(self.size)
-    return tfd.MultivariateNormalFullCovariance(self.bias.numpy(), covariance).log_prob(x).numpy()
+    return tfd.MultivariateNormalTriL(self.bias.numpy(), np.linalg.cholesky(covariance)).log_prob(x).numpy()
 
 
 class GaussianDecoderWithDerivative(GaussianDecoder):

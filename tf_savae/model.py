@@ -104,6 +104,10 @@ class SAVAE(keras.Model):
         f"Only a method that differentiates through the refinement can learn its step size. "
         f"Received: method={self.method_name!r}, learn_step_size={learn_step_size!r}"
       )
+    if self.eval_k < 0:
+      raise ValueError(f"eval_k is a number of SVI steps, 0 or more. Received: {self.eval_k}")
+    if self.clip_norm is not None and not self.clip_norm > 0:
+      raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
     if self.eval_k and not self.method.has_latent:
       raise ValueError(f"Without latent there is nothing to refine. Received: eval_k={self.eval_k}")
 
@@ -112,7 +116,7 @@ class SAVAE(keras.Model):
   def encode(self, x: Any, training: bool = False) -> GaussianParams:
     """λ_0 = enc_φ(x), each `[batch, latent]`, in the variables' precision (float32 under mixed precision)."""
     if self.encoder is None:
-      raise ValueError(f"The method {self.method_name!r} has no encoder.")
+      raise ValueError(f"encode needs a method with an encoder. Received: method={self.method_name!r}")
     mean, log_var = self.encoder(x, training=training)
     return GaussianParams(tf.cast(mean, self.variable_dtype), tf.cast(log_var, self.variable_dtype))
 
@@ -183,6 +187,19 @@ class SAVAE(keras.Model):
 
   # Training ---------------------------------------------------------------------------------------------------
 
+  def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+    """Keras's `fit`. Creates all variables beforehand: TensorFlow traces a step that creates some twice."""
+    if isinstance(x, tf.data.Dataset):
+      spec = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
+      if isinstance(spec, tf.TensorSpec) and spec.shape.rank:
+        self._build_on([None, *spec.shape[1:]], spec.dtype.name)
+    elif isinstance(x, np.ndarray) or tf.is_tensor(x):
+      dtype = tf.as_dtype(x.dtype)
+      self._build_on([None, *x.shape[1:]], keras.config.floatx() if dtype.is_floating else dtype.name)
+    if self._built_on is not None and self.compiled and not self.optimizer.built:
+      self.optimizer.build(self.trainable_variables)
+    return super().fit(x, *args, **kwargs)
+
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     self.ensure_built(x)
@@ -240,14 +257,16 @@ class SAVAE(keras.Model):
     final = batch.bound(params)
     self._record(methods.Losses(final.neg_elbo, initial, final, path), tf.reduce_mean(final.neg_elbo), {})
     self.examples.update_state(tf.cast(batch.size, tf.float32))
-    return {name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")}
+    return {
+      name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")
+    }
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     params, start, _ = self.posterior(self.evaluation_batch(x, None))
     if params is None:
-      raise ValueError(f"The method {self.method_name!r} has no posterior to predict.")
+      raise ValueError(f"predict needs a method with a posterior. Received: method={self.method_name!r}")
     result = {"mean": params.mean, "log_var": params.log_var}
     if self.method.has_encoder:
       result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
@@ -297,12 +316,13 @@ class SAVAE(keras.Model):
 
   def ensure_built(self, x: Any) -> None:
     """Creates the networks' variables by one pass over the shape of `x`, in a graph that is never run."""
-    if self._built_on is not None:
-      return
-    x = tf.convert_to_tensor(x)
-    self._build_on([None, *x.shape[1:]], x.dtype.name)
+    if self._built_on is None:
+      x = tf.convert_to_tensor(x)
+      self._build_on([None, *x.shape[1:]], x.dtype.name)
 
   def _build_on(self, shape, dtype):
+    if self._built_on is not None:
+      return
     self._built_on = (list(shape), dtype)
 
     def once(x):
