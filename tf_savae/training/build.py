@@ -91,7 +91,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
       svi_settings(config),
       eval_k=config.eval_k,
       adjoint=make_adjoint(config),
-      learn_step_size=config.learn_svi_lr,
+      learn_step_size=_learned_step_sizes(config, method),
       beta=BetaWarmup(config.beta_start, config.beta_warmup_epochs * data.steps_per_epoch(config.batch_size)),
       clip_norm=config.outer_clip,
       seed=config.seed,
@@ -104,6 +104,12 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
   model.ensure_built(data.examples("valid", 1))
   model.optimizer.build(model.trainable_variables)
   return model
+
+
+def _learned_step_sizes(config: RunConfig, method: methods.Method) -> str:
+  if config.learn_svi_lr != "auto":
+    return config.learn_svi_lr
+  return "step" if method.learns_step_size else "none"
 
 
 def svi_settings(config: RunConfig) -> SVISettings:

@@ -113,8 +113,8 @@ class RunConfig:
   )
   learn_svi_lr: str = option(
     "none",
-    one_of("none", "step", "latent"),
-    "train the step sizes: one a step, or one a step and latent",
+    one_of("auto", "none", "step", "latent"),
+    "train the step sizes: one a step, or one a step and latent; auto: one a step if the method can",
     "Refinement",
   )
   svi_momentum: float = option(0.5, number(0, below=1), "γ, momentum of the SVI steps", "Refinement")
@@ -242,13 +242,6 @@ class RunConfig:
       rule = field.metadata["rule"]
       if not rule.accepts(value):
         raise UserError(f"--{field.name} must be {rule.expected}; received {show(value)}")
-    if self.learn_svi_lr != "none" and self.model != "savae":
-      raise UserError(
-        f"--learn_svi_lr={self.learn_svi_lr} needs --model=savae, the only method that differentiates through"
-        f" the SVI steps; received --model={self.model}"
-      )
-    if self.learn_svi_lr != "none" and self.k == 0:
-      raise UserError(f"--learn_svi_lr={self.learn_svi_lr} needs at least one SVI step; received --k=0")
     run_dir = self.run_dir or os.path.join(
       "runs", f"{self.dataset}-{self.model}-k{self.k}-{self.preset}-seed{self.seed}"
     )

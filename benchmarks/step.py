@@ -1,0 +1,112 @@
+"""One JSON line about a training step: `python -m benchmarks.step --workload=image --k=5 --batch=10`.
+
+Seconds a step (median, minimum, maximum), peak resident memory, tracing and first-step time, graph nodes. The step is
+the one that `fit` runs: refinement, gradients, clipping, optimiser, metrics. To compare two programs, run them in turn
+on the same pinned cores and compare ratios: absolute times move with the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+
+from absl import app, flags
+
+_WORKLOAD = flags.DEFINE_enum(
+  "workload", "image", ["image", "synthetic"], "image: the paper's networks; synthetic: the paper's small LSTM"
+)
+_METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
+_ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
+_K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
+_BATCH = flags.DEFINE_integer("batch", None, "examples a step (default 10 for image, 50 for synthetic)", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 5, "timed steps", lower_bound=1)
+_THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
+_JIT = flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "XLA; auto as in training")
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS.value))
+  from tf_savae.training import startup
+
+  startup.import_tensorflow()
+  import tensorflow as tf
+
+  tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  print(json.dumps(measure(tf)), flush=True)
+
+
+def measure(tf) -> dict:
+  """Runs the step and returns the figures."""
+  from tf_savae.training.build import build_model
+  from tf_savae.training.presets import make_config
+
+  dataset = {"image": "omniglot", "synthetic": "synthetic"}[_WORKLOAD.value]
+  config = make_config(
+    dataset=dataset,
+    preset="paper",
+    model=_METHOD.value,
+    adjoint=_ADJOINT.value,
+    k=_K.value,
+    batch_size=_BATCH.value or {"image": 10, "synthetic": 50}[_WORKLOAD.value],
+    jit_compile=_JIT.value,
+  )
+  data = _random_data(config)
+  model = build_model(config, data)
+  x = tf.constant(data.examples("train", config.batch_size))
+  step = tf.function(model.train_step, autograph=False, jit_compile=model.jit_compile or None)
+
+  start = time.perf_counter()
+  graph = step.get_concrete_function(x).graph.as_graph_def()
+  traced = time.perf_counter() - start
+  nodes = len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
+  step(x)
+  first = time.perf_counter() - start
+  seconds, cpu = [], []
+  for _ in range(_STEPS.value):
+    start, cpu_start = time.perf_counter(), time.process_time()
+    loss = float(step(x)["loss"])  # waits for the step
+    seconds.append(time.perf_counter() - start)
+    cpu.append(time.process_time() - cpu_start)
+  return {
+    "workload": _WORKLOAD.value,
+    "method": config.model,
+    "adjoint": config.adjoint,
+    "k": config.k,
+    "batch": config.batch_size,
+    "threads": _THREADS.value,
+    "jit_compile": bool(model.jit_compile),
+    "step_seconds": round(statistics.median(seconds), 4),
+    "step_seconds_min": round(min(seconds), 4),
+    "step_seconds_max": round(max(seconds), 4),
+    "step_cpu_seconds": round(statistics.median(cpu), 4),
+    "trace_seconds": round(traced, 2),
+    "trace_and_first_step_seconds": round(first, 2),
+    "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    "graph_nodes": nodes,
+    "steps": _STEPS.value,
+    "loss": loss,
+  }
+
+
+def _random_data(config):
+  """Noise of the right shape: a step's cost does not depend on what it sees."""
+  import numpy as np
+
+  from tf_savae import data as data_lib
+
+  if config.dataset == "synthetic":
+    return data_lib.load("synthetic", data_dir="", seed=0)
+  grey = np.full([config.batch_size, 28, 28], 0.3, np.float32)
+  return data_lib.images_from_arrays(grey, grey, grey, source="noise")
+
+
+if __name__ == "__main__":
+  sys.path.insert(0, os.getcwd())
+  app.run(main)

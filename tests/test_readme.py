@@ -1,0 +1,37 @@
+"""README is a promise: its Python runs, and the flags it names exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tf_savae.training.config import RunConfig
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_there_are_examples_of_own_images_and_of_own_networks():
+  assert len(EXAMPLES) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_example_runs(number, capsys):
+  exec(compile(EXAMPLES[number], f"README example {number}", "exec"), {"__name__": "__main__"})
+  assert "nan" not in capsys.readouterr().out
+
+
+def test_every_flag_named_exists():
+  named = set(re.findall(r"--(?:no)?([a-z_]+)", README))
+  commands = {"logdir"}  # TensorBoard's
+  others = {"upgrade", "workload", "batch", "threads", "vs"}  # of benchmarks
+  assert {n for n in named if n not in RunConfig.__dataclass_fields__} <= commands | others
+
+
+def test_files_and_modules_named_exist():
+  root = Path(__file__).parents[1]
+  for link in re.findall(r"\]\(([^)h][^)]*)\)", README):
+    assert (root / link).exists(), link
+  for module in re.findall(r"python -m (benchmarks[.\w]*|tf_savae[.\w]*)", README):
+    assert (root / (module.replace(".", "/") + ".py")).exists(), module
