@@ -63,6 +63,12 @@ def test_head_and_foot_say_what_was_trained_on_what_for_how_long():
   assert lines[-1] == "trained for 6900 updates, 6 epochs, 10 min 05 s"
 
 
+def test_one_of_anything_is_singular():
+  assert summary_table(RESULTS | {"steps": 1, "epochs": 1}).endswith(
+    "trained for 1 update, 1 epoch, 10 min 05 s"
+  )
+
+
 def test_a_stand_in_is_called_one():
   text = summary_table(RESULTS | {"dataset_source": "drawn strokes", "is_stand_in": True})
   assert "A STAND-IN: these numbers say nothing about omniglot" in text

@@ -224,10 +224,17 @@ def test_the_hparams_page_shows_settings_and_final_metrics_in_one_row(run, logdi
   )
   assert hparams["model"] == "savae" and hparams["k"] == 20 and hparams["seed"] == 0
   assert hparams["encoder_channels"] == "4,4,4"
-  assert hparams["dataset_source"] == "made up: a small stand-in"
+  assert hparams["stand_in_data"] is True
   assert "run_dir" not in hparams
-  expected = {f"results/test_{name}": value for name, value in SPLIT.items()}
-  expected |= {f"results/valid_{name}": value for name, value in (SPLIT | {"kl": 2.75}).items()}
+  names = {
+    "nll_bound": "bound",
+    "nll_bound_initial": "bound_at_lambda_0",
+    "refinement_gain": "gain_of_refinement",
+    "kl": "kl",
+    "nll_iw": "nll_importance",
+  }
+  expected = {f"test/{names[name]}": value for name, value in SPLIT.items()}
+  expected |= {f"validation/{names[name]}": value for name, value in (SPLIT | {"kl": 2.75}).items()}
   assert metrics == expected
 
 

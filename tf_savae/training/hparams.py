@@ -16,9 +16,17 @@ from tensorboard.plugins.hparams import api as hp
 
 from tf_savae.training.config import OnResume, RunConfig, show
 
-# results.json's keys that become metrics.
-_METRICS = ("nll_bound", "nll_bound_initial", "refinement_gain", "kl", "kl_initial", "nll_iw", "active_units")
-_SPLITS = ("test", "valid")
+# results.json's keys that become metrics, and their columns' names, which the page sorts.
+_METRICS = {
+  "nll_bound": "bound",
+  "nll_bound_initial": "bound_at_lambda_0",
+  "refinement_gain": "gain_of_refinement",
+  "kl": "kl",
+  "kl_initial": "kl_at_lambda_0",
+  "nll_iw": "nll_importance",
+  "active_units": "units_active",
+}
+_SPLITS = {"test": "test", "valid": "validation"}
 
 
 def settings(config: RunConfig) -> dict[str, bool | float | str]:
@@ -48,8 +56,8 @@ def write_settings(writer: tf.summary.SummaryWriter, values: Mapping[str, Any], 
 def write_metrics(writer: tf.summary.SummaryWriter, results: Mapping[str, Any], step: int) -> None:
   """Fills in the metrics of the row: `results` is the content of results.json."""
   with writer.as_default(step=step):
-    for split in _SPLITS:
+    for split, group in _SPLITS.items():
       values = results.get(split) or {}
-      for key in _METRICS:
+      for key, name in _METRICS.items():
         if values.get(key) is not None:
-          tf.summary.scalar(f"results/{split}_{key}", float(values[key]))
+          tf.summary.scalar(f"{group}/{name}", float(values[key]))

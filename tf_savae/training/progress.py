@@ -11,7 +11,7 @@ import keras
 import tqdm
 
 _REFRESH_SECONDS = 0.2
-_MEMORY_SECONDS = 5.0  # how far back the speed is averaged
+_MEMORY_SECONDS = 15.0  # how far back the speed is averaged
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -112,12 +112,16 @@ def _source(results: Mapping[str, Any]) -> str:
 
 
 def _cost(results: Mapping[str, Any]) -> str:
-  parts = [f"{results['steps']} updates"] if "steps" in results else []
-  if results.get("epochs"):
-    parts.append(f"{results['epochs']} epochs")
+  parts = [
+    _count(results[key], unit) for key, unit in (("steps", "update"), ("epochs", "epoch")) if results.get(key)
+  ]
   if results.get("seconds"):
     parts.append(f"{_duration(results['seconds'])}")
   return "trained for " + ", ".join(parts) if parts else ""
+
+
+def _count(number: int, unit: str) -> str:
+  return f"{number} {unit}" + ("s" if number != 1 else "")
 
 
 def _duration(seconds: float) -> str:

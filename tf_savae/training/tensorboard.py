@@ -270,7 +270,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     if list(directory.glob("*tfevents*")):
       return  # a resumed run
     values = hparams.settings(self._config)
-    values |= {"eval_k": self.model.eval_k, "dataset_source": self._data.source}
+    values |= {"eval_k": self.model.eval_k, "stand_in_data": self._data.is_stand_in}
     writer = self._writer("results")
     hparams.write_settings(writer, values, name=Path(self._config.run_dir).name)
     rows = [f"| {name} | {show(value)} |" for name, value in self._config.to_dict().items()]
