@@ -34,6 +34,8 @@ def loss_of(result):
 def run(neg_elbo, sources, context=(), adjoint="exact", initial=INITIAL, settings=SETTINGS):
   """Gradients of a loss of λ_K with respect to `sources`, a flat list, and the loss."""
   with tf.GradientTape() as tape:
+    # Always: eagerly, a custom gradient none of whose arguments is watched is by-passed.
+    tape.watch(initial)
     tape.watch([source for source in tf.nest.flatten(sources) if not isinstance(source, tf.Variable)])
     conditions = context() if callable(context) else context
     loss = loss_of(refine(neg_elbo, initial, settings, noise=NOISE, context=conditions, adjoint=adjoint))
@@ -70,7 +72,7 @@ class TestWhatTheGradientReaches:
       @tf.function(input_signature=[tf.TensorSpec([2, 2], tf.float64)])
       def f(raw):
         with tf.GradientTape() as tape:
-          tape.watch(raw)
+          tape.watch([raw, INITIAL])
           weights = tf.sin(raw)  # a tensor of the graph
           loss = loss_of(
             refine(lambda p, e: toy(p, e, weights), INITIAL, SETTINGS, noise=NOISE, adjoint=adjoint)
