@@ -17,12 +17,17 @@ import time
 from absl import app, flags
 
 _WORKLOAD = flags.DEFINE_enum(
-  "workload", "image", ["image", "synthetic"], "image: the paper's networks; synthetic: the paper's small LSTM"
+  "workload",
+  "image",
+  ["image", "synthetic"],
+  "image: the paper's networks; synthetic: the paper's small LSTM",
 )
 _METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
 _ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
-_BATCH = flags.DEFINE_integer("batch", None, "examples a step (default 10 for image, 50 for synthetic)", lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+  "batch", None, "examples a step (default 10 for image, 50 for synthetic)", lower_bound=1
+)
 _STEPS = flags.DEFINE_integer("steps", 5, "timed steps", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
 _JIT = flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "XLA; auto as in training")
