@@ -110,6 +110,7 @@ class Batch:
     """ε of all K refinement steps and, last, of the final bound: `[K · num_samples + 1, batch, latent]`.
 
     Drawn with the row first, so that a row's noise depends on its position and not on the batch size.
+    (Compiled by XLA, TensorFlow draws other numbers, and they depend on the batch size, too.)
     """
     draws = self.settings.num_steps * self.settings.num_samples + 1
     shape = [self.size, draws, self.model.latent_dim]
