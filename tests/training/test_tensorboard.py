@@ -283,6 +283,29 @@ def test_a_resumed_run_logs_no_step_twice_and_drops_what_came_after_its_checkpoi
   assert len(Events(tmp_path / "tensorboard" / "results").tensors("settings")) == 1
 
 
+@pytest.mark.slow
+def test_a_run_resumed_for_a_validation_alone_logs_it_once(tmp_path, vae):
+  data = tiny_runs.image_data()
+  first = board(tmp_path, data)
+  logs = [tiny_runs.fit_epoch(vae, data, epoch, [first]) for epoch in range(2)]
+  first.close()
+  second = board(tmp_path, data)  # killed before the checkpoint that says that the second epoch is validated
+  second.set_model(vae)
+  second.on_epoch_begin(1)
+  second.on_test_begin()
+  second.on_epoch_end(1, logs[1])
+  second.close()
+  for run, name in (("train_epoch", "bound"), ("valid", "val_bound")):
+    points = Events(tmp_path / "tensorboard" / run).scalars("bound/lambda_K")
+    assert points == [(3, pytest.approx(logs[0][name])), (6, pytest.approx(logs[1][name]))]
+  assert [step for step, _ in Events(tmp_path / "tensorboard/train").scalars("bound/lambda_K")] == [
+    2,
+    3,
+    4,
+    6,
+  ]
+
+
 def test_an_event_file_that_a_kill_cut_short_keeps_its_whole_records(tmp_path):
   writer = tf.summary.create_file_writer(str(tmp_path))
   with writer.as_default():

@@ -50,11 +50,16 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
     title: above them.
   """
   columns = max(len(images) for images in rows.values())
-  label_inches = 0.2 + 0.11 * max(len(label) for label in rows)
-  figure = _figure(label_inches + _INCHES * columns, (_INCHES + 0.06) * len(rows) + (0.4 if title else 0.1))
-  axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-  for ax, (label, images) in zip(axes, rows.items(), strict=True):
-    _show(ax, mosaic(images, columns))
+  label_inches = 0.2 + 0.105 * max(len(label) for label in rows)
+  title_inches, row_inches, gap = (0.4 if title else 0.05), _INCHES, 0.08
+  width = label_inches + _INCHES * columns + 0.05
+  height = title_inches + (row_inches + gap) * len(rows)
+  figure = Figure(figsize=(width, height), dpi=_DPI)
+  for i, (label, images) in enumerate(rows.items()):
+    bottom = height - title_inches - (i + 1) * row_inches - i * gap
+    box = (label_inches / width, bottom / height, _INCHES * len(images) / width, row_inches / height)
+    ax = figure.add_axes(box)
+    _show(ax, mosaic(images, len(images)))
     ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=13)
   if title:
     figure.suptitle(title, fontsize=12)

@@ -41,6 +41,12 @@ def settings(config: RunConfig) -> dict[str, bool | float | str]:
   return result
 
 
+def as_markdown(config: RunConfig, source: str) -> str:
+  """All settings as a table for the Text page, below the line that says where the data came from."""
+  rows = [f"| {name} | {show(value)} |" for name, value in config.to_dict().items()]
+  return "\n".join([f"data: {source}", "", "| setting | value |", "|---|---|", *rows])
+
+
 def write_settings(writer: tf.summary.SummaryWriter, values: Mapping[str, Any], name: str) -> None:
   """Writes the row of a run that begins.
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 
+from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.training.files import atomic_write_text
 
 # Browsers refuse textures above 8192 pixels a side.
@@ -52,13 +53,27 @@ def write_projector(
   atomic_write_text(directory / "means.tsv", "\n".join(rows) + "\n")
   embedding.tensor_path = "means.tsv"
   embedding.tensor_shape.extend(means.shape)
-  columns = list(metadata)
-  table = ["\t".join(str(metadata[c][i]) for c in columns) for i in range(len(means))]
+  names = list(metadata)
+  table = ["\t".join(str(metadata[name][i]) for name in names) for i in range(len(means))]
   # A single column has no head, by the page's convention.
-  head = ["\t".join(columns)] if len(columns) > 1 else []
+  head = ["\t".join(names)] if len(names) > 1 else []
   atomic_write_text(directory / "metadata.tsv", "\n".join([*head, *table]) + "\n")
   embedding.metadata_path = "metadata.tsv"
   atomic_write_text(directory / PROJECTOR_FILENAME, text_format.MessageToString(config))
+
+
+def columns(x: np.ndarray, posteriors: Posteriors, is_image: bool) -> dict[str, Sequence[object]]:
+  """What is known of each example x `[n, ...]`, for `metadata`."""
+  bounds = posteriors.bounds
+  result: dict[str, Sequence[object]] = {
+    "example": range(len(x)),
+    "KL": np.round(posteriors.kl, 2),
+    "bound": np.round(bounds[-1], 1),
+    "gain of refinement": np.round(bounds[0] - bounds[-1], 2),
+  }
+  if is_image:
+    return result | {"ink pixels": x.sum(axis=(1, 2, 3)).astype(int)}
+  return result | {"tokens": [" ".join(map(str, row)) for row in x]}
 
 
 def sprite_sheet(images: np.ndarray) -> np.ndarray:

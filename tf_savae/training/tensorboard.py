@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tf_savae.evaluation.bounds import active_units
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
 from tf_savae.training import event_files, hparams, projector
-from tf_savae.training.config import RunConfig, show
+from tf_savae.training.config import RunConfig
 from tf_savae.training.intervals import Budget, IntervalMeans
 
 # Key in Keras's logs → chart and what it shows.
@@ -66,7 +67,8 @@ def _outlived(method: Callable[..., None]) -> Callable[..., None]:
       method(self, *args, **kwargs)
     except (OSError, tf.errors.OpError, UserError) as error:
       self._given_up = True
-      what = str(error).splitlines()[0] if str(error) else type(error).__name__
+      # One line, without the name of the TensorFlow op that TensorFlow puts first.
+      what = re.sub(r"^\{\{.*?\}\} ", "", next(iter(str(error).splitlines()), type(error).__name__))
       print(f"warning: no more logs for TensorBoard in {self._logdir}: {what}", file=sys.stderr)
 
   return attempt
@@ -82,7 +84,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     logdir: directory for the event files.
     data: its data; images are shown only of images.
     config: the settings for the HParams page.
-    every: updates between two points of the train curves.
+    every: updates between two points of the train curves; default 20, fewer where an epoch has few.
     image_share: share of the training time that pictures may take; the first epoch and the end always have theirs.
     num_examples: validation examples for histograms, active units and the curve over SVI steps.
   """
@@ -93,12 +95,13 @@ class TensorBoardLogger(keras.callbacks.Callback):
     data: DataSet,
     config: RunConfig,
     *,
-    every: int = 20,
+    every: int | None = None,
     image_share: float = 0.05,
     num_examples: int = 200,
   ):
     super().__init__()
-    self._logdir, self._data, self._config, self._every = Path(logdir), data, config, every
+    self._logdir, self._data, self._config = Path(logdir), data, config
+    self._every = every or min(20, -(-data.steps_per_epoch(config.batch_size) // 10))
     self._writers: dict[str, tf.summary.SummaryWriter] = {}
     self._given_up = False
     self._means: IntervalMeans | None = None
@@ -117,8 +120,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._means = None
     if not self._begun:
       self._begun = True
-      for name in _STEPWISE:
-        event_files.drop_after(self._logdir / name, self._step())
+      self._drop_after(self._step(), _STEPWISE)
       self._write_settings()
 
   def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -133,7 +135,11 @@ class TensorBoardLogger(keras.callbacks.Callback):
     if self._updates % self._every == 0:
       self._log_interval()
 
+  @_outlived
   def on_test_begin(self, logs: Any = None) -> None:
+    if self._means is None and "valid" not in self._writers:
+      # Resumed after an epoch's last update: its validation may have been logged, but comes again.
+      self._drop_after(self._step() - 1, ("train_epoch", "valid"))
     self._end_of_training()
 
   @_outlived
@@ -273,24 +279,19 @@ class TensorBoardLogger(keras.callbacks.Callback):
     values |= {"eval_k": self.model.eval_k, "stand_in_data": self._data.is_stand_in}
     writer = self._writer("results")
     hparams.write_settings(writer, values, name=Path(self._config.run_dir).name)
-    rows = [f"| {name} | {show(value)} |" for name, value in self._config.to_dict().items()]
-    text = "\n".join([f"data: {self._data.source}", "", "| setting | value |", "|---|---|", *rows])
     with writer.as_default(step=0):
-      tf.summary.text("settings", text)
+      tf.summary.text("settings", hparams.as_markdown(self._config, self._data.source))
     writer.flush()
 
   def _write_projector(self, x: np.ndarray, posteriors: Posteriors) -> None:
-    columns: dict[str, Any] = {"example": range(len(x)), "KL": np.round(posteriors.kl, 2)}
-    columns["bound"] = np.round(posteriors.bounds[-1], 1)
-    columns["gain of refinement"] = np.round(posteriors.bounds[0] - posteriors.bounds[-1], 2)
     is_image = self._data.kind == "image"
-    if is_image:
-      columns["ink pixels"] = x.sum(axis=(1, 2, 3)).astype(int)
-    else:
-      columns["tokens"] = [" ".join(map(str, row)) for row in x]
-    name = f"posterior means{self._stand_in}"
-    images = x if is_image else None
-    projector.write_projector(self._logdir / "results", posteriors.final.mean, columns, images, name)
+    projector.write_projector(
+      self._logdir / "results",
+      posteriors.final.mean,
+      projector.columns(x, posteriors, is_image),
+      x if is_image else None,
+      name=f"posterior means{self._stand_in}",
+    )
 
   # The model and the files.
 
@@ -308,6 +309,10 @@ class TensorBoardLogger(keras.callbacks.Callback):
     if run not in self._writers:
       self._writers[run] = tf.summary.create_file_writer(os.fspath(self._logdir / run))
     return self._writers[run]
+
+  def _drop_after(self, step: int, runs: Sequence[str]) -> None:
+    for run in runs:
+      event_files.drop_after(self._logdir / run, step)
 
   def _flush(self) -> None:
     for writer in self._writers.values():
