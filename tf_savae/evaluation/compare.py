@@ -62,7 +62,8 @@ def _number(value: float | None) -> str:
 def _note(result: dict[str, Any]) -> str:
   samples = max(result["test"].get("iw_samples", 1), 1)
   stand_in = ", A STAND-IN" if result.get("is_stand_in") else ""
-  return f"{result['dataset_source']}{stand_in}; preset {result['preset']}, seed {result['seed']}, {samples} importance samples."
+  settings = f"preset {result['preset']}, seed {result['seed']}, {samples} importance samples"
+  return f"{result['dataset_source']}{stand_in}; {settings}."
 
 
 def read(run_dir: str) -> dict[str, Any]:

@@ -97,7 +97,11 @@ class RunConfig:
   # Refinement λ_0 → λ_K.
   k: int = option(20, whole(0), "K, SVI steps that refine a posterior in training", "Refinement")
   eval_k: int | None = option(
-    None, optional(whole(0)), "SVI steps at evaluation (default: --k for methods that refine, else 0)", "Refinement", OnResume.FREE
+    None,
+    optional(whole(0)),
+    "SVI steps at evaluation (default: --k for methods that refine, else 0)",
+    "Refinement",
+    OnResume.FREE,
   )
   svi_lr: float = option(
     0.02,
