@@ -190,6 +190,7 @@ class SAVAE(keras.Model):
   def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
     """Keras's `fit`. Creates all variables beforehand: TensorFlow traces a step that creates some twice."""
     if isinstance(x, tf.data.Dataset):
+      kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it cannot
       spec = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
       if isinstance(spec, tf.TensorSpec) and spec.shape.rank:
         self._build_on([None, *spec.shape[1:]], spec.dtype.name)
