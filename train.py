@@ -14,7 +14,7 @@ from tf_savae.training import flags, startup
 
 
 def main(argv: list[str]) -> int:
-  """Runs the command line `argv`; returns the exit status: 0, 1 (the run), 2 (the flags), 130 (Ctrl-C)."""
+  """Runs the command line `argv`; returns the exit status: 1 (the run), 2 (the flags), 130 (Ctrl-C), 143 (SIGTERM)."""
   try:
     given = flags.parse(argv)
   except flags.HelpWanted as text:
@@ -34,9 +34,12 @@ def main(argv: list[str]) -> int:
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
-  except KeyboardInterrupt:
-    print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-    return 130
+  except KeyboardInterrupt as stop:
+    print(
+      f"interrupted: {stop if stop.args else 'the same command goes on from the last checkpoint'}",
+      file=sys.stderr,
+    )
+    return 128 + getattr(stop, "signal", signal.SIGINT)
   return 0
 
 

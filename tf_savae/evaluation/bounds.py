@@ -16,43 +16,59 @@ from tf_savae.objective import Bound
 ACTIVE_VARIANCE = 0.01
 
 
-def evaluate(
-  model: SAVAE,
-  data: DataSet,
-  split: str,
-  batch_size: int,
-  iw_samples: int,
-  progress: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-  """Everything that is reported of one split.
+class Evaluator:
+  """Evaluates a model with its current weights; traced once, for all splits.
 
-  Bounds take one noise draw an example, the same at λ_0 and λ_K, so that their difference is a paired one.
+  Bounds take one noise draw an example, the same at λ_0 and λ_K, so that their difference is a paired one. The noise
+  of an example depends on its place in its batch and on the number of examples before that batch: numbers repeat
+  exactly for one batch size, and agree within their standard errors between two.
 
   Args:
     model: the model; K is its `eval_k`.
-    data: the data set.
-    split: "train", "valid" or "test".
-    batch_size: examples a batch.
     iw_samples: draws of the importance-sampled likelihood.
-    progress: called with the number of examples after each batch.
-
-  Returns:
-    In nats per example: `nll_bound`, `kl` (at λ_K), `nll_bound_initial`, `kl_initial` (at λ_0, with an encoder),
-    `refinement_gain` (their paired difference), `nll_iw`, each but the KLs with its standard error over examples
-    `…_se`; `iw_samples`, `examples`, `active_units`, `eval_k`.
+    jit_compile: with XLA, where bits must repeat.
   """
-  rows: dict[str, list[np.ndarray]] = {}
-  step = tf.function(lambda x, seen: _batch_values(model, x, seen, iw_samples), autograph=False)
-  seen = 0
-  for x in data.eval_batches(split, batch_size):
-    for name, values in step(x, tf.constant(seen, tf.int64)).items():
-      rows.setdefault(name, []).append(values.numpy())
-    size = len(tf.nest.flatten(x)[0])
-    seen += size
-    if progress is not None:
-      progress(size)
-  values = {name: np.concatenate(parts) for name, parts in rows.items()}
-  return _summary(values, model, iw_samples)
+
+  def __init__(self, model: SAVAE, iw_samples: int, jit_compile: bool = False):
+    self._model, self._iw_samples = model, iw_samples
+    self._step = tf.function(
+      lambda x, seen: _batch_values(model, x, seen, iw_samples), autograph=False, jit_compile=jit_compile
+    )
+
+  def __call__(
+    self, data: DataSet, split: str, batch_size: int, progress: Callable[[int], None] | None = None
+  ) -> dict[str, Any]:
+    """Everything that is reported of one split.
+
+    Args:
+      data: the data set.
+      split: "train", "valid" or "test".
+      batch_size: examples a batch.
+      progress: called with the number of examples after each batch.
+
+    Returns:
+      In nats per example: `nll_bound`, `kl` (at λ_K), `nll_bound_initial`, `kl_initial` (at λ_0, with an encoder),
+      `refinement_gain` (their paired difference), `nll_iw`, each but the KLs with its standard error over examples
+      `…_se`; `iw_samples`, `examples`, `active_units` (with a latent), `eval_k`.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    batches, seen = data.eval_batches(split, batch_size), 0
+    # For any batch size: a short last batch is not traced again.
+    step = self._step.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))
+    for x in batches:
+      for name, values in step(x, tf.constant(seen, tf.int64)).items():
+        rows.setdefault(name, []).append(values.numpy())
+      size = len(tf.nest.flatten(x)[0])
+      seen += size
+      if progress is not None:
+        progress(size)
+    values = {name: np.concatenate(parts) for name, parts in rows.items()}
+    return _summary(values, self._model, self._iw_samples)
+
+
+def evaluate(model: SAVAE, data: DataSet, split: str, batch_size: int, iw_samples: int) -> dict[str, Any]:
+  """What an `Evaluator` of `model` says of one split."""
+  return Evaluator(model, iw_samples)(data, split, batch_size)
 
 
 def _batch_values(model: SAVAE, x: Any, seen: tf.Tensor, iw_samples: int) -> dict[str, tf.Tensor]:
@@ -87,4 +103,4 @@ def _summary(values: dict[str, np.ndarray], model: SAVAE, iw_samples: int) -> di
 
 def active_units(means: np.ndarray) -> int:
   """Number of latents whose posterior mean `[examples, latent]` varies over examples."""
-  return int(np.sum(np.var(means, axis=0) > ACTIVE_VARIANCE))
+  return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))

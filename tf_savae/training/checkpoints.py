@@ -30,14 +30,14 @@ class TrainingProgress(tf.Module):
 
   Attributes:
     step: updates done, int64, skipped ones included.
-    epoch: epochs completed.
+    epoch: passes over the training data that are completed and validated.
+    validated_step: the update after which validation was done last.
     best_bound, best_epoch: the lowest validation bound in nats so far (∞ at first) and its epoch.
     lr_stale_epochs: epochs since the last improvement or learning rate decay.
     stop_stale_epochs: epochs since the last improvement.
     lr_decays: how often the learning rate was decayed.
     skipped_updates, skipped_in_a_row: updates left out because a loss or gradient was not finite.
     seconds: time spent training, over all starts of the run.
-    examples: training examples seen.
   """
 
   def __init__(self):
@@ -48,6 +48,7 @@ class TrainingProgress(tf.Module):
 
     self.step = counter("step")
     self.epoch = counter("epoch")
+    self.validated_step = counter("validated_step")
     self.best_bound = tf.Variable(float("inf"), dtype=tf.float64, trainable=False, name="best_bound")
     self.best_epoch = counter("best_epoch")
     self.lr_stale_epochs = counter("lr_stale_epochs")
@@ -56,7 +57,6 @@ class TrainingProgress(tf.Module):
     self.skipped_updates = counter("skipped_updates")
     self.skipped_in_a_row = counter("skipped_in_a_row")
     self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="seconds")
-    self.examples = counter("examples")
 
   def record_validation(self, bound: float, epoch: int) -> bool:
     """Takes in an epoch's validation bound (nats, lower is better; NaN never is); True if it is the best."""

@@ -18,12 +18,16 @@ from tf_savae.training.config import RunConfig
 from tf_savae.training.run_dir import RunDirectory
 
 
-class Interrupted(Exception):
-  """Training was asked to stop (Ctrl-C, SIGTERM) and everything is saved."""
+class Interrupted(KeyboardInterrupt):
+  """The run was asked to stop and everything is saved; `signal` is the number of the signal that asked."""
+
+  def __init__(self, message: str, number: int):
+    super().__init__(message)
+    self.signal = number
 
 
 class RunKeeper(keras.callbacks.Callback):
-  """Saves every `checkpoint_every` updates and at each epoch's end, and holds all state of the schedules.
+  """Saves every `checkpoint_every` updates, before and after each validation, and holds all state of the schedules.
 
   A checkpoint holds weights, optimiser, metric states and `TrainingProgress`; noise, β and the order of the data are
   functions of (seed, step). So a run that goes on from a checkpoint does what it would have done.
@@ -32,11 +36,13 @@ class RunKeeper(keras.callbacks.Callback):
     config: the run's settings.
     run: its directory.
     model: compiled and built.
+    steps_per_epoch: updates in a pass over the training data.
   """
 
-  def __init__(self, config: RunConfig, run: RunDirectory, model: keras.Model):
+  def __init__(self, config: RunConfig, run: RunDirectory, model: keras.Model, steps_per_epoch: int):
     super().__init__()
-    self._config, self._run = config, run
+    self._config, self._run, self._steps_per_epoch = config, run, steps_per_epoch
+    self.set_model(model)
     self.progress = TrainingProgress()
     self._metrics = [v.value for metric in model.metrics for v in metric.variables]
     self.checkpoints = Checkpoints(
@@ -45,16 +51,21 @@ class RunKeeper(keras.callbacks.Callback):
       keep=config.keep_checkpoints,
     )
     self._restored_metrics: list[np.ndarray] | None = None
-    self._stop = threading.Event()
+    self._saved_step: int | None = None
+    self._signal: int | None = None
     self._clock = time.monotonic()
 
   def restore(self) -> int:
-    """Goes to the newest readable checkpoint; returns the number of updates done, 0 for a new run."""
+    """Goes to the newest readable checkpoint, or saves a first one; returns the number of updates done."""
     step = self.checkpoints.restore_latest(must_exist=self._run.has_progress)
     if step is None:
+      # So that there is always one to fall back to, and a disk that cannot hold it shows at once.
+      self.save()
       return 0
-    # `fit` resets the metrics when an epoch begins: they are put back in its first callback.
-    self._restored_metrics = [v.numpy() for v in self._metrics]
+    self._saved_step = step
+    if not self.is_validated:
+      # Within an epoch. `fit` resets the metrics when it begins: they are put back in its first callback.
+      self._restored_metrics = [v.numpy() for v in self._metrics]
     self._run.drop_metrics_after(step)
     return step
 
@@ -65,12 +76,10 @@ class RunKeeper(keras.callbacks.Callback):
       yield
       return
 
-    def ask(number, frame):
-      del frame
-      if self._stop.is_set():
+    def ask(number, _):
+      if self._signal is not None:
         raise KeyboardInterrupt
-      self._stop.set()
-      del number
+      self._signal = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -80,6 +89,11 @@ class RunKeeper(keras.callbacks.Callback):
         signal.signal(number, handler)
 
   @property
+  def is_validated(self) -> bool:
+    """Whether the weights were validated after the last update; true of a run that has not begun."""
+    return int(self.progress.validated_step) == int(self.model.step.value)
+
+  @property
   def is_stopped_early(self) -> bool:
     """Whether patience with the validation bound has ended."""
     patience = self._config.early_stop_patience
@@ -87,6 +101,12 @@ class RunKeeper(keras.callbacks.Callback):
 
   def save(self) -> None:
     """A checkpoint of this moment."""
+    step = self._take_stock()
+    self.checkpoints.save(step)
+    self._saved_step = step
+
+  def _take_stock(self) -> int:
+    """Brings `progress` up to this moment; returns the number of updates done."""
     now = time.monotonic()
     self.progress.seconds.assign_add(now - self._clock)
     self._clock = now
@@ -94,7 +114,7 @@ class RunKeeper(keras.callbacks.Callback):
     self.progress.step.assign(step)
     self.progress.skipped_updates.assign(int(self.model.skipped.value))
     self.progress.skipped_in_a_row.assign(int(self.model.skipped_in_a_row.value))
-    self.checkpoints.save(step)
+    return step
 
   # Hooks of Keras.
 
@@ -108,7 +128,7 @@ class RunKeeper(keras.callbacks.Callback):
   def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
     step = int(self.model.step.value)
     every = self._config.checkpoint_every
-    if self._stop.is_set() or (every and step % every == 0):
+    if self._signal is not None or (every and step % every == 0):
       self.save()
     if int(self.model.skipped_in_a_row.value) >= self._config.max_nonfinite:
       raise UserError(
@@ -118,26 +138,35 @@ class RunKeeper(keras.callbacks.Callback):
       )
     self.check_stop()
 
+  def on_test_begin(self, logs: Any = None) -> None:
+    # The metrics are still those of training: `evaluate` resets them after this.
+    if self._saved_step != int(self.model.step.value):
+      self.save()
+    self.check_stop()
+
   def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
     self.check_stop()
 
   def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-    """Takes in the validation bound: patience, learning rate, best model; then the epoch's checkpoint."""
+    """Takes in the validation bound: patience, learning rate, best model; then a checkpoint that knows of it."""
     logs, progress = logs or {}, self.progress
+    step = self._take_stock()
     if progress.record_validation(logs["val_bound"], epoch):
-      self.checkpoints.save_best(int(self.model.step.value), logs["val_bound"])
+      self.checkpoints.save_best(step, logs["val_bound"])
     rate = self.model.optimizer.learning_rate
-    row = {"epoch": epoch, "step": int(self.model.step.value), "learning_rate": float(rate.value)}
+    row = {"epoch": epoch, "step": step, "learning_rate": float(rate.value)}
     if 0 < self._config.lr_patience <= int(progress.lr_stale_epochs):
       rate.assign(float(rate.value) * self._config.lr_decay)
       progress.lr_decays.assign_add(1)
       progress.lr_stale_epochs.assign(0)
-    progress.epoch.assign(epoch + 1)
-    self.save()
+    progress.epoch.assign(step // self._steps_per_epoch)
+    progress.validated_step.assign(step)
+    # Before the checkpoint: after a kill between the two, the validation is done again and replaces the row.
     self._run.append_metrics(row | logs | {"seconds": float(progress.seconds)})
+    self.save()
 
   def check_stop(self) -> None:
-    """Raises `Interrupted` if a stop was asked for."""
-    if self._stop.is_set():
-      raise Interrupted
-
+    """Raises `Interrupted` if a stop was asked for. Everything must be saved."""
+    if self._signal is not None:
+      step = int(self.progress.step)
+      raise Interrupted(f"update {step} is saved, and the same command goes on from there", self._signal)

@@ -12,11 +12,12 @@ import tqdm
 from tf_savae import data as data_lib
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
-from tf_savae.evaluation.bounds import evaluate
+from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.model import SAVAE
 from tf_savae.training.build import build_model
 from tf_savae.training.config import RunConfig
-from tf_savae.training.keeper import Interrupted, RunKeeper
+from tf_savae.training.files import reason
+from tf_savae.training.keeper import RunKeeper
 from tf_savae.training.progress import ProgressBar
 from tf_savae.training.run_dir import RunDirectory, open_run
 from tf_savae.training.summary import next_steps, summary_table
@@ -30,7 +31,7 @@ def run(config: RunConfig) -> dict[str, Any]:
 
   Raises:
     UserError: whatever the user can mend: the data, the run directory, settings, a full disk.
-    KeyboardInterrupt: training was interrupted; it is saved.
+    KeyboardInterrupt: Ctrl-C, or SIGTERM. `Interrupted` if there was time to save; its text says what is saved.
   """
   with open_run(config) as run_dir:
     data = data_lib.load(
@@ -46,20 +47,31 @@ def run(config: RunConfig) -> dict[str, Any]:
       {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
     )
     model = build_model(config, data)
-    keeper = RunKeeper(config, run_dir, model)
+    keeper = RunKeeper(config, run_dir, model, data.steps_per_epoch(config.batch_size))
+    board = None if config.eval_only else TensorBoardLogger(run_dir.tensorboard, data, config)
     try:
-      if not config.eval_only:
-        _train(config, run_dir, data, model, keeper)
-      return _finish(config, run_dir, data, model, keeper)
-    except Interrupted:
-      print(f"\nstopped and saved; the same command goes on from update {int(model.step.value)}", file=sys.stderr)
-      raise KeyboardInterrupt from None
-    except (OSError, tf.errors.ResourceExhaustedError) as error:
-      raise UserError(f"cannot go on: {error}; the run in {run_dir.path} can be resumed") from error
+      with keeper.stopping_on_signals():
+        if board is not None:
+          _train(config, data, model, keeper, board)
+        elif not keeper.checkpoints.restore_latest(must_exist=run_dir.has_progress):
+          raise UserError(f"--run_dir={run_dir.path} holds no trained weights yet; train there first")
+        return _finish(config, run_dir, data, model, keeper, board)
+    except OSError as error:
+      raise UserError(f"cannot go on: {reason(error)}; the run in {run_dir.path} can be resumed") from error
+    except tf.errors.ResourceExhaustedError as error:
+      raise UserError(
+        f"out of memory: {error.message.splitlines()[0]}; received --batch_size={config.batch_size}"
+        f" --eval_batch_size={config.eval_batch_size}; the latter may be lowered in this run"
+      ) from error
+    finally:
+      if board is not None:
+        board.close()
 
 
-def _train(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE, keeper: RunKeeper) -> None:
-  """All epochs that are left, each by one call of `fit`."""
+def _train(
+  config: RunConfig, data: DataSet, model: SAVAE, keeper: RunKeeper, board: TensorBoardLogger
+) -> None:
+  """All updates that are left, an epoch a call of `fit`, each with its validation."""
   step = keeper.restore()
   per_epoch = data.steps_per_epoch(config.batch_size)
   last = config.epochs * per_epoch
@@ -67,38 +79,41 @@ def _train(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE
     last = min(last, config.max_steps)
   if step:
     print(f"resumed at update {step} of {last}", flush=True)
-  first_epoch = int(keeper.progress.epoch)
-  bar = ProgressBar(
-    config.epochs, per_epoch, first_step=max(step - first_epoch * per_epoch, 0), steps_left=last - step
-  )
-  board = TensorBoardLogger(run_dir.tensorboard, data, config)
+  epoch = _epoch(step, per_epoch, keeper)
+  bar = ProgressBar(config.epochs, per_epoch, first_step=step - epoch * per_epoch, steps_left=last - step)
+  # Only `fit` would tell them that training begins, and a resumed run may have nothing left but a validation.
   callbacks = keras.callbacks.CallbackList([keeper, bar, board], add_history=True, model=model)
+  callbacks.on_train_begin()
   valid = data.eval_batches("valid", config.eval_batch_size)
   try:
-    with keeper.stopping_on_signals():
-      for epoch in range(first_epoch, config.epochs):
-        step = int(model.step.value)
-        if keeper.is_stopped_early or step >= last and step <= epoch * per_epoch:
-          break
-        end = min((epoch + 1) * per_epoch, last)
-        if step < end:
-          model.fit(
-            data.train_batches(config.batch_size, step, end - step),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            validation_data=valid,
-            shuffle=False,
-            verbose=0,
-            callbacks=callbacks,
-          )
-        else:  # killed after the epoch's last update, before its validation was done
-          _validate(model, valid, callbacks, epoch)
+    while not keeper.is_stopped_early and not (step >= last and keeper.is_validated):
+      epoch = _epoch(step, per_epoch, keeper)
+      end = min((epoch + 1) * per_epoch, last)
+      if step < end:
+        model.fit(
+          data.train_batches(config.batch_size, step, end - step),
+          initial_epoch=epoch,
+          epochs=epoch + 1,
+          validation_data=valid,
+          shuffle=False,
+          verbose=0,
+          callbacks=callbacks,
+        )
+      else:
+        _validate(model, valid, callbacks, epoch)
+      step = int(model.step.value)
   finally:
     bar.close()
-    board.close()
 
 
-def _validate(model: SAVAE, valid: tf.data.Dataset, callbacks: keras.callbacks.CallbackList, epoch: int) -> None:
+def _epoch(step: int, per_epoch: int, keeper: RunKeeper) -> int:
+  """The epoch to go on with after `step` updates: its last update alone does not end it, but its validation."""
+  return (step if keeper.is_validated else step - 1) // per_epoch
+
+
+def _validate(
+  model: SAVAE, valid: tf.data.Dataset, callbacks: keras.callbacks.CallbackList, epoch: int
+) -> None:
   """What `fit` does after an epoch's last update."""
   callbacks.on_epoch_begin(epoch)
   logs = {name: float(value) for name, value in model.training_results().items()}
@@ -107,14 +122,18 @@ def _validate(model: SAVAE, valid: tf.data.Dataset, callbacks: keras.callbacks.C
 
 
 def _finish(
-  config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE, keeper: RunKeeper
+  config: RunConfig,
+  run_dir: RunDirectory,
+  data: DataSet,
+  model: SAVAE,
+  keeper: RunKeeper,
+  board: TensorBoardLogger | None,
 ) -> dict[str, Any]:
   """Evaluates the best model, writes results.json, and prints the table."""
-  if keeper.checkpoints.restore_latest(must_exist=True) is None:
-    raise UserError(f"--run_dir={run_dir.path} holds no checkpoint yet; train there first")
-  keeper.checkpoints.restore_best()
+  best = keeper.checkpoints.restore_best()
+  per_epoch = data.steps_per_epoch(config.batch_size)
   progress = keeper.progress
-  epochs, rest = divmod(int(progress.step), data.steps_per_epoch(config.batch_size))
+  epochs, rest = divmod(int(progress.step), per_epoch)
   results: dict[str, Any] = {
     "dataset": data.name,
     "dataset_source": data.source,
@@ -126,17 +145,26 @@ def _finish(
     "seed": config.seed,
     "steps": int(progress.step),
     "epochs": int(progress.epoch),
-    "best_epoch": int(progress.best_epoch) + 1,
+    # None: no validation bound was a number, and the last weights are evaluated.
+    "best_epoch": None if best is None else -(-best[0] // per_epoch),
     "examples": epochs * data.num_examples("train") + rest * config.batch_size,
     "skipped_updates": int(progress.skipped_updates),
     "seconds": float(progress.seconds),
   }
+  evaluate = Evaluator(model, config.iw_samples, jit_compile=config.deterministic)
   for split in ("valid", "test"):
     total = data.num_examples(split)
-    with tqdm.tqdm(total=total, desc=f"evaluate {split}", leave=False, disable=not sys.stderr.isatty()) as bar:
-      results[split] = evaluate(model, data, split, config.eval_batch_size, config.iw_samples, bar.update)
+    with tqdm.tqdm(
+      total=total, desc=f"evaluate {split}", leave=False, disable=not sys.stderr.isatty()
+    ) as bar:
+
+      def after_batch(examples: int, bar: tqdm.tqdm = bar) -> None:
+        bar.update(examples)
+        keeper.check_stop()
+
+      results[split] = evaluate(data, split, config.eval_batch_size, after_batch)
   run_dir.write_results(results, training_finished=None if config.eval_only else True)
-  if not config.eval_only:
-    TensorBoardLogger(run_dir.tensorboard, data, config).finish(model, results)
+  if board is not None:
+    board.finish(model, results)
   print(f"\n{summary_table(results)}\n\n{next_steps(run_dir.path)}", flush=True)
   return results
