@@ -12,6 +12,7 @@ import tqdm
 from tf_savae import data as data_lib
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
+from tf_savae.evaluation import figures
 from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.model import SAVAE
 from tf_savae.training.build import build_model
@@ -164,6 +165,8 @@ def _finish(
 
       results[split] = evaluate(data, split, config.eval_batch_size, after_batch)
   run_dir.write_results(results, training_finished=None if config.eval_only else True)
+  if data.kind == "image":
+    figures.save_overview(model, data, run_dir.path / "overview.png")
   if board is not None:
     board.finish(model, results)
   print(f"\n{summary_table(results)}\n\n{next_steps(run_dir.path)}", flush=True)
