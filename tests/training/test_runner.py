@@ -1,14 +1,20 @@
 """A run ends where it would have ended, whatever happens to it in between."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import resource
+import shutil
 import signal
+import subprocess
 
 import numpy as np
 import pytest
-from runs import (
+
+from tests.training.runs import (
   EXAMPLES,
+  ROOT,
   CompiledOnce,
   Died,
   Outcome,
@@ -20,7 +26,6 @@ from runs import (
   tensors,
   tiny_config,
 )
-
 from tf_savae.errors import UserError
 from tf_savae.evaluation import bounds
 from tf_savae.training import checkpoints, keeper, run_dir, runner
@@ -82,7 +87,6 @@ def uninterrupted(tmp_path_factory):
 def test_an_uninterrupted_run_leaves_what_its_directory_promises(uninterrupted):
   outcome, directory = uninterrupted
   assert [(row["epoch"], row["step"]) for row in outcome.rows] == [("0", "4"), ("1", "8"), ("2", "12")]
-  assert float(outcome.rows[0]["learning_rate"]) == 1.0
   assert (outcome.results["steps"], outcome.results["epochs"], outcome.results["examples"]) == (
     12,
     3,
@@ -97,6 +101,19 @@ def test_an_uninterrupted_run_leaves_what_its_directory_promises(uninterrupted):
     float(outcome.rows[best]["val_bound"]), rel=1e-4
   )
   assert list((directory / "tensorboard").rglob("*tfevents*"))
+
+
+@pytest.mark.slow
+def test_the_learning_rate_halves_when_patience_ends(uninterrupted):
+  rate, best, stale = 1.0, float("inf"), 0
+  for row in uninterrupted[0].rows:
+    assert float(row["learning_rate"]) == rate
+    stale = 0 if float(row["val_bound"]) < best else stale + 1
+    best = min(best, float(row["val_bound"]))
+    if stale == 1:
+      rate, stale = rate / 2, 0
+  last = uninterrupted[0].last
+  assert last["optimizer/_learning_rate/.ATTRIBUTES/VARIABLE_VALUE"] == rate < 1.0
 
 
 @pytest.mark.slow
@@ -240,7 +257,7 @@ def test_a_finished_run_is_not_trained_again_and_evaluating_it_repeats_its_numbe
     with pytest.raises(UserError, match="is finished; evaluate it with --eval_only") as caught:
       run(changed)
     one_line(caught)
-  with pytest.raises(UserError, match="--learning_rate was 1.0 in this run directory, received 0.1"):
+  with pytest.raises(UserError, match=r"--learning_rate was 1\.0 in this run directory, received 0\.1"):
     run(dataclasses.replace(settings, learning_rate=0.1))
   run(dataclasses.replace(settings, eval_only=True))
   assert_same_outcome(outcome, Outcome.of(directory))
@@ -331,6 +348,49 @@ def test_single_updates_that_are_not_finite_are_skipped_and_counted(tmp_path, co
 
 
 @pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_one_line_and_room_lets_it_go_on(uninterrupted, tmp_path):
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+  if subprocess.run(mount, capture_output=True, check=False).returncode:
+    pytest.skip("no permission to mount a small disk")
+  try:
+    settings = config(disk / "run")
+
+    def fill():
+      with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+          file.write(b"x" * 4096)
+
+    with dying("on_train_batch_end", 5, by=fill), pytest.raises(UserError, match="No space left") as caught:
+      run(settings)
+    assert "make room and start the same command again" in one_line(caught)
+    assert steps_saved(disk / "run")[-1] == 4
+    (disk / "filler").unlink()
+    run(settings)
+    assert_same_outcome(uninterrupted[0], Outcome.of(disk / "run"))
+  finally:
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_one_checkpoint_shows_at_once(tmp_path):
+  # A limit on the size of files that this process writes: needs no rights.
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+  try:
+    with (
+      recorded_updates() as steps,
+      pytest.raises(UserError, match=r"cannot write checkpoint .*ckpt-0") as caught,
+    ):
+      run(config(tmp_path / "run"))
+    one_line(caught)
+    assert steps == []
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.slow
 def test_other_data_or_a_directory_in_use_are_refused(tmp_path):
   settings = config(tmp_path / "run")
   die(settings, "on_train_batch_end", 2)
@@ -342,6 +402,18 @@ def test_other_data_or_a_directory_in_use_are_refused(tmp_path):
   stored["data_facts"]["train"] -= 1
   file.write_text(json.dumps(stored))
   with pytest.raises(UserError, match="data set changed since this run began: train was 399") as caught:
+    run(settings)
+  one_line(caught)
+
+
+@pytest.mark.slow
+def test_a_run_on_the_stand_in_does_not_go_on_with_the_real_data(tmp_path):
+  folder = tmp_path / "data" / "omniglot"
+  settings = tiny_config(tmp_path / "run", "omniglot", data_dir=str(tmp_path / "data"), model="autoreg")
+  die(settings, "restore", 1, after=True)
+  folder.mkdir(parents=True)
+  shutil.copy(ROOT / "testdata" / "omniglot_standin.mat", folder / "chardata.mat")
+  with pytest.raises(UserError, match="is_stand_in was True, now False") as caught:
     run(settings)
   one_line(caught)
 

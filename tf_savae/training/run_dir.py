@@ -167,6 +167,11 @@ class RunDirectory:
     values = config.to_dict() | ({} if facts is None else {_DATA_KEY: facts})
     write_json(self.config_file, values)
 
+  def forget_unused(self) -> None:
+    """Takes config.json back if no checkpoint was ever written: the next try may have other settings."""
+    if not any(self.checkpoints.glob("**/*.index")) and not self.has_progress:
+      self.config_file.unlink(missing_ok=True)
+
   def check_same_run(self, config: RunConfig) -> None:
     """Compares `config` with the one that is stored, if any.
 

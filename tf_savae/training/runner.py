@@ -35,19 +35,17 @@ def run(config: RunConfig) -> dict[str, Any]:
     KeyboardInterrupt: Ctrl-C, or SIGTERM. `Interrupted` if there was time to save; its text says what is saved.
   """
   with open_run(config) as run_dir:
-    data = data_lib.load(
-      config.dataset,
-      data_dir=config.data_dir,
-      seed=config.seed,
-      download=config.download,
-      strict=config.strict_data,
-      **({"data_seed": config.data_seed} if config.dataset == "synthetic" else {}),
-    )
-    print(f"data: {data.source}", flush=True)
-    run_dir.check_data(
-      {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
-    )
-    model = build_model(config, data)
+    try:
+      data = _load(config)
+      print(f"data: {data.source}", flush=True)
+      run_dir.check_data(
+        {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
+      )
+      model = build_model(config, data)
+    except UserError:
+      if not config.eval_only:
+        run_dir.forget_unused()
+      raise
     keeper = RunKeeper(config, run_dir, model, data.steps_per_epoch(config.batch_size))
     board = None if config.eval_only else TensorBoardLogger(run_dir.tensorboard, data, config)
     try:
@@ -67,6 +65,18 @@ def run(config: RunConfig) -> dict[str, Any]:
     finally:
       if board is not None:
         board.close()
+
+
+def _load(config: RunConfig) -> DataSet:
+  options = {"data_seed": config.data_seed} if config.dataset == "synthetic" else {}
+  return data_lib.load(
+    config.dataset,
+    data_dir=config.data_dir,
+    seed=config.seed,
+    download=config.download,
+    strict=config.strict_data,
+    **options,
+  )
 
 
 def _train(
