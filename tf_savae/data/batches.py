@@ -54,7 +54,7 @@ def train(
     return make_batch(train_rows(seed, step, num_examples, batch_size), step)
 
   steps = tf.data.Dataset.range(start_step, start_step + num_steps)
-  return steps.map(batch).prefetch(tf.data.AUTOTUNE)
+  return _ahead_of_the_step(steps.map(batch))
 
 
 def evaluation(
@@ -67,4 +67,15 @@ def evaluation(
     return make_batch(tf.range(first, tf.minimum(first + batch_size, num_examples), dtype=tf.int64))
 
   steps = tf.data.Dataset.range(steps_per_epoch(num_examples, batch_size))
-  return steps.map(batch).prefetch(tf.data.AUTOTUNE)
+  return _ahead_of_the_step(steps.map(batch))
+
+
+def _ahead_of_the_step(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  """Prepares a few batches while the model is busy.
+
+  Without autotuning: there is one thing to tune, and the thread that does it sleeps for seconds at a time and is waited
+  for whenever an iterator ends, so at least once an epoch.
+  """
+  options = tf.data.Options()
+  options.autotune.enabled = False
+  return dataset.prefetch(4).with_options(options)
