@@ -22,7 +22,7 @@ from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.evaluation.posteriors import Inference
 from tf_savae.training import keeper, make_config, runner, tensorboard
 from tf_savae.training.build import build_model
-from tf_savae.training.config import RunConfig
+from tf_savae.training.config import RunConfig, show
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +55,15 @@ def tiny_config(run_dir: str | Path, dataset: str = "synthetic", **changes: Any)
     **changes,
   }
   return make_config(dataset=dataset, preset="tiny", run_dir=str(run_dir), **given)
+
+
+def command_line(config: RunConfig) -> list[str]:
+  """The arguments of train.py that give `config`."""
+  values = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+  return [
+    "train.py",
+    *(f"--{name}={str(v).lower() if isinstance(v, bool) else show(v)}" for name, v in values.items()),
+  ]
 
 
 class CompiledOnce:

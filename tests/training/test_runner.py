@@ -12,6 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 
+import train
 from tests.training.runs import (
   EXAMPLES,
   ROOT,
@@ -19,6 +20,7 @@ from tests.training.runs import (
   Died,
   Outcome,
   assert_same_outcome,
+  command_line,
   dying,
   read_rows,
   recorded_updates,
@@ -232,6 +234,16 @@ def test_ctrl_c_and_sigterm_save_at_once_and_lose_nothing(uninterrupted, tmp_pat
   assert not (tmp_path / "run" / "results.json").exists()
   run(settings)
   assert_same_outcome(uninterrupted[0], Outcome.of(tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_train_py_says_in_one_line_that_it_was_stopped(number, status, tmp_path, capfd):
+  with dying("on_train_batch_end", 2, by=lambda: os.kill(os.getpid(), number)):
+    assert train.main(command_line(config(tmp_path / "run"))) == status
+  out, err = capfd.readouterr()
+  assert err == "interrupted: update 2 is saved, and the same command goes on from there\n"
+  assert out.startswith("train savae on synthetic, K = 2, preset tiny")
 
 
 @pytest.mark.slow
