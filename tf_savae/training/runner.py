@@ -174,9 +174,9 @@ def _finish(
         keeper.check_stop()
 
       results[split] = evaluate(data, split, config.eval_batch_size, after_batch)
-  run_dir.write_results(results, training_finished=None if config.eval_only else True)
   if data.kind == "image":
     figures.save_overview(model, data, run_dir.path / "overview.png")
+  run_dir.write_results(results, training_finished=None if config.eval_only else True)
   if board is not None:
     board.finish(model, results)
   print(f"\n{summary_table(results)}\n\n{next_steps(run_dir.path)}", flush=True)
