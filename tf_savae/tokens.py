@@ -1,0 +1,29 @@
+"""Ids of the special tokens, the same in every vocabulary of text.
+
+A document is a row `[length]` of ids: its words, END, then PAD up to the batch's length. START never occurs in it; it is
+what a decoder reads before the first word.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+PAD, START, END, UNKNOWN = range(4)
+
+# How they are written, in the order of their ids.
+SPECIAL = ("<pad>", "<s>", "</s>", "_UNK")
+
+
+def is_token(x: tf.Tensor) -> tf.Tensor:
+  """Which of the ids `[batch, length]` count: words and END, not padding."""
+  return tf.not_equal(x, PAD)
+
+
+def lengths(x: tf.Tensor) -> tf.Tensor:
+  """Tokens of each row, words and END, `[batch]` int32: what perplexity divides by."""
+  return tf.math.count_nonzero(is_token(x), axis=-1, dtype=tf.int32)
+
+
+def shifted(x: tf.Tensor) -> tf.Tensor:
+  """A decoder's inputs `[batch, length]`: START, then every token but the last."""
+  return tf.pad(x[:, :-1], [[0, 0], [1, 0]], constant_values=START)
