@@ -36,6 +36,7 @@ class SAVAE(keras.Model):
     adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
+    free_bits: nats of KL that each latent may have without penalty in training (Kingma et al. 2016).
     clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
     seed: all noise derives from it and the step.
 
@@ -54,6 +55,7 @@ class SAVAE(keras.Model):
     adjoint: str | adjoint_lib.Adjoint = "exact",
     learn_step_size: str = "none",
     beta: float | keras.optimizers.schedules.LearningRateSchedule = 1.0,
+    free_bits: float = 0.0,
     clip_norm: float | None = None,
     seed: int = 0,
     **kwargs: Any,
@@ -67,7 +69,7 @@ class SAVAE(keras.Model):
     self.decoder = decoder
     self.latent_dim = decoder.latent_dim
     self.seed = seed
-    self.beta, self.clip_norm = beta, clip_norm
+    self.beta, self.free_bits, self.clip_norm = beta, free_bits, clip_norm
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     self._check(encoder, learn_step_size)
     self.step_sizes = StepSizes(
@@ -106,6 +108,8 @@ class SAVAE(keras.Model):
       )
     if self.eval_k < 0:
       raise ValueError(f"eval_k is a number of SVI steps, 0 or more. Received: {self.eval_k}")
+    if not self.free_bits >= 0:
+      raise ValueError(f"free_bits is a number of nats, 0 or more. Received: {self.free_bits}")
     if self.clip_norm is not None and not self.clip_norm > 0:
       raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
     if self.eval_k and not self.method.has_latent:
@@ -364,6 +368,7 @@ class SAVAE(keras.Model):
       "adjoint": adjoint_lib.to_config(self.adjoint),
       "learn_step_size": self.step_sizes.learned,
       "beta": serialize(self.beta) if callable(self.beta) else self.beta,
+      "free_bits": self.free_bits,
       "clip_norm": self.clip_norm,
       "seed": self.seed,
     }

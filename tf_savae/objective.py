@@ -16,15 +16,17 @@ from tf_savae.seeds import Purpose, stateless_seed
 
 
 class Bound(NamedTuple):
-  """The two parts of a one-draw negative ELBO, each `[batch]`, nats.
+  """The parts of a one-draw negative ELBO, each `[batch]`, nats.
 
   Attributes:
     nll: −log p_θ(x | z) at z = μ + σ ε.
     kl: KL(q_λ ‖ p), in closed form.
+    penalty: what the training loss has in its place: the same, but with free bits Σ_j max(KL_j, free bits).
   """
 
   nll: tf.Tensor
   kl: tf.Tensor
+  penalty: tf.Tensor
 
   @property
   def neg_elbo(self) -> tf.Tensor:
@@ -32,8 +34,8 @@ class Bound(NamedTuple):
     return self.nll + self.kl
 
   def weighted(self, beta: tf.Tensor) -> tf.Tensor:
-    """nll + β kl, `[batch]`."""
-    return self.nll + beta * self.kl
+    """nll + β penalty, `[batch]`."""
+    return self.nll + beta * self.penalty
 
 
 class NegELBO:
@@ -41,19 +43,28 @@ class NegELBO:
 
   A decoder may offer `log_prob_derivative(x, z, dz, context) -> [batch]`, equal to ⟨dz, ∇_z log p(x | z)⟩ and
   differentiable; the adjoint's inner product then uses it in place of a nested tape.
+
+  Args:
+    decoder: log p_θ(x | z).
+    free_bits: nats of KL a latent may have without penalty (Kingma et al. 2016, with groups of one latent and
+      without their mean over the batch, which would make an example's loss depend on its batch-mates).
   """
 
-  def __init__(self, decoder):
-    self._decoder = decoder
+  def __init__(self, decoder, free_bits: float = 0.0):
+    self._decoder, self._free_bits = decoder, free_bits
     if hasattr(decoder, "log_prob_derivative"):
       self.directional_derivative = self._directional_derivative
 
   def bound(self, params: GaussianParams | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
-    """The two parts; `params` is None for a decoder without latent."""
+    """The parts; `params` is None for a decoder without latent."""
     if params is None:
       nll = -self._decoder.log_prob(x, None, context)
-      return Bound(nll, tf.zeros_like(nll))
-    return Bound(-self._decoder.log_prob(x, params.sample(noise), context), params.kl_to_prior())
+      return Bound(nll, tf.zeros_like(nll), tf.zeros_like(nll))
+    nll, kl = -self._decoder.log_prob(x, params.sample(noise), context), params.kl_to_prior()
+    if not self._free_bits:
+      return Bound(nll, kl, kl)
+    penalised = tf.maximum(params.kl_of_latents(), self._free_bits)
+    return Bound(nll, kl, tf.reduce_sum(penalised, axis=-1))
 
   def __call__(self, params, noise, x, beta, context) -> tf.Tensor:
     return self.bound(params, noise, x, context).weighted(beta)
@@ -62,6 +73,8 @@ class NegELBO:
     """⟨tangent, ∇_λ L_i⟩, `[batch]`: dz = dμ + ½ σ ε d(log σ²); the KL's part in closed form."""
     dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
     d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
+    if self._free_bits:
+      d_kl = tf.where(params.kl_of_latents() > self._free_bits, d_kl, tf.zeros_like(d_kl))
     d_log_prob = self._decoder.log_prob_derivative(x, params.sample(noise), dz, context)
     return beta * tf.reduce_sum(d_kl, axis=-1) - d_log_prob
 
@@ -98,7 +111,7 @@ class Batch:
     self._step, self._purpose = step, purpose
     self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
     self.size = tf.shape(tf.nest.flatten(x)[0])[0]
-    self.objective = NegELBO(model.decoder)
+    self.objective = NegELBO(model.decoder, model.free_bits if training else 0.0)
     self.context = precompute(model.decoder, x, training, self.seed(Purpose.DROPOUT))
 
   def seed(self, purpose: Purpose) -> tf.Tensor:

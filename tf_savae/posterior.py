@@ -49,6 +49,11 @@ class GaussianParams(NamedTuple):
     """KL(q_λ ‖ N(0, I)) in nats, `[...]`, in closed form."""
     return tfd.kl_divergence(self.distribution(), prior(self.mean))
 
+  def kl_of_latents(self) -> tf.Tensor:
+    """KL(q_λ ‖ N(0, I)) of each latent, `[..., latent]`, nats; `kl_to_prior` is their sum."""
+    zeros = tf.zeros_like(self.mean)
+    return tfd.kl_divergence(tfd.Normal(self.mean, self.stddev), tfd.Normal(zeros, tf.ones_like(zeros)))
+
   def kl_to(self, other: GaussianParams) -> tf.Tensor:
     """KL(q_λ ‖ q_other) in nats, `[...]`, in closed form."""
     return tfd.kl_divergence(self.distribution(), other.distribution())
