@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
   IMPORTANCE = 9  # z ~ q of the importance-sampled likelihood
   EVALUATION = 10  # ε at evaluation
   ORACLE = 11  # weights and data of the synthetic oracle
+  MUTUAL_INFORMATION = 12  # z ~ q of the mutual information
 
 
 def stateless_seed(seed: int | tf.Tensor, step: int | tf.Tensor, purpose: Purpose) -> tf.Tensor:
