@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_savae.networks import generation
 from tf_savae.networks.base import Decoder
 
 
@@ -44,3 +45,16 @@ class SequenceDecoder(Decoder):
     Returns:
       Logits `[num, vocab]` of the variables' dtype, and the new state.
     """
+
+  def sample(
+    self, z: tf.Tensor | None, seed: tf.Tensor, num: int | tf.Tensor | None = None, progress: bool = False
+  ) -> tf.Tensor:
+    """Ancestral samples x ~ p_θ(x | z), `[batch, length]` int32, PAD after END. See `Decoder.sample`.
+
+    PAD and START are never drawn. `progress` shows nothing: the loop over tokens runs inside one graph.
+    """
+    return generation.generate(self, z, num, seed)
+
+  def decode(self, z: tf.Tensor | None) -> tf.Tensor:
+    """Token probabilities `[batch, length, vocab]` when every token before is the most probable one."""
+    return generation.greedy_probabilities(self, z)
