@@ -1,0 +1,171 @@
+"""Negative log-likelihood of tokens under a softmax over the vocabulary, and its directional derivative.
+
+The softmax is most of a text model's arithmetic, so the derivatives are written out: TensorFlow's own cross entropy
+always computes its gradient too, in passes over all logits that take longer than the products around them. With logits l,
+p = softmax(l), target y and tangent l̇, a token's loss is log Σ exp(l) − l_y, its gradient p − 1_y, its derivative along l̇
+⟨p − 1_y, l̇⟩, and the gradients of that are p (l̇ − ⟨p, l̇⟩) with respect to l and p − 1_y with respect to l̇.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tf_savae import tokens
+
+
+def token_nll(
+  states: tf.Tensor,
+  kernel: tf.Tensor,
+  bias: tf.Tensor,
+  targets: tf.Tensor,
+  positions: int | None = None,
+) -> tf.Tensor:
+  """−log p(target | state) of every token, nats; 0 where the target is PAD. Twice differentiable.
+
+  Args:
+    states: what the softmax layer reads, `[..., hidden]`.
+    kernel: its weights, `[hidden, vocab]`.
+    bias: `[vocab]`, of the dtype in which the likelihood is computed.
+    targets: token ids, `[...]` int32.
+    positions: tokens whose logits are held at once; None: all. Fewer need one more product for the gradient.
+
+  Returns:
+    `[...]`, of the dtype of `bias`.
+  """
+  rows, flat = _rows(states), tf.reshape(targets, [-1])
+
+  @tf.custom_gradient
+  def nll(rows, kernel, bias):
+    def forward(rows, targets):
+      logits = _logits(rows, kernel, bias)
+      return (tf.reduce_logsumexp(logits, axis=-1) - tf.gather(logits, targets, batch_dims=1),)
+
+    def gradient(upstream):
+      def backward(rows, targets, upstream):
+        # The same product as in `forward`, which TensorFlow then computes once for both.
+        logits = _logits(rows, kernel, bias)
+        weighted = upstream[:, tf.newaxis] * tf.nn.softmax(logits)
+        return _products(rows, kernel, _minus_one_hot(weighted, targets, upstream))
+
+      return _in_chunks(backward, (rows, flat, upstream), positions, [rows], [kernel, bias])
+
+    return _in_chunks(forward, (rows, flat), positions, [bias[:1]])[0], gradient
+
+  return _of_tokens(nll(rows, kernel, bias), targets)
+
+
+def token_nll_derivative(
+  states: tf.Tensor,
+  d_states: tf.Tensor,
+  kernel: tf.Tensor,
+  bias: tf.Tensor,
+  targets: tf.Tensor,
+  positions: int | None = None,
+) -> tf.Tensor:
+  """Derivative of `token_nll` along `d_states`, `[...]`; differentiable with respect to every float argument.
+
+  Args:
+    states, kernel, bias, targets, positions: as for `token_nll`.
+    d_states: direction, `[..., hidden]`.
+  """
+  flat = tf.reshape(targets, [-1])
+
+  @tf.custom_gradient
+  def derivative(rows, d_rows, kernel, bias):
+    def forward(rows, d_rows, targets):
+      logits, d_logits = _pair_of_logits(rows, d_rows, kernel, bias)
+      mean = tf.reduce_sum(tf.nn.softmax(logits) * d_logits, axis=-1)
+      return (mean - tf.gather(d_logits, targets, batch_dims=1),)
+
+    def gradient(upstream):
+      def backward(rows, d_rows, targets, upstream):
+        logits, d_logits = _pair_of_logits(rows, d_rows, kernel, bias)
+        p = tf.nn.softmax(logits)
+        mean = tf.reduce_sum(p * d_logits, axis=-1, keepdims=True)
+        weighted = upstream[:, tf.newaxis] * p
+        by_logits = weighted * (d_logits - mean)
+        by_d_logits = _minus_one_hot(weighted, targets, upstream)
+        both, by_kernel, _ = _products(
+          tf.concat([rows, d_rows], 0), kernel, tf.concat([by_logits, by_d_logits], 0)
+        )
+        return *tf.split(both, 2), by_kernel, tf.reduce_sum(by_logits, axis=0)
+
+      return _in_chunks(backward, (rows, d_rows, flat, upstream), positions, [rows, d_rows], [kernel, bias])
+
+    return _in_chunks(forward, (rows, d_rows, flat), positions, [bias[:1]])[0], gradient
+
+  return _of_tokens(derivative(_rows(states), _rows(d_states), kernel, bias), targets)
+
+
+def _rows(states):
+  return tf.reshape(states, [-1, states.shape[-1]])
+
+
+def _of_tokens(rows, targets):
+  values = tf.reshape(rows, tf.shape(targets))
+  return tf.where(tokens.is_token(targets), values, tf.zeros_like(values))
+
+
+def _logits(rows, kernel, bias):
+  return tf.cast(tf.matmul(rows, kernel), bias.dtype) + bias
+
+
+def _pair_of_logits(rows, d_rows, kernel, bias):
+  logits, d_logits = tf.split(tf.cast(tf.matmul(tf.concat([rows, d_rows], 0), kernel), bias.dtype), 2)
+  return logits + bias, d_logits
+
+
+def _minus_one_hot(values, targets, upstream):
+  """`values` `[rows, vocab]` less `upstream` `[rows]` at each row's target."""
+  index = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
+  return tf.tensor_scatter_nd_sub(values, index, upstream)
+
+
+def _products(rows, kernel, by_logits):
+  """From the gradient with respect to the logits to those of rows, kernel and bias."""
+  by_bias = tf.reduce_sum(by_logits, axis=0)
+  by_logits = tf.cast(by_logits, rows.dtype)
+  by_rows = tf.matmul(by_logits, kernel, transpose_b=True)
+  return by_rows, tf.matmul(rows, by_logits, transpose_a=True), by_bias
+
+
+def _in_chunks(
+  function: Callable[..., tuple[tf.Tensor, ...]],
+  rows: Sequence[tf.Tensor],
+  positions: int | None,
+  rows_like: Sequence[tf.Tensor],
+  sums_like: Sequence[tf.Tensor] = (),
+) -> tuple[tf.Tensor, ...]:
+  """`function(*rows)`, `positions` rows at a time.
+
+  Args:
+    function: gives one tensor of as many rows for each of `rows_like`, and one sum over rows for each of `sums_like`.
+    rows: its arguments, all of the same number of rows.
+    positions: rows at a time; None: all at once, without a loop.
+    rows_like, sums_like: tensors of the shapes (but for the number of rows) and dtypes of its results.
+  """
+  if positions is None:
+    return function(*rows)
+  total = tf.shape(rows[0])[0]
+  count = (total + positions - 1) // positions
+  arrays = [
+    tf.TensorArray(t.dtype, count, element_shape=[None, *t.shape[1:]], infer_shape=False) for t in rows_like
+  ]
+
+  def body(i, arrays, sums):
+    first = i * positions
+    size = tf.minimum(positions, total - first)
+    results = function(*(tf.slice(t, [first, *[0] * (t.shape.rank - 1)], [size, *t.shape[1:]]) for t in rows))
+    parts, added = results[: len(arrays)], results[len(arrays) :]
+    arrays = [a.write(i, part) for a, part in zip(arrays, parts, strict=True)]
+    return i + 1, arrays, [s + a for s, a in zip(sums, added, strict=True)]
+
+  _, arrays, sums = tf.while_loop(
+    lambda i, *_: i < count,
+    body,
+    (tf.constant(0), arrays, [tf.zeros_like(t) for t in sums_like]),
+    parallel_iterations=1,
+  )
+  return *(a.concat() for a in arrays), *sums
