@@ -1,19 +1,24 @@
-"""Evaluation of a model on a split: bounds at λ_0 and λ_K, their KL, importance-sampled likelihood, active units."""
+"""Evaluation of a model on a split: bounds at λ_0 and λ_K, likelihood, perplexity, and whether the latent is used."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_savae import tokens
 from tf_savae.data.dataset import DataSet
+from tf_savae.evaluation import estimates, per_example
+from tf_savae.evaluation.latents import active_units, mutual_information
 from tf_savae.model import SAVAE
 from tf_savae.objective import Bound
+from tf_savae.posterior import GaussianParams
 
-# A latent counts as active if its posterior mean varies more than this over examples (Burda et al. 2016).
-ACTIVE_VARIANCE = 0.01
+# Nats of a document, and the perplexity they give.
+_PERPLEXITIES = {"nll_bound_initial": "ppl_bound_initial", "nll_bound": "ppl_bound", "nll_iw": "ppl_iw"}
 
 
 class Evaluator:
@@ -36,7 +41,12 @@ class Evaluator:
     )
 
   def __call__(
-    self, data: DataSet, split: str, batch_size: int, progress: Callable[[int], None] | None = None
+    self,
+    data: DataSet,
+    split: str,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+    save_to: str | os.PathLike[str] | None = None,
   ) -> dict[str, Any]:
     """Everything that is reported of one split.
 
@@ -45,25 +55,63 @@ class Evaluator:
       split: "train", "valid" or "test".
       batch_size: examples a batch.
       progress: called with the number of examples after each batch.
+      save_to: file for the values of each example, for `tf_savae.evaluation.per_example.load`: `nll_bound`, `kl`,
+        `nll_iw`, and those of the following that there are: `nll_bound_initial`, `kl_initial`, `tokens`; and `digest`,
+        which tells whether two files are about the same examples.
 
     Returns:
-      In nats per example: `nll_bound`, `kl` (at λ_K), `nll_bound_initial`, `kl_initial` (at λ_0, with an encoder),
-      `refinement_gain` (their paired difference), `nll_iw`, each but the KLs with its standard error over examples
-      `…_se`; `iw_samples`, `examples`, `active_units` (with a latent), `eval_k`.
+      Of all data: `examples`, `eval_k`, `iw_samples`, and in nats per example `nll_bound`, `kl` (at λ_K),
+      `nll_bound_initial`, `kl_initial` (at λ_0, with an encoder), `refinement_gain` (their paired difference), and
+      `nll_iw`. With a latent: `active_units` and `mutual_information` (nats), both at λ_K, and
+      `mutual_information_initial` at λ_0. Of text: `ppl_bound_initial`, `ppl_bound` (at λ_0 and λ_K) and `ppl_iw`, each
+      exp(total nats / total tokens), and `tokens`, the total: words and END symbols. All but counts and KLs come with
+      a standard error over examples `…_se`.
     """
-    rows: dict[str, list[np.ndarray]] = {}
+    values, posteriors = self._rows(data, split, batch_size, progress)
+    if save_to is not None:
+      per_example.save(save_to, values)
+    result = {"examples": len(values["nll_bound"]), "eval_k": self._model.eval_k}
+    result["iw_samples"] = self._iw_samples if posteriors else 1
+    return result | _estimates(values) | self._of_the_latent(posteriors)
+
+  def _rows(self, data, split, batch_size, progress):
+    """Values `[examples]` by name, and the posteriors: "final", and "initial" where there is an encoder."""
+    parts: dict[str, list[np.ndarray]] = {}
     batches, seen = data.eval_batches(split, batch_size), 0
-    # For any batch size: a short last batch is not traced again.
+    # For any batch size and any length: neither a short last batch nor longer documents are traced again.
     step = self._step.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))
     for x in batches:
-      for name, values in step(x, tf.constant(seen, tf.int64)).items():
-        rows.setdefault(name, []).append(values.numpy())
-      size = len(tf.nest.flatten(x)[0])
-      seen += size
+      values = {name: value.numpy() for name, value in step(x, tf.constant(seen, tf.int64)).items()}
+      lengths = None
+      if data.kind == "text":
+        lengths = values["tokens"] = tokens.lengths(x).numpy()
+      observed = [part.numpy() for part in tf.nest.flatten(x)]
+      values["digest"] = per_example.digests(observed, lengths)
+      for name, value in values.items():
+        parts.setdefault(name, []).append(value)
+      seen += len(observed[0])
       if progress is not None:
-        progress(size)
-    values = {name: np.concatenate(parts) for name, parts in rows.items()}
-    return _summary(values, self._model, self._iw_samples)
+        progress(len(observed[0]))
+    rows = {name: np.concatenate(values) for name, values in parts.items()}
+    posteriors = {
+      stage: GaussianParams(rows.pop(f"mean_{stage}"), rows.pop(f"log_var_{stage}"))
+      for stage in ("initial", "final")
+      if f"mean_{stage}" in rows
+    }
+    return rows, posteriors
+
+  def _of_the_latent(self, posteriors: dict[str, GaussianParams]) -> dict[str, Any]:
+    if not posteriors:
+      return {}
+    final = mutual_information(posteriors["final"], self._model.seed)
+    result = {"active_units": active_units(posteriors["final"].mean), **_named("mutual_information", final)}
+    if "initial" in posteriors:
+      # Without refinement λ_0 is λ_K.
+      initial = final
+      if self._model.eval_k:
+        initial = mutual_information(posteriors["initial"], self._model.seed)
+      result |= _named("mutual_information_initial", initial)
+    return result
 
 
 def evaluate(model: SAVAE, data: DataSet, split: str, batch_size: int, iw_samples: int) -> dict[str, Any]:
@@ -79,28 +127,31 @@ def _batch_values(model: SAVAE, x: Any, seen: tf.Tensor, iw_samples: int) -> dic
   if model.method.has_encoder:
     initial = batch.bound(start)
     values |= {"nll_bound_initial": initial.neg_elbo, "kl_initial": initial.kl}
+    values |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
   if params is not None:
-    values["mean"] = params.mean
+    values |= {"mean_final": params.mean, "log_var_final": params.log_var}
   values["nll_iw"] = -model.importance_log_likelihood(batch, params, iw_samples)
   return values
 
 
-def _summary(values: dict[str, np.ndarray], model: SAVAE, iw_samples: int) -> dict[str, Any]:
-  means = values.pop("mean", None)
+def _estimates(values: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Means and perplexities over examples."""
+  result: dict[str, Any] = {}
+  nats = {name: values[name] for name in _PERPLEXITIES if name in values}
   if "nll_bound_initial" in values:
-    values["refinement_gain"] = values["nll_bound_initial"] - values["nll_bound"]
-  result: dict[str, Any] = {"examples": len(values["nll_bound"]), "eval_k": model.eval_k}
-  for name, rows in values.items():
-    rows = rows.astype(np.float64)
-    result[name] = float(rows.mean())
-    if not name.startswith("kl"):
-      result[f"{name}_se"] = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else None
-  result["iw_samples"] = iw_samples if means is not None else 1
-  if means is not None:
-    result["active_units"] = active_units(means)
+    nats["refinement_gain"] = np.float64(values["nll_bound_initial"]) - values["nll_bound"]
+  for name, rows in nats.items():
+    result |= _named(name, estimates.mean(rows))
+  for name in ("kl", "kl_initial"):
+    if name in values:
+      result[name] = estimates.mean(values[name]).value
+  if "tokens" in values:
+    result["tokens"] = int(values["tokens"].sum())
+    for name, perplexity in _PERPLEXITIES.items():
+      if name in values:
+        result |= _named(perplexity, estimates.perplexity(values[name], values["tokens"]))
   return result
 
 
-def active_units(means: np.ndarray) -> int:
-  """Number of latents whose posterior mean `[examples, latent]` varies over examples."""
-  return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))
+def _named(name: str, estimate: estimates.Estimate) -> dict[str, float | None]:
+  return {name: estimate.value, f"{name}_se": estimate.se}

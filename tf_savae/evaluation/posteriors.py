@@ -39,22 +39,28 @@ class Inference:
 
   Args:
     model: a model with a latent; K is its `eval_k`.
+    spec: shape and dtype of every batch, such as a data set's `element_spec`. Without it any number of examples of the
+      first x's shape; when documents of another length come, a second trace serves all lengths.
 
   Raises:
     ValueError: the model has no latent.
   """
 
-  def __init__(self, model: SAVAE):
+  def __init__(self, model: SAVAE, spec: tf.TensorSpec | None = None):
     if not model.latent_dim:
       raise ValueError(f"The method {model.method_name!r} has no posterior.")
-    self._model = model
+    self._model, self._spec = model, spec
     self._traced = None
 
   def __call__(self, x: np.ndarray, batch_size: int = 100) -> Posteriors:
     """Posteriors of examples x `[n, ...]`, with the noise that `evaluate` gives them for the same batch size."""
+    spec = tf.TensorSpec([None, *x.shape[1:]], x.dtype)
+    if self._spec is None or not spec.is_subtype_of(self._spec):
+      self._spec = spec if self._spec is None else self._spec.most_specific_common_supertype([spec])
+      self._traced = None
     if self._traced is None:
-      spec = [tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([], tf.int64)]
-      self._traced = tf.function(self._infer, input_signature=spec, autograph=False)
+      signature = [self._spec, tf.TensorSpec([], tf.int64)]
+      self._traced = tf.function(self._infer, input_signature=signature, autograph=False)
     parts = [
       self._traced(tf.constant(x[i : i + batch_size]), tf.constant(i, tf.int64))
       for i in range(0, len(x), batch_size)
