@@ -36,6 +36,23 @@ RESULTS = {
 }
 
 
+TEXT_SPLIT = SPLIT | {
+  "ppl_bound_initial": 70.25,
+  "ppl_bound_initial_se": 0.5,
+  "ppl_bound": 66.5,
+  "ppl_bound_se": 0.45,
+  "ppl_iw": 65.0,
+  "ppl_iw_se": 0.4,
+  "mutual_information_initial": 2.0,
+  "mutual_information_initial_se": 0.03,
+  "mutual_information": 2.75,
+  "mutual_information_se": 0.02,
+  "examples": 1000,
+  "tokens": 80123,
+}
+TEXT = RESULTS | {"dataset": "yahoo", "valid": TEXT_SPLIT, "test": TEXT_SPLIT}
+
+
 def cells(table):
   """Row name → its columns, split at two or more spaces."""
   rows = [line.split("  ") for line in table.splitlines()]
@@ -52,7 +69,7 @@ def test_every_number_stands_in_its_row_and_column():
   assert rows["KL at λ_0"] == ["3.25"] * 2
   assert rows["KL at λ_20"] == ["3.40"] * 2
   assert rows["−log p(x), 200 importance samples"] == ["33.50 ± 0.10"] * 2
-  assert rows["active latent units"] == ["17"] * 2
+  assert rows["active latent units at λ_20"] == ["17"] * 2
   assert rows["examples"] == ["1345"] * 2
 
 
@@ -111,6 +128,36 @@ def test_a_model_without_latent_has_a_likelihood_only():
   )
   assert rows["−log p(x)"] == ["34.20 ± 0.11"] * 2
   assert not [name for name in rows if "λ" in name or "KL" in name or "importance" in name]
+
+
+def test_text_has_perplexities_and_counts_documents_and_tokens():
+  rows = cells(summary_table(TEXT))
+  assert rows["nats per document, lower is better"] == ["validation", "test"]
+  assert rows["perplexity bound at λ_0"] == ["70.25 ± 0.50"] * 2
+  assert rows["perplexity bound at λ_20"] == ["66.50 ± 0.45"] * 2
+  assert rows["perplexity, 200 importance samples"] == ["65.00 ± 0.40"] * 2
+  assert rows["documents"] == ["1000"] * 2
+  assert rows["tokens, ends included"] == ["80123"] * 2
+  assert "examples" not in rows
+  assert not [name for name in cells(summary_table(RESULTS)) if "perplexity" in name or "tokens" in name]
+
+
+def test_the_use_of_the_latent_is_told_of_both_posteriors():
+  rows = cells(summary_table(TEXT))
+  assert rows["mutual information of x and z at λ_0"] == ["2.00 ± 0.03"] * 2
+  assert rows["mutual information of x and z at λ_20"] == ["2.75 ± 0.02"] * 2
+  rows = cells(summary_table(TEXT | {"model": "vae", "eval_k": 0}))
+  assert rows["mutual information of x and z at λ_0"] == ["2.75 ± 0.02"] * 2
+  assert rows["perplexity bound at λ_0"] == ["66.50 ± 0.45"] * 2
+
+
+def test_a_language_model_has_one_perplexity():
+  names = ("nll_bound", "nll_bound_se", "ppl_bound", "ppl_bound_se", "ppl_iw", "ppl_iw_se", "tokens")
+  split = {name: TEXT_SPLIT[name] for name in names}
+  rows = cells(summary_table(TEXT | {"model": "autoreg", "k": 0, "eval_k": 0, "valid": split, "test": split}))
+  assert rows["perplexity"] == ["66.50 ± 0.45"] * 2
+  assert rows["−log p(x)"] == ["34.20 ± 0.11"] * 2
+  assert not [name for name in rows if "λ" in name or "importance" in name]
 
 
 def test_one_split_and_missing_numbers_are_shown_as_they_are():

@@ -24,6 +24,10 @@ _METRICS = {
   "kl": "kl",
   "kl_initial": "kl_at_lambda_0",
   "nll_iw": "nll_importance",
+  "ppl_bound": "perplexity_bound",
+  "ppl_bound_initial": "perplexity_bound_at_lambda_0",
+  "ppl_iw": "perplexity_importance",
+  "mutual_information": "mutual_information",
   "active_units": "units_active",
 }
 _SPLITS = {"test": "test", "valid": "validation"}

@@ -17,16 +17,27 @@ _ROWS = (
   ("kl_initial", "KL at λ_0"),
   ("kl", "KL at λ_{k}"),
   ("nll_iw", "−log p(x), {samples} importance samples"),
-  ("active_units", "active latent units"),
-  ("examples", "examples"),
+  ("ppl_bound_initial", "perplexity bound at λ_0"),
+  ("ppl_bound", "perplexity bound at λ_{k}"),
+  ("ppl_iw", "perplexity, {samples} importance samples"),
+  ("mutual_information_initial", "mutual information of x and z at λ_0"),
+  ("mutual_information", "mutual information of x and z at λ_{k}"),
+  ("active_units", "active latent units at λ_{k}"),
+  ("examples", "{examples}"),
+  ("tokens", "tokens, ends included"),
 )
-_REFINEMENT_ROWS = ("nll_bound_initial", "refinement_gain", "kl_initial")
-_LATENT_ROWS = ("kl", "kl_initial", "nll_iw", "active_units")  # without latent the bound is exact
+_REFINEMENT_ROWS = (
+  *("nll_bound_initial", "refinement_gain", "kl_initial"),
+  *("ppl_bound_initial", "mutual_information_initial"),
+)
+# Without latent the bound is exact.
+_LATENT_ROWS = ("kl", "kl_initial", "nll_iw", "ppl_iw", "active_units")
+_WITHOUT_LATENT = {"nll_bound": "−log p(x)", "ppl_bound": "perplexity"}
 _SPLITS = {"valid": "validation", "test": "test"}
 
 
 def summary_table(results: Mapping[str, Any]) -> str:
-  """The final table: bounds, KL and importance-sampled likelihood of validation and test.
+  """The final table: bounds, KL, likelihood, of text perplexity, and the use of the latent, of validation and test.
 
   Args:
     results: the content of results.json. What a method does not have, such as bounds at λ_0 without an encoder, may
@@ -39,6 +50,7 @@ def summary_table(results: Mapping[str, Any]) -> str:
   splits = [split for split in _SPLITS if results.get(split)]
   k = results.get("eval_k", results.get("k", "K"))
   has_latent = any("active_units" in results[split] for split in splits)
+  unit = "document" if any("tokens" in results[split] for split in splits) else "example"
   rows = []
   for key, name in _ROWS:
     if (not has_latent and key in _LATENT_ROWS) or (k == 0 and key in _REFINEMENT_ROWS):
@@ -46,10 +58,11 @@ def summary_table(results: Mapping[str, Any]) -> str:
     cells = [_cell(results[split], key) for split in splits]
     if any(cells):
       samples = next((results[s]["iw_samples"] for s in splits if results[s].get("iw_samples")), "")
-      name = name.format(k=k, samples=samples) if has_latent or key != "nll_bound" else "−log p(x)"
-      rows.append((name, *cells))
+      if not has_latent:
+        name = _WITHOUT_LATENT.get(key, name)
+      rows.append((name.format(k=k, samples=samples, examples=f"{unit}s"), *cells))
   lines = [_title(results), f"data: {_source(results)}", ""]
-  lines += _aligned([("nats per example, lower is better", *(_SPLITS[s] for s in splits)), *rows])
+  lines += _aligned([(f"nats per {unit}, lower is better", *(_SPLITS[s] for s in splits)), *rows])
   return "\n".join([*lines, "", _cost(results)])
 
 
