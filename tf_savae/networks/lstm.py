@@ -49,7 +49,8 @@ def lstm_scan(inputs: tf.Tensor, h: tf.Tensor, recurrent: tf.Tensor) -> tf.Tenso
   return tf.stack(states, axis=1)
 
 
-def _check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
+  """Raises UserError for a size that is not positive."""
   for name, size in sizes.items():
     check(size >= 1, f"{name} must be at least 1", size, "give a positive size")
 
@@ -94,7 +95,7 @@ class LSTMEncoder(keras.layers.Layer):
     **kwargs,
   ):
     super().__init__(**kwargs)
-    _check_sizes(
+    check_sizes(
       vocab_size=vocab_size, latent_dim=latent_dim, embedding_dim=embedding_dim, hidden_dim=hidden_dim
     )
     self.vocab_size, self.latent_dim = vocab_size, latent_dim
@@ -117,18 +118,20 @@ class LSTMEncoder(keras.layers.Layer):
 
   def call(self, x: tf.Tensor, training: bool = False) -> GaussianParams:
     """Tokens `[batch, length]` to λ_0, each `[batch, latent]`, of the variables' dtype."""
-    x = _tokens(x)
-
-    def cast(variable):
-      return tf.cast(variable, self.compute_dtype)
-
-    embedded = tf.gather(cast(self.embedding), x)
-    inputs = tf.tensordot(embedded, cast(self.kernel), 1) + cast(self.bias)
-    h = tf.zeros([tf.shape(x)[0], self.hidden_dim], self.compute_dtype)
-    h = lstm_scan(inputs, h, cast(self.recurrent))[:, -1]
-    mean = tf.matmul(h, cast(self.mean_kernel)) + cast(self.mean_bias)
-    log_var = tf.matmul(h, cast(self.log_var_kernel)) + cast(self.log_var_bias)
+    embedded = tf.gather(self._cast(self.embedding), x)
+    inputs = tf.tensordot(embedded, self._cast(self.kernel), 1) + self._cast(self.bias)
+    h = self._last_state(x, inputs)
+    mean = tf.matmul(h, self._cast(self.mean_kernel)) + self._cast(self.mean_bias)
+    log_var = tf.matmul(h, self._cast(self.log_var_kernel)) + self._cast(self.log_var_bias)
     return GaussianParams(tf.cast(mean, self.variable_dtype), tf.cast(log_var, self.variable_dtype))
+
+  def _last_state(self, x, inputs):
+    """The hidden state after the last token, `[batch, hidden]`, from the gates' inputs."""
+    h = tf.zeros([tf.shape(_tokens(x))[0], self.hidden_dim], self.compute_dtype)
+    return lstm_scan(inputs, h, self._cast(self.recurrent))[:, -1]
+
+  def _cast(self, variable):
+    return tf.cast(variable, self.compute_dtype)
 
   def get_config(self):
     return {
@@ -181,7 +184,7 @@ class LSTMDecoder(Decoder):
     **kwargs,
   ):
     super().__init__(**kwargs)
-    _check_sizes(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_dim=hidden_dim, length=length)
+    check_sizes(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_dim=hidden_dim, length=length)
     check(latent_dim >= 0, "latent_dim must not be negative", latent_dim, "give the size of z, 0 for none")
     check(0.0 <= dropout < 1.0, "dropout must be in [0, 1)", dropout, "give a rate such as 0.5")
     self.vocab_size, self.latent_dim = vocab_size, latent_dim

@@ -1,9 +1,10 @@
 """Negative log-likelihood of tokens under a softmax over the vocabulary, and its directional derivative.
 
 The softmax is most of a text model's arithmetic, so the derivatives are written out: TensorFlow's own cross entropy
-always computes its gradient too, in passes over all logits that take longer than the products around them. With logits l,
-p = softmax(l), target y and tangent l̇, a token's loss is log Σ exp(l) − l_y, its gradient p − 1_y, its derivative along l̇
-⟨p − 1_y, l̇⟩, and the gradients of that are p (l̇ − ⟨p, l̇⟩) with respect to l and p − 1_y with respect to l̇.
+always computes its gradient too, in passes over all logits that take longer than the products around them. With
+logits l, p = softmax(l), target y and tangent l̇, a token's loss is log Σ exp(l) − l_y, its gradient p − 1_y, its
+derivative along l̇ ⟨p − 1_y, l̇⟩, and the gradients of that are p (l̇ − ⟨p, l̇⟩) with respect to l and p − 1_y with
+respect to l̇.
 """
 
 from __future__ import annotations

@@ -1,0 +1,218 @@
+"""LSTM encoder and decoder for documents of any length (paper, section 4.2 and appendix).
+
+Ids are those of `tf_savae.tokens`; documents are padded at the end, and padding changes no number.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_savae import tokens
+from tf_savae.networks.base import check, uniform_stream
+from tf_savae.networks.lstm import LSTMEncoder, check_sizes, lstm_cell
+from tf_savae.networks.recurrence import lstm, lstm_tangent
+from tf_savae.networks.sequence import SequenceDecoder
+from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
+from tf_savae.networks.softmax import token_nll, token_nll_derivative
+
+
+@keras.saving.register_keras_serializable(package="tf_savae")
+class TextLSTMEncoder(LSTMEncoder):
+  """λ_0 = enc_φ(x): two linear heads on the state of an LSTM after a document's last token, its END.
+
+  Arguments as for `LSTMEncoder`.
+  """
+
+  def _last_state(self, x, inputs):
+    zero = tf.zeros([tf.shape(x)[0], self.hidden_dim], self.compute_dtype)
+    constant = tf.zeros([tf.shape(x)[0], 4 * self.hidden_dim], self.compute_dtype)
+    states = lstm(inputs, constant, zero, self._cast(self.recurrent))
+    # A row without any token, which only a padded batch could have, gives the state after its first padding.
+    last = tf.maximum(tokens.lengths(x) - 1, 0)
+    return tf.gather_nd(states, tf.stack([last, tf.range(tf.shape(x)[0])], axis=1))
+
+
+@keras.saving.register_keras_serializable(package="tf_savae")
+class TextLSTMDecoder(SequenceDecoder):
+  """p_θ(x | z) = Π_t p(x_t | x_<t, z), an LSTM language model that sees z at every step.
+
+  Its input at step t is the embedding of x_{t−1} (START at first) and z; its hidden state starts at a linear function
+  of z, its cell at 0. Dropout is applied to the embeddings and to the hidden states before the softmax.
+
+  The directional derivative ⟨ż, ∇_z log p(x | z)⟩, which the exact adjoint takes K times, is `log_prob_derivative`.
+
+  Args:
+    vocab_size: number of token ids, special ones included.
+    latent_dim: size of z; 0 makes a plain language model.
+    embedding_dim: size of a token's embedding.
+    hidden_dim: size of the hidden state.
+    dropout: rate of both dropouts.
+    word_dropout: share of input tokens replaced by UNKNOWN in training (Bowman et al. 2016).
+    max_length: tokens of the longest sample, its END included.
+    init_scale: every parameter starts from U(−init_scale, init_scale).
+    logit_positions: tokens whose logits are held at once; None: all.
+    seed: of the initial weights.
+    **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
+
+  Raises:
+    UserError: a size or rate that is out of range.
+  """
+
+  def __init__(
+    self,
+    vocab_size: int,
+    latent_dim: int,
+    embedding_dim: int,
+    hidden_dim: int,
+    dropout: float = 0.0,
+    word_dropout: float = 0.0,
+    max_length: int = 200,
+    init_scale: float = 0.1,
+    logit_positions: int | None = None,
+    *,
+    seed: int = 0,
+    **kwargs,
+  ):
+    super().__init__(**kwargs)
+    check_sizes(
+      vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_dim=hidden_dim, max_length=max_length
+    )
+    check(latent_dim >= 0, "latent_dim must not be negative", latent_dim, "give the size of z, 0 for none")
+    for name, rate in {"dropout": dropout, "word_dropout": word_dropout}.items():
+      check(0.0 <= rate < 1.0, f"{name} must be in [0, 1)", rate, "give a rate such as 0.5")
+    self.vocab_size, self.latent_dim = vocab_size, latent_dim
+    self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
+    self.dropout, self.word_dropout, self.max_length = dropout, word_dropout, max_length
+    self.init_scale, self.logit_positions, self.seed = init_scale, logit_positions, seed
+    init = uniform_stream(seed, init_scale)
+
+    def weight(name, *shape):
+      return self.add_weight(shape=shape, initializer=next(init), name=name)
+
+    self.embedding = weight("embedding", vocab_size, embedding_dim)
+    self.kernel = weight("kernel", embedding_dim, 4 * hidden_dim)
+    self.recurrent = weight("recurrent", hidden_dim, 4 * hidden_dim)
+    self.bias = weight("bias", 4 * hidden_dim)
+    self.logit_kernel = weight("logit_kernel", hidden_dim, vocab_size)
+    self.logit_bias = weight("logit_bias", vocab_size)
+    if latent_dim:
+      self.latent_kernel = weight("latent_kernel", latent_dim, 4 * hidden_dim)
+      self.state_kernel = weight("state_kernel", latent_dim, hidden_dim)
+      self.state_bias = weight("state_bias", hidden_dim)
+    self.built = True
+
+  def precompute(
+    self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, ...]:
+    """The tokens' part of the gate inputs, and the dropout mask before the softmax.
+
+    Args:
+      x: documents, `[batch, length]` int32.
+      training: whether to apply dropout and word dropout.
+      seed: of their masks, `[2]` int32.
+
+    Returns:
+      `(inputs,)` or, with dropout in training mode, `(inputs, mask)`: `[batch, length, 4 hidden]`,
+      `[batch, length, hidden]`.
+    """
+    inputs, masks = tokens.shifted(tf.cast(x, tf.int32)), ()
+    if training and (self.dropout or self.word_dropout):
+      check(seed is not None, "dropout in training mode needs a seed", seed, "pass a [2] int32 seed")
+      of_words, of_embeddings, of_states = tf.unstack(tf.random.split(seed, 3))
+      if self.word_dropout:
+        inputs = drop_words(inputs, self.word_dropout, of_words)
+    embedded = tf.gather(self.cast(self.embedding), inputs)
+    if training and self.dropout:
+      rate, dtype = self.dropout, self.compute_dtype
+      embedded *= sequence_dropout_mask(inputs, self.embedding_dim, rate, of_embeddings, dtype)
+      masks = (sequence_dropout_mask(inputs, self.hidden_dim, rate, of_states, dtype),)
+    return tf.tensordot(embedded, self.cast(self.kernel), 1) + self.cast(self.bias), *masks
+
+  def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
+    states = self._states(z, context)
+    return -tf.reduce_sum(token_nll(states, *self._softmax(), _by_time(x), self.logit_positions), axis=0)
+
+  def log_prob_derivative(
+    self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
+  ) -> tf.Tensor:
+    """⟨dz, ∇_z log p_θ(x | z)⟩, `[batch]`; differentiable with respect to z, dz, context and weights."""
+    inputs, *mask = context
+    rows = tf.concat([self.cast(z), self.cast(dz)], 0)
+    constant, d_constant = tf.split(tf.matmul(rows, self.cast(self.latent_kernel)), 2)
+    initial, d_initial = tf.split(tf.matmul(rows, self.cast(self.state_kernel)), 2)
+    initial += self.cast(self.state_bias)
+    states, d_states = lstm_tangent(
+      inputs, constant, d_constant, initial, d_initial, self.cast(self.recurrent)
+    )
+    if mask:
+      by_time = tf.transpose(mask[0], [1, 0, 2])
+      states, d_states = states * by_time, d_states * by_time
+    nll = token_nll_derivative(states, d_states, *self._softmax(), _by_time(x), self.logit_positions)
+    return -tf.reduce_sum(nll, axis=0)
+
+  def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype; `context` is of `precompute`."""
+    return self._to_logits(tf.transpose(self._states(z, context), [1, 0, 2]))
+
+  def _states(self, z, context):
+    """What the softmax reads, `[length, batch, hidden]`."""
+    inputs, *mask = context
+    initial, constant = self._from_latent(z, tf.shape(inputs)[0])
+    states = lstm(inputs, constant, initial, self.cast(self.recurrent))
+    return states * tf.transpose(mask[0], [1, 0, 2]) if mask else states
+
+  def _from_latent(self, z, num):
+    """The initial hidden state `[num, hidden]` and z's part of the gate inputs `[num, 4 hidden]`."""
+    if not self.latent_dim:
+      zeros = tf.zeros([num, 4 * self.hidden_dim], self.compute_dtype)
+      return zeros[:, : self.hidden_dim], zeros
+    z = self.cast(z)
+    initial = tf.matmul(z, self.cast(self.state_kernel)) + self.cast(self.state_bias)
+    return initial, tf.matmul(z, self.cast(self.latent_kernel))
+
+  def _softmax(self):
+    # The bias stays in the variables' dtype, in which the likelihood is computed.
+    return self.cast(self.logit_kernel), tf.convert_to_tensor(self.logit_bias)
+
+  def _to_logits(self, states):
+    logits = tf.tensordot(states, self.cast(self.logit_kernel), 1)
+    return tf.cast(logits, self.variable_dtype) + self.logit_bias
+
+  def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+    """Logits of p(x_t | x_<t, z), `[batch, length, vocab]`; without dropout."""
+    return self.logits(z, self.precompute(x))
+
+  def start(self, z: tf.Tensor | None, num: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Hidden state, cell and z's part of the gate inputs. See `SequenceDecoder.start`."""
+    initial, constant = self._from_latent(z, num)
+    return initial, tf.zeros_like(initial), constant
+
+  def next(self, token: tf.Tensor, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+    """See `SequenceDecoder.next`."""
+    h, c, constant = state
+    gates = tf.matmul(tf.gather(self.cast(self.embedding), token), self.cast(self.kernel))
+    gates += self.cast(self.bias) + constant + tf.matmul(h, self.cast(self.recurrent))
+    h, c = lstm_cell(gates, c)
+    return self._to_logits(h), (h, c, constant)
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      "vocab_size": self.vocab_size,
+      "latent_dim": self.latent_dim,
+      "embedding_dim": self.embedding_dim,
+      "hidden_dim": self.hidden_dim,
+      "dropout": self.dropout,
+      "word_dropout": self.word_dropout,
+      "max_length": self.max_length,
+      "init_scale": self.init_scale,
+      "logit_positions": self.logit_positions,
+      "seed": self.seed,
+    }
+
+
+def _by_time(x):
+  """Documents as `[length, batch]` int32."""
+  return tf.transpose(tf.cast(x, tf.int32))
