@@ -135,6 +135,11 @@ def tokens(batch: int = BATCH) -> tf.Tensor:
   return tf.constant(np.random.default_rng(3).integers(5, size=(batch, 4)), tf.int32)
 
 
+def documents() -> tf.Tensor:
+  """Documents `[3, 5]` of a vocabulary of 8: words, END, PAD."""
+  return tf.constant([[4, 7, 5, 3, 2], [6, 6, 2, 0, 0], [5, 4, 7, 2, 0]], tf.int32)
+
+
 def image_networks(dtype: str = "float64", dropout: float = 0.3):
   """Residual encoder and PixelCNN for 8×8 images, and such images."""
   encoder = networks.ResNetEncoder(LATENT, (3, 4), dtype=dtype)
@@ -149,6 +154,15 @@ def lstm_networks(dtype: str = "float64", dropout: float = 0.3):
     5, LATENT, 3, 4, dropout, length=4, latent_to_state=True, init_scale=0.8, dtype=dtype
   )
   return encoder, decoder, tokens()
+
+
+def dilated_conv_networks(dtype: str = "float64", dropout: float = 0.3):
+  """LSTM encoder and dilated convolutions, which drop words, too, and documents."""
+  encoder = networks.LSTMEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)
+  decoder = networks.DilatedConvDecoder(
+    8, LATENT, 3, 4, 5, 3, (1, 2), dropout, word_dropout=dropout, init_scale=0.8, dtype=dtype
+  )
+  return encoder, decoder, documents()
 
 
 def dense_networks(dtype: str = "float64", dropout: float = 0.3):

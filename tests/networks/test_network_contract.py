@@ -10,8 +10,9 @@ import tensorflow as tf
 
 import tf_savae.networks as networks
 from tf_savae.errors import UserError
-from tf_savae.networks import GatedPixelCNN, LSTMDecoder, LSTMEncoder, ResNetEncoder
+from tf_savae.networks import DilatedConvDecoder, GatedPixelCNN, LSTMDecoder, LSTMEncoder, ResNetEncoder
 from tf_savae.posterior import GaussianParams
+from tf_savae.tokens import END, PAD
 
 SEED = (3, 4)
 
@@ -24,12 +25,23 @@ def tokens(batch):
   return tf.random.stateless_uniform([batch, 4], [1, 2], maxval=7, dtype=tf.int32)
 
 
+def documents(batch):
+  """Words and END of one length after the other, padded to one length."""
+  x = tf.random.stateless_uniform([batch, 6], [1, 2], END + 1, 7, tf.int32)
+  last = (tf.range(batch) % 4 + 2)[:, tf.newaxis]
+  return tf.where(tf.range(6) < last, x, tf.where(tf.range(6) == last, END, PAD))
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
   make: Callable  # **kwargs -> layer
   x: Callable  # batch -> observations
   latent_dim: int = 3
   takes_dropout: bool = True
+
+  @property
+  def of_documents(self):
+    return self.x is documents
 
 
 def pixelcnn(latent_dim, **kwargs):
@@ -40,12 +52,21 @@ def lstm(latent_dim, **kwargs):
   return LSTMDecoder(7, latent_dim, 4, 5, length=4, init_scale=0.8, **kwargs)
 
 
+def dilated_conv(latent_dim, dropout=0.0, **kwargs):
+  rates = {"dropout": dropout, "word_dropout": dropout / 2}
+  return DilatedConvDecoder(
+    7, latent_dim, 4, 5, dilations=(1, 2), max_length=6, init_scale=0.8, **rates, **kwargs
+  )
+
+
 DECODERS = {
   "pixelcnn": Case(lambda **k: pixelcnn(3, **k), binary_images),
   "pixelcnn_plain": Case(lambda **k: pixelcnn(0, **k), binary_images, latent_dim=0),
   "lstm": Case(lambda **k: lstm(3, **k), tokens),
   "lstm_state": Case(lambda **k: lstm(3, latent_to_state=True, **k), tokens),
   "lstm_plain": Case(lambda **k: lstm(0, **k), tokens, latent_dim=0),
+  "dilated_conv": Case(lambda **k: dilated_conv(3, **k), documents),
+  "dilated_conv_plain": Case(lambda **k: dilated_conv(0, **k), documents, latent_dim=0),
 }
 ENCODERS = {
   "resnet": Case(lambda **k: ResNetEncoder(3, (4, 6), **k), binary_images, takes_dropout=False),
@@ -295,6 +316,14 @@ def test_saved_and_loaded_layer_computes_the_same(case, tmp_path):
   assert type(layer).from_config(config).get_config() == config
 
 
+def assert_are_documents(x, max_length):
+  """Each row is words, one END and PAD."""
+  assert x.shape[1] <= max_length
+  for row in x:
+    (end,) = np.flatnonzero(row == END)
+    assert np.all(row[:end] > END) and np.all(row[end + 1 :] == PAD)
+
+
 @every_decoder
 def test_samples_are_observations_and_a_function_of_the_seed(case):
   decoder, z = case.make(), latent(case, 4)
@@ -304,11 +333,15 @@ def test_samples_are_observations_and_a_function_of_the_seed(case):
 
   x = draw((1, 2))
   example = case.x(4)
-  assert x.shape == example.shape
+  if case.of_documents:
+    assert_are_documents(x, decoder.max_length)
+    assert len(x) == 4
+  else:
+    assert x.shape == example.shape
   assert x.dtype == example.dtype.as_numpy_dtype
   np.testing.assert_array_equal(x, draw((1, 2)))
   np.testing.assert_array_equal(x, draw((1, 2), progress=True))
-  assert np.any(x != draw((1, 3)))
+  assert not np.array_equal(x, draw((1, 3)))
   assert np.all(np.isfinite(decoder.log_prob(x, z, decoder.precompute(x))))
 
 
@@ -318,7 +351,11 @@ def test_decode_gives_probabilities_and_is_deterministic(case):
   probabilities = decoder.decode(z)
   np.testing.assert_array_equal(probabilities, decoder.decode(z))
   assert probabilities.shape[0] == (4 if case.latent_dim else 1)
-  assert np.all((probabilities > 0) & (probabilities < 1))
+  if case.of_documents:  # some tokens cannot come, others must: PAD after END
+    np.testing.assert_allclose(tf.reduce_sum(probabilities, axis=-1), 1, rtol=1e-5)
+    assert np.all((probabilities >= 0) & (probabilities <= 1))
+  else:
+    assert np.all((probabilities > 0) & (probabilities < 1))
 
 
 @every_decoder
