@@ -1,0 +1,188 @@
+"""Markdown tables of evaluated runs, from the contents of results.json. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_savae.evaluation import estimates
+from tf_savae.evaluation.estimates import Estimate
+
+_IMAGE_HEAD = (
+  *("method", "K", "bound at λ_0", "bound at λ_K", "KL at λ_0", "KL at λ_K"),
+  *("−log p(x)", "MI", "AU", "updates", "minutes"),
+)
+_TEXT_HEAD = (
+  *("system", "KL", "perplexity bound at λ_0", "perplexity bound at λ_K", "perplexity", "MI", "AU"),
+  *("minutes", "stopped by"),
+)
+_LEGEND = "MI: mutual information of x and z at λ_K in nats, at most log of the number of test examples; AU: active units."
+
+# Method → its name in the paper's table of text, and whether it refines in training.
+_SYSTEMS = {
+  "autoreg": ("Language model", False),
+  "vae": ("VAE", False),
+  "svi": ("SVI K={k}", True),
+  "vae_svi": ("VAE+SVI 1", True),
+  "vae_svi_kl": ("VAE+SVI 2", True),
+  "savae": ("SA-VAE K={k}", True),
+}
+
+# The setting that ended training → a word for it.
+_STOPPED_BY = {
+  "early_stop_patience": "patience",
+  "min_learning_rate": "learning rate",
+  "epochs": "epochs",
+  "max_steps": "updates",
+  "max_minutes": "time",
+  None: "not over",
+}
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+  """A row a run, in the order given; text in a table of its own, with perplexities; below, where the data came from.
+
+  Args:
+    results: contents of results.json. "−log p(x)" and "perplexity" are importance-sampled, ± their standard error over
+      examples; a model without latent has no other numbers, and these are exact.
+  """
+  text = [result for result in results if is_text(result)]
+  other = [result for result in results if not is_text(result)]
+  blocks = []
+  if other:
+    blocks.append(markdown(_IMAGE_HEAD, [_image_row(result) for result in other]))
+  if text:
+    names = systems(text)
+    blocks.append(markdown(_TEXT_HEAD, [_text_row(*pair) for pair in zip(names, text, strict=True)]))
+  notes = _notes(results)
+  if any(has_latent(result) for result in results):
+    notes.append(_LEGEND)
+  return "\n\n".join([*blocks, "\n".join(notes)])
+
+
+def paired_table(
+  names: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]], against: Mapping[str, np.ndarray]
+) -> str:
+  """Differences of runs to one run on the same examples; negative is better.
+
+  Args:
+    names: of the runs.
+    rows: values of each example, from `tf_savae.evaluation.per_example.load`.
+    against: those of the run that is subtracted.
+  """
+  head = ["", "bound at λ_K, nats", "−log p(x), nats"]
+  if "tokens" in against:
+    head += ["perplexity bound at λ_K", "perplexity"]
+  lines = []
+  for name, values in zip(names, rows, strict=True):
+    nats = [(np.float64(values[key]), np.float64(against[key])) for key in ("nll_bound", "nll_iw")]
+    cells = [estimates.mean(one - other) for one, other in nats]
+    if "tokens" in against:
+      cells += [estimates.perplexity_difference(*pair, against["tokens"]) for pair in nats]
+    lines.append((name, *(_signed(cell) for cell in cells)))
+  return markdown(head, lines)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A table."""
+  return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def is_text(result: Mapping[str, Any]) -> bool:
+  """Whether a run is one of text, which has perplexities."""
+  return "ppl_bound" in result["test"]
+
+
+def has_latent(result: Mapping[str, Any]) -> bool:
+  """Whether a run's model has a latent."""
+  return "active_units" in result["test"]
+
+
+def systems(results: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Names of runs as in the paper's table of text; with the name of the run where they would be equal."""
+  names = [_system(result) for result in results]
+  return [
+    f"{name} ({result['run']})" if names.count(name) > 1 and "run" in result else name
+    for name, result in zip(names, results, strict=True)
+  ]
+
+
+def _system(result):
+  model = result["model"]
+  name, refines = _SYSTEMS.get(model, (model, True))
+  name = name.format(k=result.get("k", "?"))
+  if result.get("decoder") == "dilated_conv":
+    name = "ConvNetVAE" if model == "vae" else f"{name}, dilated convolutions"
+  if result.get("word_dropout"):
+    name += f" + word-drop {100 * result['word_dropout']:.3g} %"
+  if result.get("init_from"):
+    name += ", from a trained model"
+  k = result.get("k") if refines else 0
+  if has_latent(result) and result["eval_k"] != k:
+    name += f", K={result['eval_k']} in evaluation"
+  return name
+
+
+def _image_row(result):
+  test, latent = result["test"], has_latent(result)
+  return (
+    f"`{result['model']}`",
+    str(result["eval_k"]) if latent else "–",
+    _number(test.get("nll_bound_initial")),
+    _number(test["nll_bound"]) if latent else "–",
+    _number(test.get("kl_initial")),
+    _number(test["kl"]) if latent else "–",
+    _with_error(test, "nll_iw"),
+    *_use_of_latent(test),
+    str(result["steps"]),
+    f"{result['seconds'] / 60:.1f}",
+  )
+
+
+def _text_row(name, result):
+  test, latent = result["test"], has_latent(result)
+  stopped = result.get("stopped_by", "–")
+  return (
+    name,
+    _number(test["kl"]) if latent else "–",
+    _number(test.get("ppl_bound_initial")),
+    _number(test["ppl_bound"]) if latent else "–",
+    _with_error(test, "ppl_iw"),
+    *_use_of_latent(test),
+    f"{result['seconds'] / 60:.1f}",
+    _STOPPED_BY.get(stopped, stopped),
+  )
+
+
+def _use_of_latent(test):
+  return _number(test.get("mutual_information")), str(test.get("active_units", "–"))
+
+
+def _number(value: float | None) -> str:
+  return "–" if value is None else f"{value:.2f}"
+
+
+def _with_error(values, name):
+  error = values.get(f"{name}_se")
+  return _number(values[name]) + (f" ± {error:.2f}" if error is not None else "")
+
+
+def _signed(estimate: Estimate) -> str:
+  return f"{estimate.value:+.2f}" + (f" ± {estimate.se:.2f}" if estimate.se is not None else "")
+
+
+def _notes(results):
+  """A line for each data source and setting."""
+  samples: dict[str, set[int]] = {}
+  for result in results:
+    stand_in = ", A STAND-IN" if result.get("is_stand_in") else ""
+    note = f"{result['dataset_source']}{stand_in}; preset {result['preset']}, seed {result['seed']}"
+    known = samples.setdefault(note, set())
+    if has_latent(result):
+      known.add(result["test"].get("iw_samples", 1))
+  return [
+    note + (f", {' or '.join(map(str, sorted(known)))} importance samples." if known else ".")
+    for note, known in samples.items()
+  ]
