@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import os
 
-from tf_savae.data import omniglot, synthetic
+from tf_savae.data import omniglot, synthetic, text, yahoo
 from tf_savae.data.dataset import SPLITS, DataSet
 from tf_savae.data.images import ImageDataSet, images_from_arrays
+from tf_savae.data.text import TextDataSet, dataset_from_file
+from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 
 _LOADERS = {
   "omniglot": omniglot.load,
   "synthetic": synthetic.load,
+  "yahoo": yahoo.load,
+  "text": text.load,
 }
 
 DATASETS = tuple(_LOADERS)
 
-__all__ = ["DATASETS", "SPLITS", "DataSet", "ImageDataSet", "images_from_arrays", "load"]
+__all__ = [
+  "DATASETS",
+  "SPLITS",
+  "DataSet",
+  "ImageDataSet",
+  "TextDataSet",
+  "Vocabulary",
+  "dataset_from_file",
+  "images_from_arrays",
+  "load",
+]
 
 
 def load(

@@ -22,6 +22,12 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
   return -(-num_examples // batch_size)
 
 
+def check_steps(start_step: int, num_steps: int) -> None:
+  """Raises UserError if a run has no such steps."""
+  if start_step < 0 or num_steps < 0:
+    raise UserError(f"steps are counted from 0. Received: start_step={start_step}, num_steps={num_steps}")
+
+
 def train_rows(seed: int, step: tf.Tensor, num_examples: int, batch_size: int) -> tf.Tensor:
   """Rows `[batch]` int64 of the training examples in batch number `step` of a run.
 
@@ -47,14 +53,13 @@ def train(
 ) -> tf.data.Dataset:
   """Batches `start_step` to `start_step + num_steps - 1` of a run, made by `make_batch(rows, step)`."""
   steps_per_epoch(num_examples, batch_size)  # refuses a bad batch size here, not inside the pipeline
-  if start_step < 0 or num_steps < 0:
-    raise UserError(f"steps are counted from 0. Received: start_step={start_step}, num_steps={num_steps}")
+  check_steps(start_step, num_steps)
 
   def batch(step):
     return make_batch(train_rows(seed, step, num_examples, batch_size), step)
 
   steps = tf.data.Dataset.range(start_step, start_step + num_steps)
-  return _ahead_of_the_step(steps.map(batch))
+  return ahead_of_the_step(steps.map(batch))
 
 
 def evaluation(
@@ -67,10 +72,10 @@ def evaluation(
     return make_batch(tf.range(first, tf.minimum(first + batch_size, num_examples), dtype=tf.int64))
 
   steps = tf.data.Dataset.range(steps_per_epoch(num_examples, batch_size))
-  return _ahead_of_the_step(steps.map(batch))
+  return ahead_of_the_step(steps.map(batch))
 
 
-def _ahead_of_the_step(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def ahead_of_the_step(dataset: tf.data.Dataset) -> tf.data.Dataset:
   """Prepares a few batches while the model is busy.
 
   Without autotuning: there is one thing to tune, and the thread that does it sleeps for seconds at a time and is waited

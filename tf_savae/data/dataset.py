@@ -26,7 +26,8 @@ class DataSet(abc.ABC):
     source: one line that says honestly where the data came from; it contains "stand-in" for a stand-in.
     is_stand_in: whether this only stands in for the data set of that name.
     seed: the training run's seed: order and dynamic binarisation of the training examples depend on it.
-    kind: "image" (float32 `[batch, height, width, 1]` in {0, 1}) or "tokens" (int32 `[batch, length]`).
+    kind: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens" (int32 `[batch, length]`, all of one
+      length) or "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
   """
 
   kind: ClassVar[str]

@@ -1,0 +1,284 @@
+"""`--dataset=text`: documents from the user's own files, one a line; also what other corpora are read with."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_savae.data import batches, bucketing, text_files
+from tf_savae.data.dataset import SPLITS, DataSet, check_split
+from tf_savae.data.text_files import Corpus
+from tf_savae.data.text_store import Documents, Writer
+from tf_savae.data.vocabulary import Vocabulary
+from tf_savae.errors import UserError
+
+# Different words counted at a time: a corpus of any size is counted in some hundred megabytes.
+MAX_COUNTED = 1 << 21
+
+
+class TextDataSet(DataSet):
+  """Documents as rows of ids, words then END then PAD, in batches `[batch, length]` int32.
+
+  The length of a batch is that of its longest document, rounded up to a multiple of 8. So training sees at most
+  2 ⌈max_length / 8⌉ shapes (the last batch of an epoch may be a short one).
+
+  Attributes:
+    vocabulary: the words of the ids.
+    vocab_size: number of ids, the special ones included.
+    max_length: most tokens that a document may have, END included.
+    dropped: for each split, how many documents were left out because they are longer.
+  """
+
+  kind = "text"
+
+  def __init__(
+    self,
+    documents: dict[str, Documents],
+    vocabulary: Vocabulary,
+    *,
+    max_length: int,
+    dropped: dict[str, int],
+    name: str,
+    source: str,
+    is_stand_in: bool,
+    seed: int,
+  ):
+    super().__init__(name=name, source=source, is_stand_in=is_stand_in, seed=seed)
+    self.vocabulary = vocabulary
+    self.vocab_size = len(vocabulary)
+    self.max_length = max_length
+    self.dropped = dropped
+    self._documents = documents
+
+  def num_examples(self, split: str) -> int:
+    return len(self._documents[check_split(split)])
+
+  def num_tokens(self, split: str) -> int:
+    """Words and ENDs of `split`: what its perplexity is a mean over."""
+    return self._documents[check_split(split)].num_tokens
+
+  def texts(self, split: str, n: int) -> list[str]:
+    """The first `n` documents of `split` in the order of the file, unknown words as "_UNK"."""
+    documents = self._documents[check_split(split)]
+    return [self.vocabulary.decode(documents[row]) for row in range(min(n, len(documents)))]
+
+  def train_batches(self, batch_size: int, start_step: int, num_steps: int) -> tf.data.Dataset:
+    """As in `DataSet`; the documents of a batch are of similar length, see `tf_savae.data.bucketing`."""
+    with tf.device("CPU:0"):
+      lengths = tf.constant(self._documents["train"].lengths)
+    return bucketing.train(
+      lambda rows: self._eval_batch("train", rows), self.seed, lengths, batch_size, start_step, num_steps
+    )
+
+  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    """`split` once, from the shortest document to the longest, the same for every run."""
+    with tf.device("CPU:0"):
+      order = tf.constant(np.argsort(self._documents[check_split(split)].lengths, kind="stable"), tf.int64)
+    return batches.evaluation(
+      lambda rows: self._eval_batch(split, tf.gather(order, rows)), self.num_examples(split), batch_size
+    )
+
+  def _train_batch(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    del step  # words are what they are
+    return self._eval_batch("train", rows)
+
+  def _eval_batch(self, split: str, rows: tf.Tensor) -> tf.Tensor:
+    x = tf.numpy_function(self._documents[check_split(split)].padded, [rows], tf.int32)
+    return tf.ensure_shape(x, [None, None])
+
+
+def load(
+  *,
+  data_dir: str | os.PathLike[str],
+  seed: int,
+  download: bool = True,
+  strict: bool = False,
+  vocab_size: int = 20000,
+  min_count: int = 1,
+  max_length: int = 200,
+  name: str = "text",
+  vocabulary: Vocabulary | None = None,
+) -> TextDataSet:
+  """The documents of the files train, val (or valid) and test, each .txt or .txt.gz, in `data_dir`.
+
+  One document a line, UTF-8, words separated by spaces; empty lines do not count. Any of the files is enough:
+  what is missing is divided off another by a fixed seed, before long documents are dropped.
+
+  The files are read twice, to count words and to encode them (a file that has to be divided once more, for its
+  number of documents); what is encoded goes to a temporary file in TMPDIR. Memory holds a few bytes a document.
+
+  Args:
+    data_dir: the folder.
+    seed: the training run's seed; it decides the order of the training documents only.
+    download, strict: not used; there is nothing to download and no stand-in.
+    vocab_size: most words of the vocabulary besides the four special tokens; the most frequent ones are kept.
+    min_count: how often a word must occur in the training documents to be in the vocabulary.
+    max_length: most words of a document; longer ones are dropped and counted.
+    name: what the data set calls itself.
+    vocabulary: of an earlier run, used as it is; None: made from the training documents.
+
+  Raises:
+    UserError: there are no files, or they are unusable.
+  """
+  del download, strict
+  folder = pathlib.Path(data_dir).expanduser()
+  files = text_files.find(folder)
+  if not files:
+    missing = "" if folder.is_dir() else " (which does not exist)"
+    raise UserError(
+      f"no documents in {folder}{missing}: put {text_files.EXPECTED} there, or give another data_dir"
+    )
+  return from_files(
+    files,
+    f"text in {folder.resolve().name}/",
+    name=name,
+    is_stand_in=False,
+    seed=seed,
+    vocab_size=vocab_size,
+    min_count=min_count,
+    max_length=max_length,
+    vocabulary=vocabulary,
+  )
+
+
+def from_files(
+  files: dict[str, pathlib.Path],
+  what: str,
+  *,
+  name: str,
+  is_stand_in: bool,
+  seed: int,
+  vocab_size: int,
+  min_count: int,
+  max_length: int,
+  vocabulary: Vocabulary | None,
+) -> TextDataSet:
+  """The documents of `files`, a file for at least one split; `what` begins the line that says what they are."""
+  for size, value in (("vocab_size", vocab_size), ("min_count", min_count), ("max_length", max_length)):
+    if value < 1:
+      raise UserError(f"text: {size} must be at least 1. Received: {value}")
+  corpus = text_files.divide(files)
+  if vocabulary is None:
+    counts = _count_words(corpus, max_length)
+    vocabulary = Vocabulary.from_counts(counts, max_size=vocab_size, min_count=min_count)
+    del counts
+  documents, dropped = _encode(corpus, vocabulary, max_length)
+  for split in SPLITS:
+    if not len(documents[split]):
+      raise _no_documents(corpus, split, dropped[split], max_length)
+  return TextDataSet(
+    documents,
+    vocabulary,
+    max_length=max_length + 1,
+    dropped=dropped,
+    name=name,
+    source=f"{what} ({corpus.describe()}): {_sizes(documents, dropped, max_length)}",
+    is_stand_in=is_stand_in,
+    seed=seed,
+  )
+
+
+def dataset_from_file(
+  path: str | os.PathLike[str],
+  vocabulary: Vocabulary,
+  max_length: int = 200,
+  seed: int = 0,
+  name: str = "text",
+) -> TextDataSet:
+  """A data set whose split "test" is one file and whose other splits are empty, to evaluate a model on.
+
+  Args:
+    path: any file of documents; compressed if its name ends in ".gz".
+    vocabulary: the model's.
+    max_length: most words of a document, as for `load`; longer ones are dropped and counted.
+    seed: of the run.
+    name: what the data set calls itself.
+
+  Raises:
+    UserError: the file is unusable.
+  """
+  path = pathlib.Path(path).expanduser()
+  corpus = Corpus({"test": path}, None, None)
+  documents, dropped = _encode(corpus, vocabulary, max_length)
+  if not len(documents["test"]):
+    raise _no_documents(corpus, "test", dropped["test"], max_length)
+  return TextDataSet(
+    documents,
+    vocabulary,
+    max_length=max_length + 1,
+    dropped=dropped,
+    name=name,
+    source=f"text in {path.name}: {_sizes(documents, dropped, max_length)}",
+    is_stand_in=False,
+    seed=seed,
+  )
+
+
+def _count_words(corpus: Corpus, max_length: int) -> collections.Counter[str]:
+  """How often each word occurs in the training documents that are not too long.
+
+  With more than `MAX_COUNTED` different words the rarer half is forgotten each time (lossy counting): counts of
+  the rarest words are then too low, and those of the frequent ones exact.
+  """
+  counts: collections.Counter[str] = collections.Counter()
+  dropped = 0
+  forgot = False
+  for split, words in corpus.documents(only="train"):
+    if split != "train":
+      continue
+    if len(words) > max_length:
+      dropped += 1
+      continue
+    counts.update(words)
+    if len(counts) > MAX_COUNTED:
+      median = sorted(counts.values())[len(counts) // 2]
+      counts = collections.Counter({word: count for word, count in counts.items() if count > median})
+      forgot = True
+  if forgot:
+    logging.warning(
+      "%s has more than %d different words: the rarest were not all counted",
+      corpus.file_of("train"),
+      MAX_COUNTED,
+    )
+  if not counts:
+    raise _no_documents(corpus, "train", dropped, max_length)
+  return counts
+
+
+def _encode(
+  corpus: Corpus, vocabulary: Vocabulary, max_length: int
+) -> tuple[dict[str, Documents], dict[str, int]]:
+  """The documents of each split that are not too long, and how many are."""
+  writers = {split: Writer(len(vocabulary)) for split in SPLITS}
+  dropped = dict.fromkeys(SPLITS, 0)
+  for split, words in corpus.documents():
+    if len(words) > max_length:
+      dropped[split] += 1
+    else:
+      writers[split].add(vocabulary.encode(words))
+  return {split: writer.finish() for split, writer in writers.items()}, dropped
+
+
+def _no_documents(corpus: Corpus, split: str, dropped: int, max_length: int) -> UserError:
+  path = corpus.file_of(split)
+  if not dropped:
+    return UserError(f"{path} is empty: it has no documents; put one document on each line")
+  return UserError(
+    f"{path}: no {split} document is left, since all {dropped} have more than max_length={max_length} words; "
+    f"raise max_length, or put one document on each line"
+  )
+
+
+def _sizes(documents: dict[str, Documents], dropped: dict[str, int], max_length: int) -> str:
+  """How many documents there are and how many were dropped, in words."""
+  splits = [split for split in SPLITS if len(documents[split]) or dropped[split]]
+  sizes = ", ".join(f"{len(documents[split])} {split}" for split in splits)
+  total = sum(dropped.values())
+  each = ", ".join(f"{dropped[split]} {split}" for split in splits)
+  left_out = f"; {total} of more than {max_length} words dropped ({each})" if total else ""
+  return f"{sizes} documents{left_out}"

@@ -1,0 +1,108 @@
+"""Encoded documents on disk: a corpus larger than memory costs four bytes of memory a document."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from tf_savae.data.describe import reason
+from tf_savae.errors import UserError
+from tf_savae.tokens import END, PAD
+
+MULTIPLE = 8  # of which the length of every batch is one
+
+
+def padded_length(tokens: int) -> int:
+  """The smallest multiple of `MULTIPLE` that holds `tokens` tokens, at least one multiple."""
+  return max(1, -(-tokens // MULTIPLE)) * MULTIPLE
+
+
+class Documents:
+  """Encoded documents, in a temporary file without a name, which goes away with this object.
+
+  Attributes:
+    lengths: tokens of each document, its end included, int32 `[documents]`.
+  """
+
+  def __init__(self, ids: np.ndarray, lengths: np.ndarray):
+    self.lengths = lengths
+    self._ids = ids
+    self._ends = np.cumsum(lengths, dtype=np.int64)
+
+  def __len__(self) -> int:
+    return len(self.lengths)
+
+  @property
+  def num_tokens(self) -> int:
+    return int(self._ends[-1]) if len(self) else 0
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    """Ids `[tokens]` of one document with its end."""
+    end = self._ends[row]
+    return self._ids[end - self.lengths[row] : end]
+
+  def padded(self, rows: np.ndarray) -> np.ndarray:
+    """Documents `rows` `[batch]` as int32 `[batch, length]`; length is `padded_length` of the longest."""
+    length = padded_length(int(self.lengths[rows].max(initial=0)))
+    x = np.full([len(rows), length], PAD, np.int32)
+    for i, row in enumerate(rows):
+      x[i, : self.lengths[row]] = self[row]
+    return x
+
+
+class Writer:
+  """Collects documents one by one.
+
+  Args:
+    vocab_size: ids are less than this; decides how many bytes an id takes on disk.
+
+  Raises:
+    UserError: the directory for temporary files cannot be written. So does every method.
+  """
+
+  def __init__(self, vocab_size: int):
+    self._dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
+    self._lengths = array.array("i")
+    self._directory = None
+    try:
+      self._directory = tempfile.gettempdir()
+      self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+    except OSError as error:
+      raise self._disk_error(error) from error
+
+  def add(self, ids: Sequence[int]) -> None:
+    """Appends a document; `ids` are its words, to which the end is added."""
+    try:
+      self._file.write(np.array([*ids, END], self._dtype).tobytes())
+    except OSError as error:
+      raise self._disk_error(error) from error
+    self._lengths.append(len(ids) + 1)
+
+  def finish(self) -> Documents:
+    """The documents added; nothing can be added afterwards."""
+    lengths = np.array(self._lengths, np.int32)
+    try:
+      self._file.flush()
+      if not len(lengths):
+        return Documents(np.empty(0, self._dtype), lengths)  # an empty file cannot be mapped
+      # The map keeps the file open.
+      return Documents(np.memmap(self._file, self._dtype, mode="r"), lengths)
+    except OSError as error:
+      raise self._disk_error(error) from error
+    finally:
+      self._close()
+
+  def _disk_error(self, error: OSError) -> UserError:
+    self._close()
+    return UserError(
+      f"cannot write the encoded documents to {self._directory or 'any directory for temporary files'}: "
+      f"{reason(error)}; make room, or set TMPDIR to a directory on another disk"
+    )
+
+  def _close(self) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # what is buffered no longer fits; or there is no file
+      self._file.close()
