@@ -94,7 +94,7 @@ def test_flags_can_come_from_a_file(tmp_path):
     ("--k", ["--k"]),
     ("--learning_rate=inf", ["--learning_rate=inf", "above 0"]),
     ("--model=gan", ["--model=gan", "savae"]),
-    ("--dataset=mnist", ["--dataset=mnist", "omniglot, synthetic"]),
+    ("--dataset=mnist", ["--dataset=mnist", "omniglot, yahoo, text, synthetic"]),
     ("--dataset=a\nb", ["--dataset=a b", "omniglot"]),
     ("--preset=big", ["--preset=big", "auto, paper, small, tiny"]),
     ("--download=perhaps", ["--download=perhaps", "true or false"]),

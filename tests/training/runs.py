@@ -35,6 +35,11 @@ _NOT_IN_THE_GRAPH = (
   *(
     "lr_decay",
     "lr_patience",
+    "lr_decay_from",
+    "lr_decay_mode",
+    "min_learning_rate",
+    "max_minutes",
+    "init_from",
     "early_stop_patience",
     "max_nonfinite",
     "checkpoint_every",

@@ -15,12 +15,32 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tf_savae.errors import UserError
-from tf_savae.training.options import Rule, number, one_of, optional, path, switch, whole, whole_list
+from tf_savae.training.options import (
+  Rule,
+  named,
+  number,
+  one_of,
+  optional,
+  path,
+  switch,
+  whole,
+  whole_list,
+)
 
-DATASETS = ("omniglot", "synthetic")
+TEXT = ("yahoo", "text")
+DATASETS = ("omniglot", *TEXT, "synthetic")
 MODELS = ("autoreg", "vae", "svi", "vae_svi", "vae_svi_kl", "savae")
 ADJOINTS = ("exact", "unrolled", "finite_difference", "truncated", "first_order")
 PRESETS = ("paper", "small", "tiny")
+# The decoders that a data set can have; `auto` is the first.
+DECODERS = {
+  "omniglot": ("pixelcnn",),
+  "synthetic": ("lstm",),
+  **dict.fromkeys(TEXT, ("lstm", "dilated_conv")),
+}
+DILATIONS = ("small", "medium", "large")  # `tf_savae.networks.dilated_conv` says which they are
+_SEQUENCES = (*TEXT, "synthetic")
+_IMAGES = ("omniglot",)
 _SEED = whole(0, 2**31 - 1)  # seeds are int32 inside
 
 
@@ -38,9 +58,9 @@ def option(
   help_text: str,
   group: str,
   on_resume: OnResume = OnResume.FIXED,
-  only: str | None = None,
+  only: tuple[str, ...] = DATASETS,
 ) -> dataclasses.Field:
-  """A field of `RunConfig`: its default, the values it accepts, what `--help` says, its one data set."""
+  """A field of `RunConfig`: its default, the values it accepts, what `--help` says, the data sets that use it."""
   metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume, "only": only}
   return dataclasses.field(default=default, metadata=metadata)
 
@@ -74,6 +94,13 @@ class RunConfig:
     OnResume.FREE,
   )
   seed: int = option(0, _SEED, "seed of weights, noise and the order of training examples", "Run")
+  init_from: str | None = option(
+    None,
+    optional(path()),
+    "run directory whose best encoder and decoder a new run begins with, instead of random weights; its"
+    " networks must be the same; step sizes and schedules begin anew",
+    "Run",
+  )
   eval_only: bool = option(
     False, switch(), "evaluate the run in --run_dir instead of training it", "Run", OnResume.FREE
   )
@@ -93,6 +120,18 @@ class RunConfig:
     OnResume.FREE,
   )
   data_seed: int = option(0, _SEED, "seed of the data set: its split, the synthetic oracle", "Data")
+
+  vocab_size: int = option(
+    20_000,
+    whole(1),
+    "most frequent words of the training text that are known; all others are one",
+    "Data",
+    only=TEXT,
+  )
+  min_count: int = option(
+    1, whole(1), "times that a word must occur in the training text to be known", "Data", only=TEXT
+  )
+  max_length: int = option(200, whole(1), "words of a document; longer ones are left out", "Data", only=TEXT)
 
   # Refinement λ_0 → λ_K.
   k: int = option(20, whole(0), "K, SVI steps that refine a posterior in training", "Refinement")
@@ -144,6 +183,14 @@ class RunConfig:
   max_steps: int = option(
     0, whole(0), "stop after this many updates even within an epoch; 0: no limit", "Training", OnResume.GROWS
   )
+  max_minutes: float = option(
+    0.0,
+    number(0),
+    "minutes of training, validations included, after which it stops, even within an epoch, with one more"
+    " validation; 0: no limit",
+    "Training",
+    OnResume.GROWS,
+  )
   batch_size: int = option(50, whole(1), "examples per update", "Training")
   optimizer: str = option("adam", one_of("adam", "sgd"), "optimizer", "Training")
   learning_rate: float = option(1e-3, number(above=0), "learning rate", "Training")
@@ -155,6 +202,23 @@ class RunConfig:
     whole(0),
     "epochs without a better validation bound before the learning rate decays; 0: never",
     "Training",
+  )
+  lr_decay_from: int = option(
+    1, whole(1), "first epoch, counted from 1, that counts towards --lr_patience", "Training"
+  )
+  lr_decay_mode: str = option(
+    "once",
+    one_of("once", "every"),
+    "what the end of --lr_patience does: one decay, and patience begins anew; or a decay after that and"
+    " every later epoch",
+    "Training",
+  )
+  min_learning_rate: float = option(
+    0.0,
+    number(0),
+    "training stops when the learning rate decays below this; 0: never",
+    "Training",
+    OnResume.FREE,
   )
   early_stop_patience: int = option(
     0,
@@ -170,6 +234,17 @@ class RunConfig:
   beta_warmup_epochs: float = option(
     10.0, number(0), "β rises by 1/(this · batches in an epoch) an update, up to 1; 0: β is 1", "Training"
   )
+  beta_cycles: int = option(
+    1,
+    whole(1),
+    "how often β rises; 2 or more is the cyclical schedule (Fu et al. 2019): each cycle lasts twice"
+    " --beta_warmup_epochs, and after the last one β stays 1; their 4 cycles over E epochs take a warm-up of"
+    " E / 8",
+    "Training",
+  )
+  free_bits: float = option(
+    0.0, number(0), "nats of KL that each latent may have without penalty in training", "Training"
+  )
   max_nonfinite: int = option(
     20,
     whole(1),
@@ -179,35 +254,78 @@ class RunConfig:
   )
 
   # Networks.
+  decoder: str = option(
+    "auto",
+    one_of("auto", *dict.fromkeys(name for names in DECODERS.values() for name in names)),
+    "decoder; auto: pixelcnn for images, lstm for sequences; text can have dilated_conv",
+    "Networks",
+  )
   latent_dim: int = option(32, whole(1), "size of z", "Networks")
   encoder_channels: tuple[int, ...] = option(
-    (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks", only="omniglot"
+    (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks", only=_IMAGES
   )
   decoder_channels: int = option(
-    32, whole(1), "image decoder: channels of the gated convolutions", "Networks", only="omniglot"
+    32, whole(1), "image decoder: channels of the gated convolutions", "Networks", only=_IMAGES
   )
   decoder_kernels: tuple[int, ...] = option(
     (9, 9, 9, 7, 7, 7, 5, 5, 5, 3, 3, 3),
     whole_list(3, odd=True),
     "image decoder: kernel of each layer, in pixels",
     "Networks",
-    only="omniglot",
+    only=_IMAGES,
   )
   latent_maps: int = option(
-    4, whole(1), "image decoder: maps that z is turned into", "Networks", only="omniglot"
+    4, whole(1), "image decoder: maps that z is turned into", "Networks", only=_IMAGES
   )
   hidden_dim: int = option(
-    100, whole(1), "sequence models: size of the LSTM state", "Networks", only="synthetic"
+    100, whole(1), "sequence models: size of the LSTM state", "Networks", only=_SEQUENCES
   )
   embedding_dim: int = option(
-    100, whole(1), "sequence models: size of a token's embedding", "Networks", only="synthetic"
+    100, whole(1), "sequence models: size of a token's embedding", "Networks", only=_SEQUENCES
+  )
+  dilations: str | tuple[int, ...] = option(
+    "small",
+    named(DILATIONS, whole_list(1)),
+    "dilated_conv: dilation of each block, in words",
+    "Networks",
+    only=TEXT,
+  )
+  conv_channels: int = option(
+    512,
+    whole(1),
+    "dilated_conv: channels within a block; between them there are twice as many",
+    "Networks",
+    only=TEXT,
+  )
+  init_scale: float = option(
+    0.1,
+    number(above=0),
+    "sequence models: every weight begins in ±this, uniformly",
+    "Networks",
+    only=_SEQUENCES,
   )
   dropout: float = option(0.0, number(0, below=1), "share of decoder units dropped in training", "Networks")
+  word_dropout: float = option(
+    0.0,
+    number(0, below=1),
+    "share of the decoder's input words that training replaces by the unknown word",
+    "Networks",
+    only=TEXT,
+  )
 
   # Evaluation.
   eval_batch_size: int = option(100, whole(1), "examples per evaluation batch", "Evaluation", OnResume.FREE)
   iw_samples: int = option(
     200, whole(1), "importance samples per example of the likelihood at the end", "Evaluation", OnResume.FREE
+  )
+
+  eval_file: str | None = option(
+    None,
+    optional(path()),
+    "with --eval_only: a text to evaluate the run on; its numbers go to results-<name>.json",
+    "Evaluation",
+    OnResume.FREE,
+    only=TEXT,
   )
 
   # How it runs.
@@ -232,7 +350,7 @@ class RunConfig:
   deterministic: bool = option(
     False,
     switch(),
-    "bit-identical reruns, where it can be had, at the cost of speed",
+    "bit-identical reruns, where it can be had (not of text), at the cost of speed",
     "Machine",
     OnResume.FREE,
   )
@@ -251,6 +369,40 @@ class RunConfig:
     )
     object.__setattr__(self, "run_dir", os.path.expanduser(run_dir))
     object.__setattr__(self, "data_dir", os.path.expanduser(self.data_dir))
+    if self.init_from is not None:
+      object.__setattr__(self, "init_from", os.path.expanduser(self.init_from))
+    if self.eval_file is not None:
+      object.__setattr__(self, "eval_file", os.path.expanduser(self.eval_file))
+    self._check_together()
+
+  def _check_together(self):
+    """Raises UserError for settings that are allowed, but not together."""
+    possible = ("auto", *DECODERS[self.dataset])
+    if self.decoder not in possible:
+      raise UserError(
+        f"--decoder of --dataset={self.dataset} must be one of {', '.join(possible)}; received {self.decoder}"
+      )
+    if self.min_learning_rate > self.learning_rate:
+      raise UserError(
+        f"--min_learning_rate must be at most --learning_rate={show(self.learning_rate)}; received"
+        f" {show(self.min_learning_rate)}; 0 is no limit"
+      )
+    if self.eval_file is not None and not self.is_text:
+      raise UserError(
+        f"--eval_file is for runs on text; received {self.eval_file} for --dataset={self.dataset}"
+      )
+    if self.eval_file is not None and not self.eval_only:
+      raise UserError(f"--eval_file goes with --eval_only; received {self.eval_file} for training")
+
+  @property
+  def is_text(self) -> bool:
+    """Whether the data set is one of documents."""
+    return self.dataset in TEXT
+
+  @property
+  def decoder_name(self) -> str:
+    """`decoder`, with `auto` resolved."""
+    return DECODERS[self.dataset][0] if self.decoder == "auto" else self.decoder
 
   @property
   def svi_clip(self) -> float | None:

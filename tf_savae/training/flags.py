@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -76,15 +77,21 @@ def build_config(given: dict[str, Any]) -> tuple[RunConfig, str]:
     UserError: settings that do not fit each other, or a run directory that cannot be understood.
   """
   preset, why = given.get("preset", "auto"), "as asked for"
+  stored = _config_of(given["run_dir"]) if "run_dir" in given else None
   if preset == "auto":
-    stored = RunDirectory(given["run_dir"]).read_config() if "run_dir" in given else None
     preset, why = (stored.preset, "that of the run found there") if stored else presets.choose("auto")
-  config = presets.make_config(**{**given, "preset": preset})
-  if config.eval_only:
-    stored = RunDirectory(config.run_dir).read_config()
-    if stored:
-      given = {name: value for name, value in given.items() if value != "auto"}
-      config = RunConfig.from_dict({**stored.to_dict(), **given, "run_dir": config.run_dir})
+  asked = {**given, "preset": preset}
+  if given.get("eval_only"):
+    run_dir = given.get("run_dir")
+    if stored is None:  # the settings name the directory, or there is no run
+      asked.pop("eval_file", None)
+      config = presets.make_config(**asked)
+      run_dir, stored = config.run_dir, _config_of(config.run_dir)
+    if stored is not None:
+      own = {name: value for name, value in given.items() if value != "auto"}
+      config = RunConfig.from_dict({**stored.to_dict(), **own, "run_dir": run_dir})
+  else:
+    config = presets.make_config(**asked)
   task = "evaluate" if config.eval_only else "train"
   line = f"{task} {config.model} on {config.dataset}, K = {config.k}, preset {config.preset} ({why})"
   return config, f"{line}; run directory {config.run_dir}"
@@ -121,6 +128,10 @@ def help_text(width: int = 100) -> str:
   return "\n".join(lines)
 
 
+def _config_of(run_dir: str) -> RunConfig | None:
+  return RunDirectory(os.path.expanduser(run_dir)).read_config()
+
+
 def _rules() -> dict[str, Rule]:
   rules = {field.name: field.metadata["rule"] for field in dataclasses.fields(RunConfig)}
   return rules | {"preset": one_of(*presets.NAMES)}  # a run has a preset; only the command line has `auto`
@@ -148,17 +159,17 @@ def _default_text(field: dataclasses.Field) -> str:
   rows = {
     dataset: [presets.values(dataset, preset).get(field.name, field.default) for preset in PRESETS]
     for dataset in DATASETS
-    if field.metadata["only"] in (None, dataset)
+    if dataset in field.metadata["only"]
   }
   if len({str(value) for row in rows.values() for value in row}) == 1:
-    return f" Default: {_show(field.default)}."
-  texts = []
+    return f" Default: {_show(next(iter(rows.values()))[0])}."
+  alike: dict[str, list[str]] = {}  # data sets by their defaults
   for dataset, row in rows.items():
     same = all(value == row[0] for value in row)
     named = zip(PRESETS, row, strict=True)
-    texts.append(
-      f"{dataset} {_show(row[0]) if same else ', '.join(f'{name} {_show(value)}' for name, value in named)}"
-    )
+    text = _show(row[0]) if same else ", ".join(f"{name} {_show(value)}" for name, value in named)
+    alike.setdefault(text, []).append(dataset)
+  texts = [f"{' and '.join(datasets)} {text}" for text, datasets in alike.items()]
   return f" Default: {'; '.join(texts)}."
 
 

@@ -38,7 +38,7 @@ def settings(config: RunConfig) -> dict[str, bool | float | str]:
   result: dict[str, bool | float | str] = {}
   for field in dataclasses.fields(config):
     decides = field.metadata["on_resume"] is not OnResume.FREE or field.name == "eval_k"
-    fits = field.metadata["only"] in (None, config.dataset)
+    fits = config.dataset in field.metadata["only"]
     if decides and fits:
       value = getattr(config, field.name)
       result[field.name] = value if isinstance(value, bool | int | float | str) else show(value)

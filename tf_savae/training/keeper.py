@@ -95,9 +95,42 @@ class RunKeeper(keras.callbacks.Callback):
 
   @property
   def is_stopped_early(self) -> bool:
-    """Whether patience with the validation bound has ended."""
-    patience = self._config.early_stop_patience
-    return 0 < patience <= int(self.progress.stop_stale_epochs)
+    """Whether the validation bounds ended training: by patience, or by the learning rate, which they decay."""
+    return self._early_stop() is not None
+
+  def _early_stop(self) -> str | None:
+    if 0 < self._config.early_stop_patience <= int(self.progress.stop_stale_epochs):
+      return "early_stop_patience"
+    rate = self.model.optimizer.learning_rate.numpy()
+    return "min_learning_rate" if rate < rate.dtype.type(self._config.min_learning_rate) else None
+
+  def seconds_left(self) -> float:
+    """What `max_minutes` leave of the time for training; infinity where it has no limit."""
+    if not self._config.max_minutes:
+      return float("inf")
+    seconds = float(self.progress.seconds) + time.monotonic() - self._clock
+    return 60 * self._config.max_minutes - seconds
+
+  @property
+  def is_out_of_time(self) -> bool:
+    """Whether `max_minutes` are over."""
+    return self.seconds_left() <= 0
+
+  @property
+  def last_step(self) -> int:
+    """The update that training ends with if nothing ends it before."""
+    last = self._config.epochs * self._steps_per_epoch
+    return min(last, self._config.max_steps) if self._config.max_steps else last
+
+  def stopped_by(self) -> str | None:
+    """The name of the setting that ended training, None if nothing did yet; ask before the best model is restored."""
+    if not self.is_validated:
+      return None
+    if self._early_stop():
+      return self._early_stop()
+    if int(self.progress.step) >= self.last_step:
+      return "epochs" if self.last_step == self._config.epochs * self._steps_per_epoch else "max_steps"
+    return "max_minutes" if self.is_out_of_time else None
 
   def save(self) -> None:
     """A checkpoint of this moment."""
@@ -137,6 +170,8 @@ class RunKeeper(keras.callbacks.Callback):
         f" weights of before are in {self._run.checkpoints}; start another run with smaller ones"
       )
     self.check_stop()
+    if self.is_out_of_time:
+      self.model.stop_training = True  # `fit` validates and ends
 
   def on_test_begin(self, logs: Any = None) -> None:
     # The metrics are still those of training: `evaluate` resets them after this.
@@ -155,7 +190,7 @@ class RunKeeper(keras.callbacks.Callback):
       self.checkpoints.save_best(step, logs["val_bound"])
     rate = self.model.optimizer.learning_rate
     row = {"epoch": epoch, "step": step, "learning_rate": float(rate.value)}
-    if 0 < self._config.lr_patience <= int(progress.lr_stale_epochs):
+    if self._decay_is_due(epoch):
       rate.assign(float(rate.value) * self._config.lr_decay)
       progress.lr_decays.assign_add(1)
       progress.lr_stale_epochs.assign(0)
@@ -164,6 +199,14 @@ class RunKeeper(keras.callbacks.Callback):
     # Before the checkpoint: after a kill between the two, the validation is done again and replaces the row.
     self._run.append_metrics(row | logs | {"seconds": float(progress.seconds)})
     self.save()
+
+  def _decay_is_due(self, epoch: int) -> bool:
+    config, progress = self._config, self.progress
+    if epoch + 1 < config.lr_decay_from:
+      progress.lr_stale_epochs.assign(0)
+    if config.lr_decay_mode == "every" and int(progress.lr_decays):
+      return True
+    return 0 < config.lr_patience <= int(progress.lr_stale_epochs)
 
   def check_stop(self) -> None:
     """Raises `Interrupted` if a stop was asked for. Everything must be saved."""

@@ -80,6 +80,15 @@ def whole_list(minimum: int, *, odd: bool = False) -> Rule:
   )
 
 
+def named(names: tuple[str, ...], rule: Rule) -> Rule:
+  """What `rule` accepts, or one of the names that some such values have."""
+  return Rule(
+    expected=f"one of {', '.join(names)}, or {rule.expected}",
+    parse=lambda text: text if text in names else rule.parse(text),
+    accepts=lambda v: (isinstance(v, str) and v in names) or rule.accepts(v),
+  )
+
+
 def path() -> Rule:
   """A file name or directory."""
   return Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import keras
@@ -26,6 +27,7 @@ class ProgressBar(keras.callbacks.Callback):
     first_step: updates of the first epoch that were done before, by the run that this one resumes.
     steps_left: updates until the run ends; default: to the end of the last epoch, counted from the epoch that comes
       first.
+    limit: seconds that the run may still take, asked for again and again; default: as long as it needs.
     out: where the line an epoch goes; default stdout.
     err: where the bar is drawn, if it is a terminal; default stderr.
   """
@@ -36,12 +38,14 @@ class ProgressBar(keras.callbacks.Callback):
     steps_per_epoch: int,
     first_step: int = 0,
     steps_left: int | None = None,
+    limit: Callable[[], float] | None = None,
     out: TextIO | None = None,
     err: TextIO | None = None,
   ):
     super().__init__()
     self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
     self.first_step, self.steps_left = first_step, steps_left
+    self._limit = limit or (lambda: float("inf"))
     self._out, self._err = out or sys.stdout, err or sys.stderr
     self._bar: tqdm.tqdm | None = None
     self._speed = _Speed()
@@ -135,7 +139,9 @@ class ProgressBar(keras.callbacks.Callback):
     steps_after = self.steps_left - self._steps_here
     epochs_after = -(-steps_after // self.steps_per_epoch)
     epoch = (self._steps_here - self._done) * per_step
-    return epoch, epoch + steps_after * per_step + (1 + epochs_after) * self._between_epochs
+    run = epoch + steps_after * per_step + (1 + epochs_after) * self._between_epochs
+    limit = max(0.0, self._limit())
+    return min(epoch, limit), min(run, limit)
 
   def _epoch_line(self, epoch: int, logs: dict[str, Any], seconds: float) -> str:
     parts = []

@@ -5,6 +5,9 @@
     tensorboard/    logs
     metrics.csv     a row an epoch
     results.json    the evaluation; says whether training is finished
+    results-*.json  evaluations on other files
+    vocabulary.txt  of runs on text: the word of each id, a line each; what the weights mean, and so an asset of
+                    every export of them
 
 Every file is replaced in one piece, so that a kill at any moment leaves the old one or the new one.
 """
@@ -46,7 +49,7 @@ class RunDirectory:
   Use `open_run`; the object is a context manager that gives the lock back.
 
   Attributes:
-    path, checkpoints, tensorboard, metrics_file, results_file, config_file: where things are.
+    path, checkpoints, tensorboard, metrics_file, results_file, config_file, vocabulary_file: where things are.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -56,6 +59,7 @@ class RunDirectory:
     self.tensorboard = self.path / "tensorboard"
     self.metrics_file = self.path / "metrics.csv"
     self.results_file = self.path / "results.json"
+    self.vocabulary_file = self.path / "vocabulary.txt"
     self._lock: io.TextIOBase | None = None
 
   # State.
@@ -77,6 +81,11 @@ class RunDirectory:
   def has_progress(self) -> bool:
     """Whether an epoch was completed here: then there must be a checkpoint."""
     return bool(self.read_metrics())
+
+  @property
+  def has_checkpoint(self) -> bool:
+    """Whether a checkpoint was ever written here."""
+    return any(self.checkpoints.glob("**/*.index")) or self.has_progress
 
   # Opening.
 
@@ -163,14 +172,15 @@ class RunDirectory:
 
   def write_config(self, config: RunConfig) -> None:
     """Stores `config`; keeps what is known about the data."""
-    facts = (read_json(self.config_file) or {}).get(_DATA_KEY)
-    values = config.to_dict() | ({} if facts is None else {_DATA_KEY: facts})
+    facts = self.data_facts()
+    values = config.to_dict() | ({_DATA_KEY: facts} if facts else {})
     write_json(self.config_file, values)
 
   def forget_unused(self) -> None:
     """Takes config.json back if no checkpoint was ever written: the next try may have other settings."""
-    if not any(self.checkpoints.glob("**/*.index")) and not self.has_progress:
+    if not self.has_checkpoint:
       self.config_file.unlink(missing_ok=True)
+      self.vocabulary_file.unlink(missing_ok=True)
 
   def check_same_run(self, config: RunConfig) -> None:
     """Compares `config` with the one that is stored, if any.
@@ -212,6 +222,10 @@ class RunDirectory:
           f"the data set changed since this run began: {name} was {stored.get(name)}, now {facts.get(name)};"
           f" restore the data, or use another --run_dir than {self.path}"
         )
+
+  def data_facts(self) -> dict[str, Any]:
+    """What `check_data` stored; empty for a run that never came to its data."""
+    return (read_json(self.config_file) or {}).get(_DATA_KEY) or {}
 
   # Metrics.
 
@@ -279,6 +293,13 @@ class RunDirectory:
     """
     finished = self.is_finished if training_finished is None else training_finished
     write_json(self.results_file, {**results, _FINISHED_KEY: finished})
+
+  def write_results_of(self, file: str | os.PathLike[str], results: Mapping[str, Any]) -> Path:
+    """Stores the evaluation on a text `file` beside results.json, under the file's name; returns where."""
+    name = Path(file).name.removesuffix(".gz").removesuffix(".txt")
+    path = self.path / f"results-{name}.json"
+    write_json(path, results)
+    return path
 
 
 def open_run(config: RunConfig) -> RunDirectory:

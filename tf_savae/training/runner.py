@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from typing import Any
 
@@ -10,9 +11,10 @@ import tensorflow as tf
 import tqdm
 
 from tf_savae import data as data_lib
+from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
-from tf_savae.evaluation import figures
+from tf_savae.evaluation import figures, per_example
 from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.model import SAVAE
 from tf_savae.training.build import build_model
@@ -23,6 +25,7 @@ from tf_savae.training.progress import ProgressBar
 from tf_savae.training.run_dir import RunDirectory, open_run
 from tf_savae.training.summary import next_steps, summary_table
 from tf_savae.training.tensorboard import TensorBoardLogger
+from tf_savae.training.warm_start import warm_start
 
 
 def run(config: RunConfig) -> dict[str, Any]:
@@ -36,17 +39,18 @@ def run(config: RunConfig) -> dict[str, Any]:
   """
   with open_run(config) as run_dir:
     try:
-      data = _load(config)
-      print(f"data: {data.source}", flush=True)
-      run_dir.check_data(
-        {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
-      )
+      data = _load(config, run_dir)
       model = build_model(config, data)
+      if config.init_from and not run_dir.has_checkpoint:
+        warm_start(config, run_dir, model)
+        print(f"encoder and decoder begin as in {config.init_from}", flush=True)
     except UserError:
       if not config.eval_only:
         run_dir.forget_unused()
       raise
-    keeper = RunKeeper(config, run_dir, model, data.steps_per_epoch(config.batch_size))
+    # Of the data that it trains on, which is not there when it is evaluated on a file.
+    per_epoch = steps_per_epoch(run_dir.data_facts()["train"], config.batch_size)
+    keeper = RunKeeper(config, run_dir, model, per_epoch)
     board = None if config.eval_only else TensorBoardLogger(run_dir.tensorboard, data, config)
     try:
       with keeper.stopping_on_signals():
@@ -67,9 +71,23 @@ def run(config: RunConfig) -> dict[str, Any]:
         board.close()
 
 
-def _load(config: RunConfig) -> DataSet:
-  options = {"data_seed": config.data_seed} if config.dataset == "synthetic" else {}
-  return data_lib.load(
+def _load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
+  """The data, and for text the words that the run began with; checks both, and stores them if it begins."""
+  options: dict[str, Any] = {}
+  if config.dataset == "synthetic":
+    options["data_seed"] = config.data_seed
+  if config.is_text:
+    words = run_dir.vocabulary_file
+    if config.eval_file:
+      vocabulary = data_lib.Vocabulary.load(words)
+      data = data_lib.dataset_from_file(
+        config.eval_file, vocabulary, config.max_length, config.seed, config.dataset
+      )
+      print(f"data: {data.source}", flush=True)
+      return data
+    options |= {name: getattr(config, name) for name in ("vocab_size", "min_count", "max_length")}
+    options["vocabulary"] = data_lib.Vocabulary.load(words) if words.exists() else None
+  data = data_lib.load(
     config.dataset,
     data_dir=config.data_dir,
     seed=config.seed,
@@ -77,6 +95,21 @@ def _load(config: RunConfig) -> DataSet:
     strict=config.strict_data,
     **options,
   )
+  print(f"data: {data.source}", flush=True)
+  run_dir.check_data(_facts(data))
+  if config.is_text and options["vocabulary"] is None:
+    data.vocabulary.save(words)
+  return data
+
+
+def _facts(data: DataSet) -> dict[str, Any]:
+  """What may not change about the data between two starts of a run."""
+  facts = {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
+  if data.kind == "text":
+    words = "\n".join(data.vocabulary.words).encode()
+    facts |= {f"{split}_tokens": data.num_tokens(split) for split in data_lib.SPLITS}
+    facts["vocabulary"] = f"{len(data.vocabulary)} words, sha256 {hashlib.sha256(words).hexdigest()[:16]}"
+  return facts
 
 
 def _train(
@@ -85,22 +118,29 @@ def _train(
   """All updates that are left, an epoch a call of `fit`, each with its validation."""
   step = keeper.restore()
   per_epoch = data.steps_per_epoch(config.batch_size)
-  last = config.epochs * per_epoch
-  if config.max_steps:
-    last = min(last, config.max_steps)
+  last = keeper.last_step
   if step:
     print(f"resumed at update {step} of {last}", flush=True)
   epoch = _epoch(step, per_epoch, keeper)
-  bar = ProgressBar(config.epochs, per_epoch, first_step=step - epoch * per_epoch, steps_left=last - step)
+  bar = ProgressBar(
+    config.epochs,
+    per_epoch,
+    first_step=step - epoch * per_epoch,
+    steps_left=last - step,
+    limit=keeper.seconds_left if config.max_minutes else None,
+  )
   # Only `fit` would tell them that training begins, and a resumed run may have nothing left but a validation.
   callbacks = keras.callbacks.CallbackList([keeper, bar, board], add_history=True, model=model)
   callbacks.on_train_begin()
   valid = data.eval_batches("valid", config.eval_batch_size)
   try:
-    while not keeper.is_stopped_early and not (step >= last and keeper.is_validated):
+    while not keeper.is_stopped_early:
+      is_over = step >= last or keeper.is_out_of_time
+      if is_over and keeper.is_validated:
+        break
       epoch = _epoch(step, per_epoch, keeper)
       end = min((epoch + 1) * per_epoch, last)
-      if step < end:
+      if step < end and not is_over:
         model.fit(
           data.train_batches(config.batch_size, step, end - step),
           initial_epoch=epoch,
@@ -141,8 +181,10 @@ def _finish(
   board: TensorBoardLogger | None,
 ) -> dict[str, Any]:
   """Evaluates the best model, writes results.json, and prints the table."""
+  stopped_by = keeper.stopped_by()
   best = keeper.checkpoints.restore_best()
-  per_epoch = data.steps_per_epoch(config.batch_size)
+  train_examples = run_dir.data_facts()["train"]
+  per_epoch = steps_per_epoch(train_examples, config.batch_size)
   progress = keeper.progress
   epochs, rest = divmod(int(progress.step), per_epoch)
   results: dict[str, Any] = {
@@ -158,12 +200,20 @@ def _finish(
     "epochs": int(progress.epoch),
     # None: no validation bound was a number, and the last weights are evaluated.
     "best_epoch": None if best is None else -(-best[0] // per_epoch),
-    "examples": epochs * data.num_examples("train") + rest * config.batch_size,
+    "examples": epochs * train_examples + rest * config.batch_size,
     "skipped_updates": int(progress.skipped_updates),
     "seconds": float(progress.seconds),
+    "stopped_by": stopped_by,  # None: training is not over
   }
-  evaluate = Evaluator(model, config.iw_samples, jit_compile=config.deterministic)
-  for split in ("valid", "test"):
+  if config.is_text:
+    results |= {"decoder": config.decoder_name, "word_dropout": config.word_dropout}
+  if config.init_from:
+    results["init_from"] = config.init_from
+  if config.eval_file:
+    results["eval_file"] = config.eval_file
+  compile_evaluation = config.deterministic and data.kind != "text"
+  evaluate = Evaluator(model, config.iw_samples, jit_compile=compile_evaluation)
+  for split in ("test",) if config.eval_file else ("valid", "test"):
     total = data.num_examples(split)
     with tqdm.tqdm(
       total=total, desc=f"evaluate {split}", leave=False, disable=not sys.stderr.isatty()
@@ -173,9 +223,14 @@ def _finish(
         bar.update(examples)
         keeper.check_stop()
 
-      results[split] = evaluate(data, split, config.eval_batch_size, after_batch)
+      each = run_dir.path / per_example.TEST_FILE if split == "test" and not config.eval_file else None
+      results[split] = evaluate(data, split, config.eval_batch_size, after_batch, save_to=each)
   if data.kind == "image":
     figures.save_overview(model, data, run_dir.path / "overview.png")
+  if config.eval_file:
+    path = run_dir.write_results_of(config.eval_file, results)
+    print(f"\n{summary_table(results)}\n\nwritten to {path}", flush=True)
+    return results
   run_dir.write_results(results, training_finished=None if config.eval_only else True)
   if board is not None:
     board.finish(model, results)
