@@ -120,6 +120,19 @@ def test_posteriors_of_documents_of_two_lengths_need_no_trace_each(data, monkeyp
   assert len(traces) == 1 + 2
 
 
+def test_padding_that_a_whole_batch_has_costs_nothing(data, monkeypatch):
+  model, shapes = tiny_documents.model("vae"), []
+  infer = Inference(model, data.eval_batches("valid", BATCH).element_spec)
+  long = np.pad(data.examples("valid", 10), [(0, 0), (0, 80)])
+  expected = infer(long, BATCH)
+  traced = infer._traced
+  monkeypatch.setattr(infer, "_traced", lambda x, i: shapes.append(x.shape[1]) or traced(x, i))
+  infer(long, BATCH)
+  assert shapes == [x.shape[1] for x in data.eval_batches("valid", BATCH)]
+  plain = Inference(model)(long, BATCH)  # of the first x's shape
+  np.testing.assert_allclose(plain.bounds, expected.bounds, rtol=1e-5)
+
+
 def test_images_have_no_perplexity(tmp_path):
   data = tiny_runs.image_data(valid=3)
   reported = Evaluator(tiny_runs.image_model("autoreg", 0), 1)(

@@ -14,7 +14,8 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 from tensorboard.plugins.projector import ProjectorConfig
 
-from tests import tiny_runs
+from tests import tiny_documents, tiny_runs
+from tf_savae.evaluation.latents import mutual_information
 from tf_savae.evaluation.posteriors import Inference
 from tf_savae.training import event_files
 from tf_savae.training.presets import make_config
@@ -148,6 +149,12 @@ def test_no_scalar_is_left_without_a_chart_of_its_own(run):
 def test_active_units_are_those_of_the_posterior_means(run):
   expected = [int((np.var(p.final.mean, axis=0) > 0.01).sum()) for p in run.after]
   assert [v for _, v in run.events("valid").scalars("latent/active_units")] == expected
+
+
+def test_mutual_information_is_that_of_the_posteriors(run):
+  expected = [mutual_information(p.final, run.model.seed).value for p in run.after]
+  logged = [v for _, v in run.events("valid").scalars("latent/mutual_information")]
+  np.testing.assert_allclose(logged, expected, rtol=1e-3)
 
 
 def test_the_curve_over_svi_steps_is_the_newest_epochs(run):
@@ -356,6 +363,30 @@ def test_token_sequences_are_logged_without_pictures(tmp_path):
   with open(results / "metadata.tsv", newline="") as file:
     rows = list(csv.DictReader(file, delimiter="\t"))
   assert [row["tokens"] for row in rows] == [" ".join(map(str, x)) for x in data.examples("valid", 12)]
+
+
+@pytest.mark.slow
+def test_documents_are_logged_with_perplexities_and_their_first_words(tmp_path):
+  data, model = tiny_documents.DocumentData(), tiny_documents.model("vae_svi")
+  callback = board(tmp_path, data)
+  logs = tiny_runs.fit_epoch(model, data, 0, [callback])
+  callback.finish(model, {"steps": 3, "test": {"nll_bound": 3.0}})
+  valid, train = (Events(tmp_path / "tensorboard" / name) for name in ("valid", "train"))
+  assert data.num_tokens("valid") == sum(map(len, data.documents["valid"]))
+  for tag, name in (("perplexity/lambda_K", "val_bound"), ("perplexity/lambda_0", "val_bound_initial")):
+    total = logs[name] * data.num_examples("valid")
+    assert valid.scalars(tag) == [(3, pytest.approx(np.exp(total / data.num_tokens("valid")), rel=1e-5))]
+  assert not [tag for tag in valid.tags | train.tags if tag.startswith(("pictures", "other"))]
+  results = tmp_path / "tensorboard" / "results"
+  assert not (results / "sprites.png").exists()
+  with open(results / "metadata.tsv", newline="") as file:
+    rows = list(csv.DictReader(file, delimiter="\t"))
+  documents = data.documents["valid"]  # from the shortest to the longest
+  assert [int(row["tokens"]) for row in rows] == [len(ids) for ids in documents]
+  for row, ids in zip(rows, documents, strict=True):
+    words = data.vocabulary.decode(ids).split()
+    assert row["document"] == " ".join(words[:12]) + (" …" if len(words) > 12 else "")
+  assert {len(words) > 12 for words in (row["document"].split() for row in rows)} == {True, False}
 
 
 @pytest.mark.slow

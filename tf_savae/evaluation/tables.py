@@ -18,7 +18,7 @@ _TEXT_HEAD = (
   *("system", "KL", "perplexity bound at λ_0", "perplexity bound at λ_K", "perplexity", "MI", "AU"),
   *("minutes", "stopped by"),
 )
-_LEGEND = "MI: mutual information of x and z at λ_K in nats, at most log of the number of test examples; AU: active units."
+_LEGEND = "MI: mutual information of x and z at λ_K, nats, at most log of the examples; AU: active units."
 
 # Method → its name in the paper's table of text, and whether it refines in training.
 _SYSTEMS = {

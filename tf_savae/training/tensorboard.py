@@ -24,10 +24,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_savae import tokens
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
-from tf_savae.evaluation.bounds import active_units
+from tf_savae.evaluation.latents import active_units, mutual_information
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
 from tf_savae.training import event_files, hparams, projector
@@ -49,6 +50,15 @@ _SCALARS = {
   "learning_rate": ("training/learning_rate", ""),
   "examples_per_second": ("training/examples_per_second", "while updating; validation does not count"),
   "skipped": ("training/skipped_updates", "updates so far whose loss or gradient was not finite"),
+  "perplexity": (
+    "perplexity/lambda_K",
+    "exp(total −ELBO at λ_K / total tokens), an upper bound; lower is better",
+  ),
+  "perplexity_initial": ("perplexity/lambda_0", "exp(total −ELBO at λ_0 / total tokens)"),
+  "mutual_information": (
+    "latent/mutual_information",
+    "I(x; z) under q_λK, nats, over some validation examples, at most log of their number; 0: the latent is unused",
+  ),
   "active_units": ("latent/active_units", "latents whose posterior mean varies over validation examples"),
 }
 _STEPWISE = ("train", "train_epoch", "valid")  # runs whose horizontal axis is the global step
@@ -108,7 +118,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._train_seconds: float | None = None
     self._budget = Budget(image_share)
     self._curves: list[tuple[str, np.ndarray]] = []
-    self._examples = data.examples("valid", num_examples)
+    self._examples = self._first_of_valid(num_examples)
     self._infer: Inference | None = None
     self._stand_in = " (stand-in data)" if data.is_stand_in else ""
     self._begun = False
@@ -152,6 +162,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
     posteriors = self._posteriors(self._examples)
     if posteriors is not None:
       valid["active_units"] = active_units(posteriors.final.mean)
+      valid["mutual_information"] = mutual_information(posteriors.final, self.model.seed).value
+    valid |= self._perplexities(valid)
     self._scalars("train_epoch", train)
     self._scalars("valid", valid)
     if posteriors is not None:
@@ -178,7 +190,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._write_settings()
     step = int(results.get("steps", self._step()))  # the best model's own step may be an earlier one
     hparams.write_metrics(self._writer("results"), results, step)
-    examples = self._data.examples("valid", _PROJECTED_EXAMPLES)
+    examples = self._first_of_valid(_PROJECTED_EXAMPLES)
     posteriors = self._posteriors(examples)
     self._pictures(posteriors, "results", step)
     if posteriors is not None:
@@ -218,6 +230,15 @@ class TensorBoardLogger(keras.callbacks.Callback):
       for name, value in values.items():
         tag, description = _SCALARS.get(name, (f"other/{name}", ""))
         tf.summary.scalar(tag, value, description=description)
+
+  def _perplexities(self, bounds: Mapping[str, float]) -> dict[str, float]:
+    """Perplexities of the validation documents from their mean bounds; nothing where the data are not text."""
+    if self._data.kind != "text":
+      return {}
+    per_token = self._data.num_examples("valid") / self._data.num_tokens("valid")
+    names = {"bound": "perplexity", "bound_initial": "perplexity_initial"}
+    with np.errstate(over="ignore"):
+      return {new: float(np.exp(per_token * bounds[name])) for name, new in names.items() if name in bounds}
 
   # Refinement.
 
@@ -288,7 +309,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     projector.write_projector(
       self._logdir / "results",
       posteriors.final.mean,
-      projector.columns(x, posteriors, is_image),
+      projector.columns(x, posteriors, self._data),
       x if is_image else None,
       name=f"posterior means{self._stand_in}",
     )
@@ -299,8 +320,16 @@ class TensorBoardLogger(keras.callbacks.Callback):
     if not self.model.latent_dim:
       return None
     if self._infer is None:
-      self._infer = Inference(self.model)
-    return self._infer(x)
+      batch_size = self._config.eval_batch_size
+      self._infer = Inference(self.model, self._data.eval_batches("valid", batch_size).element_spec)
+    return self._infer(x, self._config.eval_batch_size)
+
+  def _first_of_valid(self, n: int) -> np.ndarray:
+    """Validation examples, documents from the shortest to the longest: their batches then hold little padding."""
+    x = self._data.examples("valid", n)
+    if self._data.kind != "text":
+      return x
+    return x[np.argsort(np.count_nonzero(x != tokens.PAD, axis=1), kind="stable")]
 
   def _step(self) -> int:
     return int(self.model.step.value)
