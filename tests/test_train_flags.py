@@ -100,6 +100,8 @@ def test_flags_can_come_from_a_file(tmp_path):
     ("--download=perhaps", ["--download=perhaps", "true or false"]),
     ("--decoder_kernels=5,,3", ["--decoder_kernels=5,,3", "odd"]),
     ("--run_dir=", ["--run_dir=", "not empty"]),
+    ("--dilations=1,,2", ["--dilations=1,,2", "small, medium, large", "separated by commas"]),
+    ("--max_minutes=long", ["--max_minutes=long", "a number at least 0"]),
     ("--batchsize=3", ["--batchsize", "did you mean --batch_size"]),
     ("--nok", ["--nok", "--help"]),
     ("omniglot", ["'omniglot'", "--help"]),
@@ -141,6 +143,30 @@ def test_evaluation_takes_the_settings_of_the_run_and_only_what_is_given_besides
   open_run(config).close()
   with pytest.raises(UserError, match="--k was 7 in this run directory, received 8"):
     open_run(build("--eval_only", "--k=8", run_dir)[0])
+
+
+def test_dilations_have_names_and_can_be_listed():
+  assert parse("--dilations=large") == {"dilations": "large"}
+  assert parse("--dilations=1,2,9") == {"dilations": (1, 2, 9)}
+
+
+def test_a_file_to_evaluate_on_goes_with_a_run_on_text(tmp_path):
+  run_dir = f"--run_dir={tmp_path / 'run'}"
+  trained = build("--dataset=yahoo", "--preset=tiny", "--decoder=dilated_conv", run_dir)[0]
+  open_run(trained).close()
+  config, _ = build("--eval_only", "--eval_file=mine.txt", run_dir)
+  assert config == dataclasses.replace(trained, eval_only=True, eval_file="mine.txt")
+  with pytest.raises(UserError, match="needs a trained run"):
+    open_run(build("--eval_only", "--eval_file=mine.txt", f"--run_dir={tmp_path / 'other'}")[0])
+  images = f"--run_dir={tmp_path / 'images'}"
+  open_run(build("--preset=tiny", images)[0]).close()
+  with pytest.raises(UserError, match="--eval_file is for runs on text; received mine"):
+    build("--eval_only", "--eval_file=mine.txt", images)
+
+
+def test_a_default_is_said_once_for_data_sets_that_share_it():
+  text = " ".join(flags.help_text().split("--vocab_size\n")[1].split("\n  --")[0].split())
+  assert text.endswith("Default: yahoo and text paper 20000, small 2000, tiny 100.")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from tf_savae import adjoint, data, networks
 from tf_savae.errors import UserError
 from tf_savae.training import make_config
 from tf_savae.training.build import BetaWarmup, build_model, make_adjoint, svi_settings, use_xla
+from tf_savae.training.config import DILATIONS
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,20 @@ def test_beta_rises_by_one_over_the_warm_up_and_stays_at_one():
   assert float(beta(tf.constant(10, tf.int64))) == pytest.approx(0.35)
   again = BetaWarmup.from_config(beta.get_config())
   assert float(again(10)) == float(beta(10))
+
+
+def test_cyclical_beta_rises_in_the_first_half_of_every_cycle_and_ends_at_one():
+  beta = BetaWarmup(0.0, 4, cycles=3)
+  one_cycle = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+  np.testing.assert_allclose([beta(step) for step in range(30)], [*one_cycle * 3, *[1] * 6])
+  assert float(beta(tf.constant(17, tf.int64))) == 0.25
+  # A ramp that does not begin at 0 is as steep, and a cycle of 7.5 updates takes 8.
+  np.testing.assert_allclose(
+    [BetaWarmup(0.2, 3.75, 2)(step) for step in (0, 3, 7, 8, 9)], [0.2, 1, 1, 0.2, 7 / 15]
+  )
+  again = BetaWarmup.from_config(beta.get_config())
+  assert [float(again(step)) for step in range(30)] == [float(beta(step)) for step in range(30)]
+  assert float(BetaWarmup(0.1, 0, cycles=4)(0)) == 1.0
 
 
 def test_beta_is_that_of_the_step_within_an_epoch(tokens):
@@ -114,6 +129,11 @@ def test_xla_is_used_where_it_pays_or_must_be(tokens):
     assert not use_xla(short, tokens)  # it compiles for longer than such a run takes
     assert use_xla(long, tokens)
     assert not use_xla(config(dataset="omniglot", epochs=1000), _Images())
+    assert not use_xla(config(dataset="text", epochs=1000), _Text())
+  assert not use_xla(
+    config(dataset="text", epochs=1000, deterministic=True), _Text()
+  )  # a compilation a shape
+  assert use_xla(config(dataset="text", jit_compile="true"), _Text())
   assert use_xla(config(deterministic=True, jit_compile="false"), tokens)
   assert use_xla(config(jit_compile="true"), tokens)
   assert not use_xla(config(max_steps=0, epochs=1000, jit_compile="false"), tokens)
@@ -124,3 +144,53 @@ class _Images:
 
   def steps_per_epoch(self, batch_size):
     return 100
+
+
+class _Text:
+  """What networks of text are built from."""
+
+  kind = "text"
+  vocab_size, max_length = 11, 7
+
+  def steps_per_epoch(self, batch_size):
+    return 100
+
+  def eval_batches(self, split, batch_size):
+    return tf.data.Dataset.from_generator(
+      lambda: iter(()), output_signature=tf.TensorSpec([None, None], tf.int32)
+    )
+
+
+def text_config(**changes):
+  return config(dataset="text", hidden_dim=4, embedding_dim=3, latent_dim=2, free_bits=0.5, **changes)
+
+
+def test_networks_of_text_are_those_of_the_flags_and_take_any_length():
+  model = build_model(text_config(dropout=0.25, word_dropout=0.125, logit_positions=5), _Text())
+  assert isinstance(model.encoder, networks.TextLSTMEncoder)
+  decoder = model.decoder
+  assert isinstance(decoder, networks.TextLSTMDecoder)
+  assert (decoder.vocab_size, decoder.max_length, decoder.embedding_dim, decoder.hidden_dim) == (11, 7, 3, 4)
+  assert (decoder.dropout, decoder.word_dropout, decoder.logit_positions) == (0.25, 0.125, 5)
+  assert model.free_bits == 0.5
+  assert model.get_build_config()["shape"] == [None, None]
+  for length in (8, 16):
+    assert model.encode(tf.fill([2, length], 5)).mean.shape == (2, 2)
+
+
+def test_the_dilated_decoder_has_the_stack_that_is_named_or_listed():
+  assert tuple(networks.dilated_conv.DILATIONS) == DILATIONS
+  for dilations, expected in (("small", (1, 2, 4)), ((1, 3), (1, 3))):
+    model = build_model(
+      text_config(model="vae", decoder="dilated_conv", dilations=dilations, conv_channels=6), _Text()
+    )
+    assert isinstance(model.decoder, networks.DilatedConvDecoder)
+    assert (model.decoder.dilations, model.decoder.channels) == (expected, 6)
+    assert isinstance(model.encoder, networks.TextLSTMEncoder)
+
+
+def test_all_weights_of_the_lstms_begin_within_init_scale():
+  model = build_model(text_config(init_scale=0.01), _Text())
+  largest = [float(np.max(np.abs(v.numpy()))) for v in model.trainable_variables]
+  assert max(largest) <= 0.01
+  assert min(largest) > 0

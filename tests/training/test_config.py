@@ -7,7 +7,7 @@ import pytest
 
 from tf_savae.errors import UserError
 from tf_savae.training import presets
-from tf_savae.training.config import DATASETS, MODELS, PRESETS, RunConfig
+from tf_savae.training.config import DATASETS, MODELS, PRESETS, TEXT, RunConfig
 from tf_savae.training.presets import make_config
 
 
@@ -38,6 +38,38 @@ def test_paper_is_the_papers_image_model():
   # The paper steps on the mean over a batch of 50: 1/50 an example, and a clip of 5·√50.
   assert paper.svi_lr == pytest.approx(1 / 50)
   assert paper.svi_clip_norm == pytest.approx(5 * 50**0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("dataset", TEXT)
+def test_paper_is_the_papers_text_model(dataset):
+  paper = make_config(dataset=dataset, preset="paper")
+  assert (paper.hidden_dim, paper.embedding_dim, paper.latent_dim, paper.vocab_size) == (
+    1024,
+    512,
+    32,
+    20_000,
+  )
+  assert (paper.dropout, paper.word_dropout, paper.init_scale, paper.max_length) == (0.5, 0, 0.1, 200)
+  assert (paper.optimizer, paper.learning_rate, paper.clip_norm) == ("sgd", 1.0, 5.0)
+  assert (paper.batch_size, paper.epochs) == (32, 30)
+  assert (paper.lr_patience, paper.lr_decay, paper.lr_decay_from, paper.lr_decay_mode) == (
+    1,
+    0.5,
+    15,
+    "every",
+  )
+  assert paper.min_learning_rate == 0.03
+  assert (paper.beta_start, paper.beta_warmup_epochs, paper.beta_cycles) == (0.1, 10, 1)
+  # The paper steps on the mean over a batch of 32: 1/32 an example, and a clip of 5·√32.
+  assert paper.svi_lr == 1 / 32
+  assert paper.svi_clip_norm == pytest.approx(5 * 32**0.5, rel=0.02)
+  assert paper.svi_momentum == 0.5
+
+
+def test_auto_is_the_data_sets_own_decoder():
+  names = {dataset: make_config(dataset=dataset, preset="tiny").decoder_name for dataset in DATASETS}
+  assert names == {"omniglot": "pixelcnn", "yahoo": "lstm", "text": "lstm", "synthetic": "lstm"}
+  assert make_config(dataset="yahoo", preset="tiny", decoder="dilated_conv").decoder_name == "dilated_conv"
 
 
 def test_what_is_given_overrides_the_preset():
@@ -78,6 +110,31 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"download": "yes"}, ["--download", "true or false", "yes"]),
     ({"learn_svi_lr": "always"}, ["--learn_svi_lr", "always", "step, latent"]),
     ({"batchsize": 3}, ["batchsize", "batch_size"]),
+    ({"decoder": "transformer"}, ["--decoder", "dilated_conv", "transformer"]),
+    ({"decoder": "dilated_conv"}, ["--decoder", "--dataset=omniglot", "auto, pixelcnn", "dilated_conv"]),
+    ({"dataset": "text", "decoder": "pixelcnn"}, ["--decoder", "auto, lstm, dilated_conv", "pixelcnn"]),
+    ({"dilations": "huge"}, ["--dilations", "small, medium, large", "huge"]),
+    ({"dilations": (1, 0)}, ["--dilations", "at least 1", "1,0"]),
+    ({"vocab_size": 0}, ["--vocab_size", "1 or more", "0"]),
+    ({"min_count": 0}, ["--min_count", "1 or more", "0"]),
+    ({"max_length": 0}, ["--max_length", "1 or more", "0"]),
+    ({"word_dropout": 1.0}, ["--word_dropout", "below 1", "1.0"]),
+    ({"conv_channels": 0}, ["--conv_channels", "1 or more", "0"]),
+    ({"init_scale": 0.0}, ["--init_scale", "above 0", "0.0"]),
+    ({"beta_cycles": 0}, ["--beta_cycles", "1 or more", "0"]),
+    ({"free_bits": -0.1}, ["--free_bits", "at least 0", "-0.1"]),
+    ({"lr_decay_from": 0}, ["--lr_decay_from", "1 or more", "0"]),
+    ({"lr_decay_mode": "never"}, ["--lr_decay_mode", "once, every", "never"]),
+    ({"min_learning_rate": -1}, ["--min_learning_rate", "at least 0", "-1"]),
+    (
+      {"min_learning_rate": 0.1, "learning_rate": 0.01},
+      ["--min_learning_rate", "--learning_rate=0.01", "received 0.1"],
+    ),
+    ({"max_minutes": -1}, ["--max_minutes", "at least 0", "-1"]),
+    ({"logit_positions": -1}, ["--logit_positions", "0 or more", "-1"]),
+    ({"init_from": ""}, ["--init_from", "not empty"]),
+    ({"dataset": "text", "eval_file": "a.txt"}, ["--eval_file", "--eval_only", "a.txt"]),
+    ({"eval_only": True, "eval_file": "a.txt"}, ["--eval_file", "text", "a.txt", "omniglot"]),
   ],
 )
 def test_a_wrong_value_gives_one_line_with_the_name_and_what_was_received(given, words):
@@ -109,5 +166,9 @@ def test_epochs_and_steps_may_only_grow_and_no_limit_is_the_largest():
   assert config.differences(dataclasses.replace(config, epochs=4, max_steps=21)) == []
   assert config.differences(dataclasses.replace(config, max_steps=0)) == []
   assert [d.name for d in config.differences(dataclasses.replace(config, epochs=2))] == ["epochs"]
+  hour = make_config(preset="tiny", max_minutes=60)
+  assert hour.differences(dataclasses.replace(hour, max_minutes=61.5)) == []
+  assert hour.differences(dataclasses.replace(hour, max_minutes=0)) == []
+  assert [d.name for d in hour.differences(dataclasses.replace(hour, max_minutes=1))] == ["max_minutes"]
   unlimited = dataclasses.replace(config, max_steps=0)
   assert [d.name for d in unlimited.differences(config)] == ["max_steps"]

@@ -132,6 +132,17 @@ def test_a_resumed_epoch_and_a_last_one_that_is_cut_short_count_their_own_update
   assert bar.seconds_left() == (4.0, 4.0)
 
 
+def test_time_left_is_at_most_what_the_run_may_still_take(model, clock):
+  end = clock[0] + 20
+  bar = ProgressBar(3, 10, limit=lambda: end - clock[0], out=io.StringIO(), err=io.StringIO())
+  bar.set_model(model)
+  bar.on_epoch_begin(0)
+  train(bar, clock, 5, seconds=1)
+  assert bar.seconds_left() == (5.0, 15.0)
+  train(bar, clock, 3, seconds=5)
+  assert bar.seconds_left() == (0.0, 0.0)
+
+
 def test_skipped_updates_are_named_in_the_line_of_their_epoch(model, clock):
   out = io.StringIO()
   bar = ProgressBar(2, 2, out=out, err=io.StringIO())

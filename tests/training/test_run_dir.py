@@ -207,3 +207,26 @@ def test_a_written_file_has_the_permissions_of_any_other(tmp_path):
   (tmp_path / "b").write_text("é")
   assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
   assert (tmp_path / "a").read_bytes() == "é".encode()
+
+
+def test_a_run_that_never_saved_anything_forgets_its_words_too(config):
+  with open_run(config) as run:
+    run.vocabulary_file.write_text("words")
+    run.forget_unused()
+    assert not run.vocabulary_file.exists()
+    assert run.status is RunStatus.NEW
+    run.checkpoints.mkdir()
+    (run.checkpoints / "ckpt-0.index").touch()
+    run.vocabulary_file.write_text("words")
+    run.forget_unused()
+    assert run.vocabulary_file.exists()
+
+
+@pytest.mark.parametrize("file", ["news.txt", "news.txt.gz", "news", "/some/where/news.txt"])
+def test_results_on_another_file_have_a_file_of_their_own(config, file):
+  with open_run(config) as run:
+    run.write_results({"steps": 3}, training_finished=True)
+    path = run.write_results_of(file, {"steps": 4})
+    assert path == run.path / "results-news.json"
+    assert json.loads(path.read_text()) == {"steps": 4}
+    assert run.read_results()["steps"] == 3

@@ -347,6 +347,14 @@ class RunConfig:
     "Machine",
     OnResume.FREE,
   )
+  logit_positions: int = option(
+    0,
+    whole(0),
+    "lstm on text: tokens of a batch whose logits are in memory at once; 0: all; fewer save memory, not time",
+    "Machine",
+    OnResume.FREE,
+    only=TEXT,
+  )
   deterministic: bool = option(
     False,
     switch(),
