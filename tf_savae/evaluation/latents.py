@@ -36,6 +36,9 @@ def mutual_information(params: GaussianParams, seed: int) -> Estimate:
   where the posterior has collapsed. One draw z an example, none of which can give more than log N: a small split
   hides how much a large latent knows. Of more than 10,000 examples, 10,000 are used, evenly spaced.
 
+  What the noise of a refinement does to λ_K sets examples apart, too, and counts: compare with λ_0. So it does in
+  `active_units`.
+
   Args:
     params: λ of N examples, each `[N, latent]`.
     seed: of the draws; equal seeds give equal noise.
