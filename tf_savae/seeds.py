@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
   EVALUATION = 10  # ε at evaluation
   ORACLE = 11  # weights and data of the synthetic oracle
   MUTUAL_INFORMATION = 12  # z ~ q of the mutual information
+  POSTERIOR = 13  # z ~ q that is decoded
 
 
 def stateless_seed(seed: int | tf.Tensor, step: int | tf.Tensor, purpose: Purpose) -> tf.Tensor:

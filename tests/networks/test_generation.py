@@ -10,7 +10,7 @@ from tests.tiny import normal
 from tf_savae.errors import UserError
 from tf_savae.networks import generation
 from tf_savae.networks.sequence import SequenceDecoder
-from tf_savae.tokens import END, PAD, START
+from tf_savae.tokens import END, PAD, START, UNKNOWN
 
 VOCAB, LENGTH, LATENT = 6, 4, 2
 WORDS = [token for token in range(VOCAB) if token not in (PAD, START, END)]
@@ -184,6 +184,17 @@ def test_one_beam_is_greedy():
   assert documents(tokens[:, 0]) == greedy
   exact = [log_prob(decoder, row, document) for row, document in zip(z.numpy(), greedy, strict=True)]
   np.testing.assert_allclose(found[:, 0], exact, rtol=1e-12)
+
+
+def test_the_unknown_word_can_be_forbidden():
+  decoder, z = TinyRNN(scale=0.6), normal(20, LATENT, seed=2)
+  for how in ({}, {"seed": SEED}, {"seed": SEED, "top_p": 0.5}):
+    assert np.any(generation.generate(decoder, z, **how) == UNKNOWN)
+    assert not np.any(generation.generate(decoder, z, **how, allow_unknown=False) == UNKNOWN)
+  known = [d for d in every_document() if UNKNOWN not in d]
+  tokens, found = generation.beam_search(decoder, Z[:1], len(known), allow_unknown=False)
+  assert sorted(documents(tokens)) == sorted(known)
+  np.testing.assert_allclose(found[0, 0], log_prob(decoder, Z[0].numpy(), documents(tokens)[0]), rtol=1e-12)
 
 
 def test_decode_is_the_distribution_at_every_token_of_the_greedy_document():

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_savae.networks.base import check, latent_rows
 from tf_savae.networks.lstm import gumbel
-from tf_savae.tokens import END, PAD, START
+from tf_savae.tokens import END, PAD, START, UNKNOWN
 
 if TYPE_CHECKING:
   from tf_savae.networks.sequence import SequenceDecoder
@@ -27,6 +27,7 @@ def generate(
   temperature: float = 1.0,
   top_p: float = 1.0,
   max_length: int | None = None,
+  allow_unknown: bool = True,
 ) -> tf.Tensor:
   """Documents x given z, word after word: greedily, or drawn with a temperature from the nucleus.
 
@@ -41,6 +42,7 @@ def generate(
     temperature: logits are divided by it before drawing; above 0.
     top_p: in (0, 1].
     max_length: most tokens of a document, END included; default: the decoder's.
+    allow_unknown: whether UNKNOWN may be produced, as the model would.
 
   Returns:
     Tokens `[batch, length]` int32, each row words, END, PAD; `length` is that of the longest.
@@ -55,7 +57,8 @@ def generate(
     seed = tf.convert_to_tensor(seed, tf.int32)
   temperature = tf.constant(temperature, decoder.variable_dtype)
   top_p = None if top_p == 1 else tf.constant(top_p, decoder.variable_dtype)
-  return _documents(decoder, z, num, seed, temperature, top_p, _length(decoder, max_length), False)[0]
+  length, forbidden = _length(decoder, max_length), _forbidden(allow_unknown)
+  return _documents(decoder, z, num, seed, temperature, top_p, length, forbidden, False)[0]
 
 
 def greedy_probabilities(decoder: SequenceDecoder, z: Any, num: int | tf.Tensor = 1) -> tf.Tensor:
@@ -67,7 +70,7 @@ def greedy_probabilities(decoder: SequenceDecoder, z: Any, num: int | tf.Tensor 
     num: number of documents, where z is None.
   """
   z, num = latent_rows(z, num, decoder.latent_dim, decoder.variable_dtype)
-  tokens, logits = _documents(decoder, z, num, None, None, None, decoder.max_length, True)
+  tokens, logits = _documents(decoder, z, num, None, None, None, decoder.max_length, _forbidden(True), True)
   padding = tf.one_hot(PAD, decoder.vocab_size, dtype=logits.dtype)
   return tf.where((tokens == PAD)[..., tf.newaxis], padding, tf.nn.softmax(logits))
 
@@ -78,6 +81,7 @@ def beam_search(
   num_beams: int,
   length_penalty: float = 0.0,
   max_length: int | None = None,
+  allow_unknown: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """The best documents x given z that a search keeping `num_beams` of them at every step finds.
 
@@ -90,6 +94,7 @@ def beam_search(
     num_beams: 1 or more.
     length_penalty: 0: by probability alone; the larger, the longer the documents. 0 or more.
     max_length: most tokens of a document, END included; default: the decoder's.
+    allow_unknown: whether UNKNOWN may be produced, as the model would.
 
   Returns:
     Tokens `[batch, num_beams, length]` int32, best first, and the decoder's log p_θ(x | z) of them in nats
@@ -102,7 +107,8 @@ def beam_search(
   check_length_penalty(length_penalty)
   z, num = latent_rows(z, 1, decoder.latent_dim, decoder.variable_dtype)
   penalty = tf.constant(length_penalty, decoder.variable_dtype)
-  return _beams(decoder, z, num, num_beams, penalty, _length(decoder, max_length))
+  length, forbidden = _length(decoder, max_length), _forbidden(allow_unknown)
+  return _beams(decoder, z, num, num_beams, penalty, length, forbidden)
 
 
 def check_temperature(value: float) -> None:
@@ -136,12 +142,16 @@ def _length(decoder: SequenceDecoder, max_length: int | None) -> int:
   return length
 
 
-def _every_document(decoder, z, num, seed, temperature, top_p, max_length, with_logits):
+def _forbidden(allow_unknown: bool) -> tuple[int, ...]:
+  return (PAD, START) if allow_unknown else (PAD, START, UNKNOWN)
+
+
+def _every_document(decoder, z, num, seed, temperature, top_p, max_length, forbidden, with_logits):
   """Tokens `[num, length]`, and their logits `[num, length, vocab]` or None."""
   dtype = tf.as_dtype(decoder.variable_dtype)
 
   def choose(logits, t):
-    scores = _allowed(logits)
+    scores = _without(logits, forbidden)
     if seed is not None:
       scores = (scores - tf.reduce_max(scores, axis=-1, keepdims=True)) / temperature
       if top_p is not None:
@@ -173,7 +183,7 @@ def _every_document(decoder, z, num, seed, temperature, top_p, max_length, with_
   return tf.transpose(tokens.stack()), logits
 
 
-def _every_beam(decoder, z, num, beams, penalty, max_length):
+def _every_beam(decoder, z, num, beams, penalty, max_length, forbidden):
   """See `beam_search`."""
   dtype, vocab = tf.as_dtype(decoder.variable_dtype), decoder.vocab_size
   never = tf.constant(-math.inf, dtype)
@@ -186,7 +196,7 @@ def _every_beam(decoder, z, num, beams, penalty, max_length):
 
   def one(t, token, ended, log_prob, lengths, tokens, state):
     logits, state = _next(decoder, tf.reshape(token, [-1]), state)
-    steps = tf.reshape(_allowed(tf.nn.log_softmax(logits)), [num, beams, vocab])
+    steps = tf.reshape(_without(tf.nn.log_softmax(logits), forbidden), [num, beams, vocab])
     steps = tf.where(t == max_length - 1, steps + certain_end, steps)
     # An ended document has one continuation, itself.
     steps = tf.where(ended[..., tf.newaxis], certain_padding, steps)
@@ -251,10 +261,11 @@ def _like(new: Any, old: Any) -> Any:
   return tf.nest.map_structure(lambda n, o: tf.ensure_shape(n, [None, *o.shape[1:]]), new, old)
 
 
-def _allowed(scores: tf.Tensor) -> tf.Tensor:
-  """Scores `[..., vocab]`, −∞ for what is never produced."""
+def _without(scores: tf.Tensor, forbidden: tuple[int, ...]) -> tf.Tensor:
+  """Scores `[..., vocab]`, −∞ for the forbidden tokens."""
   ids = tf.range(tf.shape(scores)[-1])
-  return tf.where((ids == PAD) | (ids == START), tf.constant(-math.inf, scores.dtype), scores)
+  never = tf.reduce_any(ids == tf.constant(forbidden)[:, tf.newaxis], axis=0)
+  return tf.where(never, tf.constant(-math.inf, scores.dtype), scores)
 
 
 def _nucleus(logits: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:

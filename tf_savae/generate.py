@@ -1,0 +1,44 @@
+"""What a trained model of text writes: `python -m tf_savae.generate --run_dir=RUN --sentence="what is love ?"`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+# Nothing imported here may import TensorFlow: a wrong flag and --help answer at once.
+from tf_savae.errors import UserError
+from tf_savae.generation import settings
+from tf_savae.training import startup
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command line `argv`; returns the exit status: 1 (the run), 2 (the flags), 130 (Ctrl-C)."""
+  try:
+    asked = settings.parse(argv)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  try:
+    if isinstance(asked, str):
+      print(asked, flush=True)
+      return 0
+    startup.import_tensorflow()
+    from tf_savae.generation import run
+
+    run.run(asked, lambda text: print(text, flush=True))
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    return 1
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))

@@ -1,0 +1,78 @@
+"""The parts of a report: samples, sentences written again, and the line between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_savae.generation import report
+from tf_savae.generation.sentences import Sentence, padded
+from tf_savae.generation.writer import Writer, line
+
+
+def samples(out: report.Report, writer: Writer, num: int) -> None:
+  """Documents of the model's own."""
+  title = "Samples from the prior, z ~ N(0, I)" if writer.model.latent_dim else "Samples"
+  out.add(f"## {title}", "", report.numbered(writer.prior_samples(num)))
+
+
+def sentences(out: report.Report, writer: Writer, given: Sequence[Sentence]) -> None:
+  """Each sentence: as seen, its posterior, and what is written from its mean and from a draw."""
+  posteriors = writer.posteriors(padded(given))
+  name = posterior_name(writer)
+  means = writer.versions(tf.constant(posteriors.final.mean))
+  draws = writer.versions(writer.draw(posteriors.final))
+  for i, sentence in enumerate(given):
+    out.add(
+      f"## Sentence {i + 1}",
+      "",
+      report.block(
+        [
+          *report.sentence_rows(sentence, writer.vocabulary),
+          *report.bound_rows(posteriors, i, len(sentence.ids)),
+        ]
+      ),
+      "",
+      f"from the mean of {name}:",
+      "",
+      report.block(report.version_rows(means[i])),
+      "",
+      f"from a draw z ~ {name}:",
+      "",
+      report.block(report.version_rows(draws[i])),
+    )
+
+
+def reconstructions(writer: Writer, given: Sequence[Sentence]) -> str:
+  """A block of sentences, each with the greedy document at its posterior mean."""
+  texts = writer.greedy(tf.constant(writer.posteriors(padded(given)).final.mean))
+  name = f"mean of {posterior_name(writer)}"
+  rows = [[("document", sentence.text), (name, text)] for sentence, text in zip(given, texts, strict=True)]
+  return "\n\n".join(map(report.block, rows))
+
+
+def interpolation(
+  out: report.Report, writer: Writer, ends: tuple[Sentence, Sentence], points: int, by: str
+) -> None:
+  """What is written along the line between the posterior means of two sentences; `by` "greedy" or "beam"."""
+  start, end = writer.posteriors(padded(ends)).final.mean
+  z = line(start, end, points)
+  texts = writer.greedy(z) if by == "greedy" else [beams[0][0] for beams in writer.beams(z)]
+  shares = [f"{i / (points - 1):.0%}" for i in range(points)]
+  out.add(
+    f"## From sentence 1 to sentence 2, between the means of {posterior_name(writer)}, {by}",
+    "",
+    report.block(
+      [
+        ("from", ends[0].text),
+        *zip(shares, texts, strict=True),
+        ("to", ends[1].text),
+      ]
+    ),
+  )
+
+
+def posterior_name(writer: Writer) -> str:
+  """q with the K of its λ."""
+  return f"q_λ{writer.model.eval_k}"

@@ -1,0 +1,100 @@
+"""Sentences of a user as a model sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tf_savae.data.vocabulary import UNKNOWN_NAMES, Vocabulary
+from tf_savae.errors import UserError
+from tf_savae.tokens import END, PAD, SPECIAL, UNKNOWN
+
+_MULTIPLE = 8  # of the lengths that rows are padded to
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+  """A sentence and its tokens.
+
+  Attributes:
+    text: as given.
+    ids: words and END.
+    unknown: words that the vocabulary lacks, each once.
+    is_lowered: whether capital letters were made small.
+  """
+
+  text: str
+  ids: tuple[int, ...]
+  unknown: tuple[str, ...] = ()
+  is_lowered: bool = False
+
+
+class Reader:
+  """Makes sentences of texts: words are what spaces separate.
+
+  Capital letters are made small if, and only if, the vocabulary has none.
+
+  Args:
+    vocabulary: of the model.
+    max_length: most tokens, END included.
+  """
+
+  def __init__(self, vocabulary: Vocabulary, max_length: int):
+    self._vocabulary, self._max_length = vocabulary, max_length
+    self.lowers = all(word == word.lower() for word in vocabulary.words[len(SPECIAL) :])
+
+  def read(self, text: str, where: str = "--sentence") -> Sentence:
+    """One sentence.
+
+    Raises:
+      UserError: it is empty or too long; the line begins with `where`.
+    """
+    words = text.split()
+    if not words:
+      raise UserError(f"{where} has no words; received {text!r}")
+    if len(words) >= self._max_length:
+      start = f"{text[:40]}…" if len(text) > 40 else text
+      raise UserError(
+        f"{where} may have at most {self._max_length - 1} words for this model; received {len(words)}: {start!r}"
+      )
+    given = words
+    if self.lowers:
+      words = [word if word in UNKNOWN_NAMES else word.lower() for word in words]
+    ids = self._vocabulary.encode(words)
+    unknown = (word for word, i in zip(words, ids, strict=True) if i == UNKNOWN and word not in UNKNOWN_NAMES)
+    return Sentence(text, (*ids, END), tuple(dict.fromkeys(unknown)), words != given)
+
+  def read_file(self, path: str, num: int) -> tuple[list[Sentence], int]:
+    """The first `num` lines of a file that are not blank, and how many such lines it has.
+
+    Raises:
+      UserError: it cannot be read, is not UTF-8, has no words, or a line is too long.
+    """
+    try:
+      lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+      raise UserError(f"--file={path} is not UTF-8 at byte {error.start}; convert it") from error
+    except (OSError, ValueError) as error:
+      why = getattr(error, "strerror", None) or error
+      raise UserError(f"--file={path} cannot be read: {why}; name a text file") from error
+    numbered = [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+      raise UserError(f"--file={path} has no words; write one sentence a line")
+    return [self.read(line, f"line {i} of {path}") for i, line in numbered[:num]], len(numbered)
+
+  def of_rows(self, rows: np.ndarray) -> list[Sentence]:
+    """Sentences of documents `[n, length]` that are tokens already."""
+    kept = ([int(i) for i in row if i != PAD] for row in rows)
+    return [Sentence(self._vocabulary.decode(ids), tuple(ids)) for ids in kept]
+
+
+def padded(sentences: Sequence[Sentence]) -> np.ndarray:
+  """Their tokens, int32 `[n, length]`, with PAD up to a common length."""
+  longest = max(len(sentence.ids) for sentence in sentences)
+  x = np.full([len(sentences), -(-longest // _MULTIPLE) * _MULTIPLE], PAD, np.int32)
+  for row, sentence in zip(x, sentences, strict=True):
+    row[: len(sentence.ids)] = sentence.ids
+  return x
