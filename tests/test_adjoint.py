@@ -36,6 +36,7 @@ BETA = 0.7
 NETWORKS = {
   "image": tiny.image_networks,
   "lstm": tiny.lstm_networks,
+  "text_lstm": tiny.text_lstm_networks,
   "dilated_conv": tiny.dilated_conv_networks,
   "dense": tiny.dense_networks,
 }

@@ -156,9 +156,18 @@ def lstm_networks(dtype: str = "float64", dropout: float = 0.3):
   return encoder, decoder, tokens()
 
 
+def text_lstm_networks(dtype: str = "float64", dropout: float = 0.3):
+  """LSTM encoder and decoder of documents, which drop words, too, and documents."""
+  encoder = networks.TextLSTMEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)
+  decoder = networks.TextLSTMDecoder(
+    8, LATENT, 3, 4, dropout, word_dropout=dropout, init_scale=0.8, dtype=dtype
+  )
+  return encoder, decoder, documents()
+
+
 def dilated_conv_networks(dtype: str = "float64", dropout: float = 0.3):
   """LSTM encoder and dilated convolutions, which drop words, too, and documents."""
-  encoder = networks.LSTMEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)
+  encoder = networks.TextLSTMEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)
   decoder = networks.DilatedConvDecoder(
     8, LATENT, 3, 4, 5, 3, (1, 2), dropout, word_dropout=dropout, init_scale=0.8, dtype=dtype
   )

@@ -10,7 +10,15 @@ import tensorflow as tf
 
 import tf_savae.networks as networks
 from tf_savae.errors import UserError
-from tf_savae.networks import DilatedConvDecoder, GatedPixelCNN, LSTMDecoder, LSTMEncoder, ResNetEncoder
+from tf_savae.networks import (
+  DilatedConvDecoder,
+  GatedPixelCNN,
+  LSTMDecoder,
+  LSTMEncoder,
+  ResNetEncoder,
+  TextLSTMDecoder,
+  TextLSTMEncoder,
+)
 from tf_savae.posterior import GaussianParams
 from tf_savae.tokens import END, PAD
 
@@ -59,18 +67,28 @@ def dilated_conv(latent_dim, dropout=0.0, **kwargs):
   )
 
 
+def text_lstm(latent_dim, dropout=0.0, **kwargs):
+  rates = {"dropout": dropout, "word_dropout": dropout / 2}
+  return TextLSTMDecoder(7, latent_dim, 4, 5, max_length=6, init_scale=0.8, **rates, **kwargs)
+
+
 DECODERS = {
   "pixelcnn": Case(lambda **k: pixelcnn(3, **k), binary_images),
   "pixelcnn_plain": Case(lambda **k: pixelcnn(0, **k), binary_images, latent_dim=0),
   "lstm": Case(lambda **k: lstm(3, **k), tokens),
   "lstm_state": Case(lambda **k: lstm(3, latent_to_state=True, **k), tokens),
   "lstm_plain": Case(lambda **k: lstm(0, **k), tokens, latent_dim=0),
+  "text_lstm": Case(lambda **k: text_lstm(3, **k), documents),
+  "text_lstm_plain": Case(lambda **k: text_lstm(0, **k), documents, latent_dim=0),
   "dilated_conv": Case(lambda **k: dilated_conv(3, **k), documents),
   "dilated_conv_plain": Case(lambda **k: dilated_conv(0, **k), documents, latent_dim=0),
 }
 ENCODERS = {
   "resnet": Case(lambda **k: ResNetEncoder(3, (4, 6), **k), binary_images, takes_dropout=False),
   "lstm": Case(lambda **k: LSTMEncoder(7, 3, 4, 5, init_scale=0.8, **k), tokens, takes_dropout=False),
+  "text_lstm": Case(
+    lambda **k: TextLSTMEncoder(7, 3, 4, 5, init_scale=0.8, **k), documents, takes_dropout=False
+  ),
 }
 
 every_decoder = pytest.mark.parametrize("case", DECODERS.values(), ids=DECODERS)

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.base import check, dropout_mask, glorot_stream, latent_rows, uniform_stream
+from tf_savae.networks.base import check, glorot_stream, latent_rows, uniform_stream
 from tf_savae.networks.sequence import SequenceDecoder
+from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
 from tf_savae.networks.softmax import token_nll, token_nll_derivative
 
 # The stacks of the paper by name; with kernels of 3 they see 15, 63 and 125 tokens.
@@ -48,6 +49,7 @@ class DilatedConvDecoder(SequenceDecoder):
     word_dropout: rate at which words of the input are replaced by UNKNOWN in training.
     max_length: tokens of the longest sample, its END included.
     init_scale: embeddings and softmax start from U(−init_scale, init_scale).
+    logit_positions: tokens whose logits are held at once; None: all.
     seed: of the initial weights.
     **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
 
@@ -68,6 +70,7 @@ class DilatedConvDecoder(SequenceDecoder):
     word_dropout: float = 0.0,
     max_length: int = 200,
     init_scale: float = 0.1,
+    logit_positions: int | None = None,
     *,
     seed: int = 0,
     **kwargs,
@@ -104,7 +107,7 @@ class DilatedConvDecoder(SequenceDecoder):
     self.channels, self.external_channels, self.kernel_size = channels, external_channels, kernel_size
     self.dilations = tuple(dilations)
     self.dropout, self.word_dropout, self.max_length = dropout, word_dropout, max_length
-    self.init_scale, self.seed = init_scale, seed
+    self.init_scale, self.logit_positions, self.seed = init_scale, logit_positions, seed
     self._make_weights()
     self.built = True
 
@@ -158,32 +161,23 @@ class DilatedConvDecoder(SequenceDecoder):
     Raises:
       UserError: x of another rank, or masks to draw and no seed.
     """
-    x = _documents(x)
-    inputs = tokens.shifted(x)
-    masked = training and (self.dropout or self.word_dropout)
-    if not masked:
-      return (self._words(inputs),)
-    check(seed is not None, "dropout in training mode needs a seed", seed, "pass [2] int32")
-    seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(3)]
-    batch, length = tf.unstack(tf.shape(x))
-    if self.word_dropout:
-      # Drawn with the position first, here and below, so that padding does not change what a token gets.
-      dropped = tf.transpose(tf.random.stateless_uniform([length, batch], seeds[0]) < self.word_dropout)
-      inputs = tf.where(dropped & (inputs != tokens.START), tokens.UNKNOWN, inputs)
-    if not self.dropout:
-      return (self._words(inputs),)
-
-    def mask(seed, width):
-      drawn = dropout_mask([length, batch, width], self.dropout, seed, self.compute_dtype)
-      return tf.transpose(drawn, [1, 0, 2])
-
-    words = self._words(inputs, mask(seeds[1], self.embedding_dim))
-    return words, mask(seeds[2], self.external_channels)
+    inputs, mask, masks = tokens.shifted(_documents(x)), None, ()
+    if training and (self.dropout or self.word_dropout):
+      check(seed is not None, "dropout in training mode needs a seed", seed, "pass a [2] int32 seed")
+      of_words, of_embeddings, of_states = tf.unstack(tf.random.split(seed, 3))
+      if self.word_dropout:
+        inputs = drop_words(inputs, self.word_dropout, of_words)
+      if self.dropout:
+        rate, dtype = self.dropout, self.compute_dtype
+        mask = sequence_dropout_mask(inputs, self.embedding_dim, rate, of_embeddings, dtype)
+        masks = (sequence_dropout_mask(inputs, self.external_channels, rate, of_states, dtype),)
+    return self._words(inputs, mask), *masks
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
     (states,) = self._states(self._first_layer(z, context), context)
-    return -tf.reduce_sum(token_nll(states, *self._softmax(), _documents(x)), axis=1)
+    nll = token_nll(states, *self._softmax(), _documents(x), self.logit_positions)
+    return -tf.reduce_sum(nll, axis=1)
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -192,7 +186,8 @@ class DilatedConvDecoder(SequenceDecoder):
     words = self._first_layer(z, context)
     along = tf.matmul(self.cast(dz), self.cast(self.latent_kernel))[:, tf.newaxis]
     states, d_states = self._states(words, context, tf.broadcast_to(along, tf.shape(words)))
-    return -tf.reduce_sum(token_nll_derivative(states, d_states, *self._softmax(), _documents(x)), axis=1)
+    nll = token_nll_derivative(states, d_states, *self._softmax(), _documents(x), self.logit_positions)
+    return -tf.reduce_sum(nll, axis=1)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all positions, `[batch, length, vocab]`, of the variables' dtype.
@@ -288,6 +283,7 @@ class DilatedConvDecoder(SequenceDecoder):
       "word_dropout": self.word_dropout,
       "max_length": self.max_length,
       "init_scale": self.init_scale,
+      "logit_positions": self.logit_positions,
       "seed": self.seed,
     }
 
