@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_savae import generate
 from tf_savae.data import text
 from tf_savae.errors import UserError
 from tf_savae.evaluation.posteriors import Inference
-from tf_savae.generation import report, settings
-from tf_savae.generation import run as run_module
+from tf_savae.generate import __main__ as command_line
+from tf_savae.generate import run as run_module
+from tf_savae.generate import settings
+from tf_savae.generate.run import run
+from tf_savae.generation import report
 from tf_savae.generation import writer as writer_module
-from tf_savae.generation.run import run
 from tf_savae.generation.samples import write_samples
 from tf_savae.generation.sentences import Reader, padded
 from tf_savae.generation.writer import Decoding, Writer, line
@@ -93,7 +94,8 @@ def logged_texts(directory):
   for path in directory.glob("*tfevents*"):
     for event in tf.compat.v1.train.summary_iterator(str(path)):
       for value in event.summary.value:
-        texts[value.tag] = value.tensor.string_val[0].decode()
+        if value.tensor.string_val:
+          texts[value.tag] = value.tensor.string_val[0].decode()
   return texts
 
 
@@ -218,6 +220,7 @@ def test_samples_of_a_finished_run_go_to_tensorboard(restored, runs, tmp_path):
   events = tf.summary.create_file_writer(str(tmp_path))
   write_samples(restored.model, data, events, step=4)
   events.close()
+  assert "texts/samples" in logged_texts(runs / "autoreg" / "tensorboard" / "results")  # by training itself
   texts = logged_texts(tmp_path)
   assert data.texts("valid", 1)[0] in texts["texts/reconstructions"] and texts["texts/samples"]
 
@@ -239,14 +242,14 @@ def test_files_are_numbered_past_all_that_are_there(tmp_path):
   ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_1(runs, capsys, arguments, words):
-  assert generate.main(["generate", f"--run_dir={runs / 'savae'}", *arguments]) == 1
+  assert command_line.main(["generate", f"--run_dir={runs / 'savae'}", *arguments]) == 1
   error = capsys.readouterr().err
   assert words in error and error.count("\n") == 1 and error.startswith("error: ")
 
 
 def test_a_directory_without_run_is_one_line_and_status_1(tmp_path, capsys):
   for path, words in ((tmp_path, "holds no run"), (tmp_path / "no", "is no directory")):
-    assert generate.main(["generate", f"--run_dir={path}"]) == 1
+    assert command_line.main(["generate", f"--run_dir={path}"]) == 1
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
   assert list(tmp_path.iterdir()) == []
@@ -266,14 +269,14 @@ def test_a_directory_without_run_is_one_line_and_status_1(tmp_path, capsys):
   ],
 )
 def test_a_wrong_flag_is_one_line_and_status_2(capsys, arguments, words):
-  assert generate.main(["generate", *arguments]) == 2
+  assert command_line.main(["generate", *arguments]) == 2
   error = capsys.readouterr().err
   assert words in error and error.count("\n") == 1
 
 
 def test_help_names_every_flag_and_imports_no_tensorflow():
   code = (
-    "import sys; from tf_savae import generate; status = generate.main(['generate', '--help']);"
+    "import sys; from tf_savae.generate.__main__ import main; status = main(['generate', '--help']);"
     "assert 'tensorflow' not in sys.modules; sys.exit(status)"
   )
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

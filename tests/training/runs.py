@@ -40,6 +40,7 @@ _NOT_IN_THE_GRAPH = (
     "min_learning_rate",
     "max_minutes",
     "init_from",
+    "eval_file",
     "early_stop_patience",
     "max_nonfinite",
     "checkpoint_every",

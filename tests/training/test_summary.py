@@ -187,3 +187,8 @@ def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
   text = next_steps("runs/a/")
   assert "tensorboard --logdir=runs/a/tensorboard" in text
   assert "tensorboard --logdir=runs\n" in text
+
+
+def test_next_steps_of_a_model_of_text_name_the_command_that_writes():
+  assert "python -m tf_savae.generate --run_dir=runs/a" in next_steps("runs/a", writes=True)
+  assert "generate" not in next_steps("runs/a")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 # Nothing imported here may import TensorFlow: a wrong flag and --help answer at once.
 from tf_savae.errors import UserError
-from tf_savae.generation import settings
+from tf_savae.generate import settings
 from tf_savae.training import startup
 
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
       print(asked, flush=True)
       return 0
     startup.import_tensorflow()
-    from tf_savae.generation import run
+    from tf_savae.generate import run
 
     run.run(asked, lambda text: print(text, flush=True))
   except UserError as error:

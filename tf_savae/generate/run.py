@@ -12,9 +12,9 @@ import tensorflow as tf
 from tf_savae import data as data_lib
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
+from tf_savae.generate.settings import GenerateSettings
 from tf_savae.generation import report, sections
 from tf_savae.generation.sentences import Reader, Sentence
-from tf_savae.generation.settings import GenerateSettings
 from tf_savae.generation.writer import Decoding, Writer
 from tf_savae.training.restore import Restored, load_model
 

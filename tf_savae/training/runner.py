@@ -234,5 +234,5 @@ def _finish(
   run_dir.write_results(results, training_finished=None if config.eval_only else True)
   if board is not None:
     board.finish(model, results)
-  print(f"\n{summary_table(results)}\n\n{next_steps(run_dir.path)}", flush=True)
+  print(f"\n{summary_table(results)}\n\n{next_steps(run_dir.path, writes=data.kind == 'text')}", flush=True)
   return results

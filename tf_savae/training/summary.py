@@ -66,14 +66,15 @@ def summary_table(results: Mapping[str, Any]) -> str:
   return "\n".join([*lines, "", _cost(results)])
 
 
-def next_steps(run_dir: str | os.PathLike[str]) -> str:
-  """What one can do with a finished run, as commands to copy."""
+def next_steps(run_dir: str | os.PathLike[str], writes: bool = False) -> str:
+  """What one can do with a finished run, as commands to copy; `writes`: its model is one of text."""
   run_dir = os.path.normpath(os.fspath(run_dir))
   here, parent = shlex.quote(run_dir), shlex.quote(os.path.dirname(run_dir) or ".")
   commands = [
     ("look at it", f"tensorboard --logdir={here}/tensorboard"),
     ("compare runs", f"tensorboard --logdir={parent}"),
     ("evaluate", f"python train.py --eval_only --run_dir={here}"),
+    *([("read texts", f"python -m tf_savae.generate --run_dir={here}")] if writes else []),
     ("train another", "python train.py --dataset=… --k=… --seed=… (--help lists all)"),
   ]
   width = max(len(name) for name, _ in commands)

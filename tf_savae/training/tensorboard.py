@@ -6,7 +6,7 @@ The log directory holds one TensorBoard run a sub-directory, so that curves of t
     train_epoch  the mean of an epoch's updates
     valid        after every epoch; also pictures and histograms
     svi_steps    the newest validation bound against the SVI step k (the horizontal axis is k)
-    results      settings and final metrics (page HParams), last pictures, posterior means (page Projector)
+    results      settings and final metrics (page HParams), last pictures or texts, posterior means (page Projector)
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
 from tf_savae.evaluation.latents import active_units, mutual_information
 from tf_savae.evaluation.posteriors import Inference, Posteriors
+from tf_savae.generation.samples import write_samples
 from tf_savae.model import SAVAE
 from tf_savae.training import event_files, hparams, projector
 from tf_savae.training.config import RunConfig
@@ -193,6 +194,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
     examples = self._first_of_valid(_PROJECTED_EXAMPLES)
     posteriors = self._posteriors(examples)
     self._pictures(posteriors, "results", step)
+    if self._data.kind == "text":
+      write_samples(model, self._data, self._writer("results"), step)
     if posteriors is not None:
       self._write_projector(examples, posteriors)
     self.close()

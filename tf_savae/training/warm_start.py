@@ -44,18 +44,20 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
   best = tf.train.latest_checkpoint(str(directory))
   if best is None:
     raise UserError(f"--init_from={source.path} has no best checkpoint yet; train it for an epoch first")
+  different = _difference(config, stored)
+  if different:
+    raise UserError(
+      f"--init_from={source.path} does not fit this run: {different}; use the same networks, or start without"
+    )
   networks = {"encoder": model.encoder, "decoder": model.decoder}
   networks = {name: network for name, network in networks.items() if network is not None}
   checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**networks))
   try:
     checkpoint.restore(best).expect_partial().assert_existing_objects_matched()
   except (tf.errors.OpError, LookupError, ValueError, AssertionError) as error:
-    why = (
-      _difference(config, stored)
-      or f"its best checkpoint {Path(best).name} is damaged, or of another version"
-    )
     raise UserError(
-      f"--init_from={source.path} does not fit this run: {why}; use the same networks, or start without"
+      f"--init_from={source.path} cannot be used: its best checkpoint {Path(best).name} is damaged, or of another"
+      " version; name another run, or start without"
     ) from error
 
 
@@ -79,19 +81,31 @@ def _check_methods(config: RunConfig, stored: RunConfig) -> None:
 
 
 def _difference(config: RunConfig, stored: RunConfig) -> str | None:
-  """The first setting of the networks that keeps the weights from fitting, in words."""
-  names = ["dataset"] if _kind(config) != _kind(stored) else []
-  for field in dataclasses.fields(config):
-    used = config.dataset in field.metadata["only"]
-    if field.metadata["group"] == "Networks" and used and field.name not in _FREE:
-      names.append(field.name)
+  """The first setting that gives the two runs other networks, in words."""
   if config.decoder_name != stored.decoder_name:
     return f"its decoder is {stored.decoder_name}, here {config.decoder_name}"
+  names = ["dataset"] if _kind(config) != _kind(stored) else []
+  for field in dataclasses.fields(config):
+    in_networks = field.metadata["group"] == "Networks" and config.dataset in field.metadata["only"]
+    if in_networks and field.name not in _FREE and _is_used(field.name, config):
+      names.append(field.name)
   for name in names:
     there, here = getattr(stored, name), getattr(config, name)
     if there != here:
       return f"--{name} is {show(there)} there, {show(here)} here"
   return None
+
+
+def _is_used(name: str, config: RunConfig) -> bool:
+  """Whether the networks that `config.model` has depend on this setting."""
+  method = methods.get(config.model)
+  if name in ("latent_dim", "latent_maps"):
+    return method.has_latent
+  if name == "encoder_channels":
+    return method.has_encoder
+  if name == "hidden_dim":
+    return method.has_encoder or config.decoder_name == "lstm"
+  return name not in ("dilations", "conv_channels") or config.decoder_name == "dilated_conv"
 
 
 def _kind(config: RunConfig) -> str:
