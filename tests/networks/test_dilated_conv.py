@@ -138,9 +138,11 @@ def test_word_dropout_happens_at_its_rate():
     decoder.precompute(x, training=True)
 
 
-def test_hand_written_derivative_equals_nested_tapes():
+@pytest.mark.parametrize("logit_positions", [None, 8])
+def test_hand_written_derivative_equals_nested_tapes(logit_positions):
   """In value, and in its gradients with respect to z, the direction, the context and all weights."""
-  decoder, z, dz = make(dropout=0.3, word_dropout=0.3), tf.constant(latent()), tf.constant(latent(seed=2))
+  decoder = make(dropout=0.3, word_dropout=0.3, logit_positions=logit_positions)
+  z, dz = tf.constant(latent()), tf.constant(latent(seed=2))
   x = documents()
   x[1, 6:] = END, *[PAD] * 4
   context = decoder.precompute(x, True, SEED)
