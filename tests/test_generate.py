@@ -1,6 +1,7 @@
 """`python -m tf_savae.generate` on a run of text that was trained for a few updates."""
 
 import functools
+import gzip
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,16 @@ def test_a_finished_run_is_restored_with_its_results_and_without_its_data(runs, 
   assert load_model(runs / "savae", eval_k=0).model.eval_k == 0
 
 
+def test_without_a_best_model_the_last_one_is_restored_and_without_any_the_run_is_refused(runs, tmp_path):
+  shutil.copytree(runs / "savae", tmp_path / "run")
+  shutil.rmtree(tmp_path / "run" / "checkpoints" / "best")
+  last = load_model(tmp_path / "run")
+  assert last.step == 4 and not np.any(last.model.decoder.embedding.numpy())
+  shutil.rmtree(tmp_path / "run" / "checkpoints")
+  with pytest.raises(UserError, match="no trained weights yet"):
+    load_model(tmp_path / "run")
+
+
 def test_everything_is_printed_kept_in_a_new_file_and_logged(runs):
   printed = []
   asked = command(
@@ -152,10 +163,10 @@ def test_documents_of_a_split_and_lines_of_a_file_are_written_again(runs, tmp_pa
   path = run(command(f"--run_dir={runs / 'savae'}", "--split=test", "--num=2", "--num_beams=1"), str)
   written = path.read_text()
   assert written.count("## Sentence") == 2
-  file = tmp_path / "some.txt"
-  file.write_text("\nthe dog\n\n a cat\nit ran\n")
+  file = tmp_path / "some.txt.gz"
+  file.write_bytes(gzip.compress(b"\nthe dog\n\n a cat\nit ran\n"))
   path = run(command(f"--run_dir={runs / 'savae'}", f"--file={file}", "--num=2", "--interpolate"), str)
-  assert "the first 2 of 3 in some.txt" in path.read_text() and "a cat" in path.read_text()
+  assert "the first 2 in some.txt.gz" in path.read_text() and "a cat" in path.read_text()
 
 
 def test_a_model_without_latent_has_samples_only(runs):
@@ -237,7 +248,7 @@ def test_files_are_numbered_past_all_that_are_there(tmp_path):
     (["--sentence=the " * 20], "at most 12 words for this model; received 20"),
     (["--sentence= "], "--sentence has no words"),
     (["--sentence=a cat", "--interpolate"], "--interpolate needs two sentences; received 1"),
-    (["--file=nowhere.txt"], "--file=nowhere.txt cannot be read: No such file"),
+    (["--file=nowhere.txt"], "nowhere.txt cannot be read: No such file"),
     (["--split=test", "--data_dir=nowhere"], "no documents in nowhere"),
   ],
 )

@@ -79,8 +79,8 @@ def _sentences(restored: Restored, settings: GenerateSettings) -> tuple[list[Sen
   if settings.sentence:
     return [reader.read(text) for text in settings.sentence], "from the command line"
   if settings.file:
-    given, total = reader.read_file(os.path.expanduser(settings.file), settings.num)
-    return given, f"the first {len(given)} of {total} in {Path(settings.file).name}"
+    given = reader.read_file(os.path.expanduser(settings.file), settings.num)
+    return given, f"the first {len(given)} in {Path(settings.file).name}"
   if not settings.split:
     return [], ""
   config = restored.config
@@ -94,9 +94,10 @@ def _sentences(restored: Restored, settings: GenerateSettings) -> tuple[list[Sen
     vocabulary=restored.vocabulary,
   )
   given = reader.of_rows(data.examples(settings.split, settings.num))
+  elsewhere = f"; {data.source}" if settings.data_dir else ""
   return (
     given,
-    f"the first {len(given)} of {data.num_examples(settings.split)} in {settings.split}; {data.source}",
+    f"the first {len(given)} of {data.num_examples(settings.split)} in {settings.split}{elsewhere}",
   )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tf_savae.data import text_lines
 from tf_savae.data.vocabulary import UNKNOWN_NAMES, Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.tokens import END, PAD, SPECIAL, UNKNOWN
@@ -67,23 +70,19 @@ class Reader:
     unknown = (word for word, i in zip(words, ids, strict=True) if i == UNKNOWN and word not in UNKNOWN_NAMES)
     return Sentence(text, (*ids, END), tuple(dict.fromkeys(unknown)), words != given)
 
-  def read_file(self, path: str, num: int) -> tuple[list[Sentence], int]:
-    """The first `num` lines of a file that are not blank, and how many such lines it has.
+  def read_file(self, path: str | os.PathLike[str], num: int) -> list[Sentence]:
+    """The first `num` sentences of a file, one a line, compressed if its name ends in ".gz".
 
     Raises:
-      UserError: it cannot be read, is not UTF-8, has no words, or a line is too long.
+      UserError: it is unusable as a file of documents, has no words, or one of them is too long.
     """
-    try:
-      lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-      raise UserError(f"--file={path} is not UTF-8 at byte {error.start}; convert it") from error
-    except (OSError, ValueError) as error:
-      why = getattr(error, "strerror", None) or error
-      raise UserError(f"--file={path} cannot be read: {why}; name a text file") from error
-    numbered = [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-      raise UserError(f"--file={path} has no words; write one sentence a line")
-    return [self.read(line, f"line {i} of {path}") for i, line in numbered[:num]], len(numbered)
+    found = [
+      self.read(" ".join(words), f"sentence {i} of {path}")
+      for i, words in enumerate(itertools.islice(text_lines.documents(Path(path)), num), 1)
+    ]
+    if not found:
+      raise UserError(f"{path} has no words; write one sentence a line")
+    return found
 
   def of_rows(self, rows: np.ndarray) -> list[Sentence]:
     """Sentences of documents `[n, length]` that are tokens already."""

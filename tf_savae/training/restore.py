@@ -64,14 +64,13 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
     data = _OUTLINES[config.dataset](config)
     model = build_model(config, data)
     checkpoints = RunKeeper(config, run, model, steps_per_epoch=1).checkpoints
-    last = checkpoints.restore_latest(must_exist=run.has_progress)
-    if last is None:
-      raise UserError(f"--run_dir={run_dir} holds no trained weights yet; train there first")
     best = checkpoints.restore_best()
+    # Not looked at where there is a best one: it also holds what only training needs.
+    step = checkpoints.restore_latest(must_exist=run.has_progress) if best is None else best[0]
+    if step is None:
+      raise UserError(f"--run_dir={run_dir} holds no trained weights yet; train there first")
     vocabulary = data.vocabulary if isinstance(data, _TextOutline) else None
-    return Restored(
-      model, config, data.kind, vocabulary, last if best is None else best[0], run.read_results()
-    )
+    return Restored(model, config, data.kind, vocabulary, step, run.read_results())
 
 
 class _TextOutline(DataSet):
