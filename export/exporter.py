@@ -9,12 +9,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from export import gate, model_card, trained
+from export import gate, model_card, warmup
 from export.signatures import Options, Signature, signatures
 from export.version_dir import new_version
 from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
 from tf_savae.training.files import reason
+from tf_savae.training.restore import load_model
 
 CARD = "README.md"  # in assets.extra, which servers pass over
 
@@ -43,7 +44,8 @@ def export(
     UserError: there is nothing to export, the gate found a difference, or the disk is full. Then `output` is as
       it was.
   """
-  found = trained.load(os.fspath(run_dir))
+  # Networks trained in mixed precision serve in float32: that is what their variables are.
+  found = load_model(run_dir, precision="float32")
   model = found.model
   if k is None:
     k = (model.eval_k or found.config.k,)
@@ -56,6 +58,7 @@ def export(
     extra = path / "assets.extra"
     extra.mkdir()
     (extra / CARD).write_text(card, encoding="utf-8")
+    warmup.write(extra / warmup.FILE, output.name, made)
   return output / str(version)
 
 

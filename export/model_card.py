@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from export.gate import Difference
 from export.signatures import Options, Signature
-from export.trained import Trained
+from tf_savae.training.restore import Restored
 
 _METRICS = {
   "nll_bound": "negative ELBO at λ_K",
@@ -38,7 +38,7 @@ def project() -> dict[str, str]:
 
 
 def text(
-  trained: Trained,
+  trained: Restored,
   options: Options,
   signatures: Mapping[str, Signature],
   differences: list[Difference],
@@ -116,7 +116,7 @@ def _results(results: Mapping[str, Any] | None) -> list[str]:
   return lines
 
 
-def _refinement(trained: Trained, options: Options) -> list[str]:
+def _refinement(trained: Restored, options: Options) -> list[str]:
   model = trained.model
   if not model.method.has_latent:
     return ["None: the model has no latent."]

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from export import capi, trained
+from export import capi
+from tf_savae.data import images_from_arrays
 from tf_savae.training import make_config
 from tf_savae.training.build import build_model
 from tf_savae.training.keeper import RunKeeper
 from tf_savae.training.run_dir import RunDirectory
 
-K = (2, 1)
+K = 2
 SEED = 3
 
 RESULTS = {
@@ -40,13 +41,16 @@ def make_run(path: Path, model: str = "savae", **changes) -> Path:
   run = RunDirectory(path)
   run.create()
   run.write_config(config)
-  built = build_model(config, trained._omniglot(config))
+  blank = np.zeros([1, 28, 28], np.float32)
+  built = build_model(config, images_from_arrays(blank, blank, blank, source="blank"))
   rng = np.random.default_rng(0)
   for net in (net for net in (built.encoder, built.decoder) if net is not None):
     for variable in net.variables:
       if len(variable.shape) == 1:
         variable.assign(0.5 + rng.random(variable.shape))
-  RunKeeper(config, run, built, 1).checkpoints.save_best(1, 100.0)
+  checkpoints = RunKeeper(config, run, built, 1).checkpoints
+  checkpoints.save_best(1, 100.0)
+  checkpoints.save(1)
   run.write_results(RESULTS, training_finished=True)
   return path
 
@@ -58,7 +62,6 @@ class Exported:
   path: Path
   run_dir: Path
   model: object
-  signatures: dict
   interfaces: dict
 
 

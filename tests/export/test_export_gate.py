@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import capi, exporter, gate, version_dir
+from export import capi, gate
 from export.signatures import Signature
 from tf_savae.errors import UserError
 
@@ -84,44 +84,6 @@ def test_only_a_greedy_path_may_differ_and_only_in_one_row():
   for rows, greedy in ((1, False), (2, True)):
     with pytest.raises(UserError, match="differs"):
       largest(rows, greedy)
-
-
-def test_a_keras_model_held_by_a_module_is_refused_as_a_server_would_refuse_it(tmp_path, exported):
-  """The trap that `exporter.save` goes around: TensorFlow's Python loads such an export, its C++ does not."""
-  module = tf.Module()
-  module.model = exported.model.encoder
-  signature = exported.signatures["encode"]
-  tf.saved_model.save(module, str(tmp_path), signatures={"encode": signature.traced})
-  with pytest.raises(UserError, match="gate: "):
-    gate.check(tmp_path, {"encode": signature})
-
-
-def test_a_failing_gate_leaves_nothing_behind(tmp_path, exported, monkeypatch):
-  save = exporter.save
-
-  def broken(model, made, path):
-    save(model, {"encode": made["encode"]}, path)
-    variable = model.encoder.mean_head.kernel
-    variable.assign(variable.value + 1e-2)
-
-  monkeypatch.setattr(exporter, "save", broken)
-  monkeypatch.setattr(exporter, "signatures", lambda *_: {"encode": exported.signatures["encode"]})
-  kernel = exported.model.encoder.mean_head.kernel
-  before = kernel.numpy()
-  monkeypatch.setattr(exporter.trained, "load", lambda _: _trained(exported))
-  try:
-    with pytest.raises(UserError, match="signature encode, output mean differs"):
-      exporter.export(exported.run_dir, tmp_path / "models", k=(1,))
-  finally:
-    kernel.assign(before)
-  assert version_dir.versions(tmp_path / "models") == []
-  assert [path.name for path in (tmp_path / "models").iterdir()] == [".lock"]
-
-
-def _trained(exported):
-  from export.trained import Trained
-
-  return Trained(exported.model, None, "image", None)
 
 
 def test_the_c_session_speaks_strings_of_every_length(tmp_path):

@@ -1,0 +1,169 @@
+"""Asks a served model: `python -m export.client --url=http://localhost:8501 --signature=encode_refined FILES`.
+
+FILES are PNG drawings, or .npy arrays of one row or of a batch. PNG files given to a signature that takes arrays go to
+its `_png` twin, which makes of them what training would. For a signature of sentences the arguments are the sentences;
+without any, the lines of standard input.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from export import command_line, transport
+from tf_savae.errors import UserError
+from tf_savae.training import startup
+from tf_savae.training.files import reason
+
+_USAGE = """usage: python -m export.client --url=http://localhost:8501 --signature=NAME [--name=value ...] FILES
+
+Sends PNG or .npy files (or sentences) to a served model and writes its answer."""
+
+FORMATS = ("json", "csv", "npz")
+
+
+def inputs(server: transport.Server, signature: str, arguments: Sequence[str]) -> tuple[str, np.ndarray]:
+  """The signature to ask and its input, from the arguments of the command line.
+
+  Raises:
+    UserError: an argument cannot be read, or the signature cannot take it.
+  """
+  [(key, info)] = server.signature(signature).inputs.items()
+  if info.dtype == np.object_ and key != "image_bytes":
+    lines = list(arguments) or [line.rstrip("\n") for line in sys.stdin]
+    return signature, np.array([line.encode() for line in lines], object)
+  if not arguments:
+    raise UserError(f"no files; signature {signature!r} takes PNG or .npy files")
+  kinds = {Path(name).suffix.lower() for name in arguments}
+  if kinds == {".png"}:
+    if key != "image_bytes":
+      signature = _png_twin(server, signature)
+    return signature, np.array([_read(name) for name in arguments], object)
+  if kinds == {".npy"} and key != "image_bytes":
+    return signature, np.concatenate([_rows(name, info) for name in arguments])
+  takes = "PNG files" if key == "image_bytes" else "either PNG or .npy files"
+  raise UserError(f"signature {signature!r} takes {takes}; received {', '.join(arguments)}")
+
+
+def _png_twin(server: transport.Server, signature: str) -> str:
+  twin = f"{signature}_png"
+  if twin not in server.signatures:
+    able = [name.removesuffix("_png") for name in sorted(server.signatures) if name.endswith("_png")]
+    hint = f"name one of {', '.join(able)} with --signature" if able else "the model takes arrays only"
+    raise UserError(f"signature {signature!r} takes no PNG files; {hint}")
+  return twin
+
+
+def as_text(answer: Mapping[str, np.ndarray], form: str) -> str:
+  """An answer as JSON (an object of outputs) or CSV (a line a row, a column a number)."""
+  if form == "json":
+    return json.dumps({name: _plain(value) for name, value in answer.items()}) + "\n"
+  columns = {}
+  for name, value in answer.items():
+    flat = np.reshape(value, [len(value), -1])
+    single = value.ndim == 1
+    columns |= {name if single else f"{name}_{i}": _plain(flat[:, i]) for i in range(flat.shape[1])}
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(columns)
+  writer.writerows(zip(*columns.values(), strict=True))
+  return text.getvalue()
+
+
+def _plain(value: np.ndarray) -> list:
+  # float32 by way of its own shortest digits: 0.1 and not 0.10000000149011612.
+  if value.dtype == np.float32:
+    return np.vectorize(lambda number: float(str(number)), otypes=[float])(value).tolist()
+  if value.dtype == object:
+    return np.vectorize(lambda data: data.decode() if isinstance(data, bytes) else data, otypes=[object])(
+      value
+    ).tolist()
+  return value.tolist()
+
+
+def _read(name: str) -> bytes:
+  try:
+    return Path(name).read_bytes()
+  except OSError as error:
+    raise UserError(f"cannot read {name}: {reason(error)}") from error
+
+
+def _rows(name: str, info: transport.TensorInfo) -> np.ndarray:
+  try:
+    array = np.load(io.BytesIO(_read(name)), allow_pickle=False)
+  except (ValueError, EOFError) as error:
+    raise UserError(f"{name} is no .npy array: {reason(error)}") from error
+  row = array.shape == info.shape[1:]
+  if not row and array.shape[1:] != info.shape[1:]:
+    expected = ", ".join(map(str, info.shape[1:]))
+    raise UserError(
+      f"{name} must have the shape [{expected}] or [batch, {expected}]; received {list(array.shape)}"
+    )
+  return array[np.newaxis] if row else array
+
+
+def _define(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    "url",
+    "http://localhost:8501",
+    "http://host:port or https://… for REST, grpc://host:port for gRPC",
+    flag_values=values,
+  )
+  flags.DEFINE_string("model", "savae", "name of the model", flag_values=values)
+  flags.DEFINE_string(
+    "version", None, "its version, a number or a label (default: the newest)", flag_values=values
+  )
+  flags.DEFINE_string("signature", "serving_default", "what to ask", flag_values=values)
+  flags.DEFINE_boolean(
+    "by_row", False, "REST: JSON's row format instead of its column format", flag_values=values
+  )
+  flags.DEFINE_enum("format", "json", FORMATS, "of the answer", flag_values=values)
+  flags.DEFINE_string(
+    "output", None, "file of the answer (default: standard output; npz needs one)", flag_values=values
+  )
+  flags.DEFINE_float("timeout", 30.0, "seconds for each attempt", 1e-3, flag_values=values)
+  flags.DEFINE_integer("retries", 3, "attempts after the first", 0, flag_values=values)
+
+
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
+  if values.format == "npz" and not values.output:
+    raise UserError("--format=npz needs an --output file")
+  if values.url.startswith("grpc"):
+    startup.import_tensorflow()
+  with transport.connect(
+    values.url,
+    values.model,
+    version=values.version,
+    timeout=values.timeout,
+    retries=values.retries,
+    by_row=values.by_row,
+  ) as server:
+    signature, batch = inputs(server, values.signature, arguments)
+    answer = server.predict(signature, batch)
+  if not values.output:
+    print(as_text(answer, values.format), end="")
+    return
+  try:
+    if values.format == "npz":
+      with open(values.output, "wb") as file:
+        np.savez(file, **answer)
+    else:
+      Path(values.output).write_text(as_text(answer, values.format), encoding="utf-8")
+  except OSError as error:
+    raise UserError(f"cannot write --output={values.output}: {reason(error)}") from error
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command line `argv`; returns the exit status."""
+  return command_line.main(_define, _run, _USAGE, argv)
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))

@@ -1,0 +1,199 @@
+"""A server with TensorFlow Serving's REST and gRPC interfaces, for one exported version, on loopback.
+
+Written from the interfaces' documentation, so that the client is tested against a contract and not against itself. The
+answers come from TensorFlow's C++ session, as the official server's do.
+"""
+
+import base64
+import contextlib
+import json
+import re
+import threading
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow_serving.apis import (
+  get_model_metadata_pb2,
+  predict_pb2,
+  prediction_service_pb2_grpc,
+)
+
+from export import capi, gate
+
+MODEL, VERSION, LABEL = "savae", 1, "stable"
+
+
+class Refusal(Exception):
+  """An answer that is an error: HTTP status, gRPC code, message."""
+
+
+class Backend:
+  """The model behind both interfaces. `failures` first requests fail as on a server that is starting."""
+
+  def __init__(self, path):
+    self._session = capi.Session(path)
+    meta_graph = gate.read_meta_graph(path)
+    self.definitions = meta_graph.signature_def
+    self.failures, self.requests, self.delay = 0, 0, threading.Event()
+
+  def count(self):
+    self.requests += 1
+    if self.failures > 0:
+      self.failures -= 1
+      raise Refusal(503, grpc.StatusCode.UNAVAILABLE, "not ready")
+
+  def check(self, model, version=None, label=None):
+    if model != MODEL or version not in (None, VERSION) or label not in (None, LABEL):
+      raise Refusal(404, grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({model})")
+
+  def predict(self, name, arrays):
+    name = name or "serving_default"
+    if name not in self.definitions:
+      raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, f'Serving signature name: "{name}" not found')
+    definition = self.definitions[name]
+    if arrays.keys() != definition.inputs.keys():
+      raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, f"input keys must be {list(definition.inputs)}")
+    feeds = {definition.inputs[key].name: value for key, value in arrays.items()}
+    try:
+      values = self._session.run(feeds, [tensor.name for tensor in definition.outputs.values()])
+    except capi.SessionError as error:
+      raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    return dict(zip(definition.outputs, values, strict=True))
+
+
+def _array(value, dtype):
+  if dtype == tf.string:
+    return np.array(
+      [base64.b64decode(v["b64"]) if isinstance(v, dict) else v.encode() for v in value], object
+    )
+  try:
+    return np.array(value, dtype.as_numpy_dtype)
+  except (ValueError, TypeError) as error:
+    raise Refusal(400, None, f"JSON Value is not of expected type: {error}") from error
+
+
+def _handler(backend):
+  class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+      self._answer(self._get)
+
+    def do_POST(self):
+      body = self.rfile.read(int(self.headers["Content-Length"]))
+      self._answer(lambda: self._post(json.loads(body)))
+
+    def _model(self, rest):
+      match = re.fullmatch(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?" + rest, self.path)
+      if match is None:
+        raise Refusal(404, None, "Malformed request")
+      model, version, label = match.groups()
+      backend.check(model, None if version is None else int(version), label)
+
+    def _get(self):
+      self._model("/metadata")
+      found = get_model_metadata_pb2.SignatureDefMap(signature_def=backend.definitions)
+      as_json = json_format.MessageToDict(
+        found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+      )
+      return {"model_spec": {"name": MODEL}, "metadata": {"signature_def": as_json}}
+
+    def _post(self, request):
+      self._model(":predict")
+      name = request.get("signature_name", "serving_default")
+      inputs = backend.definitions[name].inputs if name in backend.definitions else {}
+      by_row = "instances" in request
+      given = request["instances"] if by_row else request["inputs"]
+      if by_row and isinstance(given[0], dict):
+        given = {key: [row[key] for row in given] for key in given[0]}
+      elif not isinstance(given, dict):
+        given = {next(iter(inputs)): given}
+      arrays = {
+        k: _array(v, tf.as_dtype(inputs[k].dtype) if k in inputs else tf.float32) for k, v in given.items()
+      }
+      answer = {k: v.tolist() for k, v in backend.predict(name, arrays).items()}
+      if by_row:
+        rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
+        return {"predictions": [next(iter(row.values())) if len(row) == 1 else row for row in rows]}
+      return {"outputs": next(iter(answer.values())) if len(answer) == 1 else answer}
+
+    def _answer(self, make):
+      backend.delay.wait(0 if not getattr(backend, "slow", False) else 5)
+      try:
+        backend.count()
+        status, body = 200, make()
+      except Refusal as error:
+        status, body = error.args[0], {"error": error.args[2]}
+      data = json.dumps(body).encode()
+      with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+      pass
+
+  return Handler
+
+
+class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+  def __init__(self, backend):
+    self._backend = backend
+
+  def _checked(self, request, context, make):
+    self._backend.delay.wait(0 if not getattr(self._backend, "slow", False) else 5)
+    spec = request.model_spec
+    try:
+      self._backend.count()
+      version = spec.version.value if spec.HasField("version") else None
+      self._backend.check(spec.name, version, spec.version_label or None)
+      return make()
+    except Refusal as error:
+      context.abort(error.args[1], error.args[2])
+
+  def GetModelMetadata(self, request, context):
+    def make():
+      found = get_model_metadata_pb2.SignatureDefMap(signature_def=self._backend.definitions)
+      response = get_model_metadata_pb2.GetModelMetadataResponse()
+      response.metadata["signature_def"].Pack(found)
+      return response
+
+    return self._checked(request, context, make)
+
+  def Predict(self, request, context):
+    def make():
+      arrays = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+      answer = self._backend.predict(request.model_spec.signature_name, arrays)
+      response = predict_pb2.PredictResponse()
+      for key, value in answer.items():
+        response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+      return response
+
+    return self._checked(request, context, make)
+
+
+@contextlib.contextmanager
+def running(path):
+  """Yields the backend and the URLs of both interfaces, `{"http": …, "grpc": …}`."""
+  backend = Backend(path)
+  web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(backend))
+  web.daemon_threads = True
+  thread = threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True)
+  thread.start()
+  server = grpc.server(futures.ThreadPoolExecutor(2))
+  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Service(backend), server)
+  port = server.add_insecure_port("127.0.0.1:0")
+  server.start()
+  try:
+    yield backend, {"http": f"http://127.0.0.1:{web.server_port}", "grpc": f"grpc://127.0.0.1:{port}"}
+  finally:
+    backend.delay.set()
+    web.shutdown()
+    web.server_close()
+    server.stop(None)
