@@ -69,10 +69,10 @@ class Served:
   """Signatures by their names, run by the C++ session."""
 
   def __init__(self, path: Path, interfaces: dict):
-    self._session, self._interfaces = capi.Session(path), interfaces
+    self.session, self._interfaces = capi.Session(path), interfaces
 
   def __call__(self, signature: str, value: np.ndarray) -> dict[str, np.ndarray]:
     interface = self._interfaces[signature]
     [feed] = interface.inputs.values()
-    values = self._session.run({feed: value}, list(interface.outputs.values()))
+    values = self.session.run({feed: value}, list(interface.outputs.values()))
     return dict(zip(interface.outputs, values, strict=True))

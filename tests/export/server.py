@@ -34,11 +34,19 @@ class Refusal(Exception):
 class Backend:
   """The model behind both interfaces. `failures` first requests fail as on a server that is starting."""
 
-  def __init__(self, path):
-    self._session = capi.Session(path)
+  def __init__(self, path, session):
+    self._session = session
     meta_graph = gate.read_meta_graph(path)
     self.definitions = meta_graph.signature_def
-    self.failures, self.requests, self.delay = 0, 0, threading.Event()
+    self.failures, self.requests = 0, 0
+    self.is_slow, self._stopped = False, threading.Event()
+
+  def pause(self):
+    if self.is_slow:
+      self._stopped.wait(5)
+
+  def stop(self):
+    self._stopped.set()
 
   def count(self):
     self.requests += 1
@@ -122,7 +130,7 @@ def _handler(backend):
       return {"outputs": next(iter(answer.values())) if len(answer) == 1 else answer}
 
     def _answer(self, make):
-      backend.delay.wait(0 if not getattr(backend, "slow", False) else 5)
+      backend.pause()
       try:
         backend.count()
         status, body = 200, make()
@@ -147,7 +155,7 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     self._backend = backend
 
   def _checked(self, request, context, make):
-    self._backend.delay.wait(0 if not getattr(self._backend, "slow", False) else 5)
+    self._backend.pause()
     spec = request.model_spec
     try:
       self._backend.count()
@@ -179,9 +187,9 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @contextlib.contextmanager
-def running(path):
-  """Yields the backend and the URLs of both interfaces, `{"http": …, "grpc": …}`."""
-  backend = Backend(path)
+def running(path, session):
+  """Serves `path`, loaded as `session`; yields the backend and both URLs, `{"http": …, "grpc": …}`."""
+  backend = Backend(path, session)
   web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(backend))
   web.daemon_threads = True
   thread = threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True)
@@ -193,7 +201,7 @@ def running(path):
   try:
     yield backend, {"http": f"http://127.0.0.1:{web.server_port}", "grpc": f"grpc://127.0.0.1:{port}"}
   finally:
-    backend.delay.set()
+    backend.stop()
     web.shutdown()
     web.server_close()
     server.stop(None)

@@ -22,8 +22,8 @@ BOTH = pytest.mark.parametrize("kind", ["http", "grpc"])
 
 
 @pytest.fixture(scope="module")
-def running(exported):
-  with servers.running(exported.path) as found:
+def running(exported, served):
+  with servers.running(exported.path, served.session) as found:
     yield found
 
 
@@ -140,7 +140,7 @@ def test_a_server_that_is_starting_is_asked_again(kind, urls, backend, x):
 
 @BOTH
 def test_a_server_that_does_not_answer_is_not_waited_for(kind, urls, backend, x):
-  backend.slow = True
+  backend.is_slow = True
   try:
     start = time.monotonic()
     with (
@@ -150,7 +150,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(kind, urls, backend, x)
       server.predict("encode", x)
     assert time.monotonic() - start < 4
   finally:
-    backend.slow = False
+    backend.is_slow = False
 
 
 @BOTH
