@@ -441,7 +441,16 @@ class TestTapes:
 class TestTotalDerivative:
   """Against central differences of the loss itself, in random directions of the weights."""
 
-  @pytest.mark.parametrize("make", [tiny.dense_networks, tiny.lstm_networks, tiny.image_networks])
+  @pytest.mark.parametrize(
+    "make",
+    [
+      tiny.dense_networks,
+      tiny.lstm_networks,
+      tiny.text_lstm_networks,
+      tiny.dilated_conv_networks,
+      tiny.image_networks,
+    ],
+  )
   @pytest.mark.parametrize("group", ["encoder", "decoder"])
   def test_of_the_weights(self, make, group, request):
     shared = {tiny.dense_networks: "dense", tiny.image_networks: "images"}
@@ -469,7 +478,7 @@ class TestTotalDerivative:
       assert difference == pytest.approx(derivative, rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [tiny.dense_networks, tiny.lstm_networks, tiny.image_networks])
+@pytest.mark.parametrize("make", [tiny.dense_networks, tiny.text_lstm_networks, tiny.image_networks])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 class TestExamplesDoNotSeeEachOther:
   """Given its own noise, an example is refined the same alone, in a batch and in a permuted batch."""

@@ -1,7 +1,7 @@
 """Ids of the special tokens, the same in every vocabulary of text.
 
-A document is a row `[length]` of ids: its words, END, then PAD up to the batch's length. START never occurs in it; it is
-what a decoder reads before the first word.
+A document is a row `[length]` of ids: its words, END, then PAD up to the batch's length. START never occurs in it; it
+is what a decoder reads before the first word.
 """
 
 from __future__ import annotations

@@ -215,4 +215,7 @@ class TextLSTMDecoder(SequenceDecoder):
 
 def _by_time(x):
   """Documents as `[length, batch]` int32."""
-  return tf.transpose(tf.cast(x, tf.int32))
+  # Not tf.transpose: of integers, it makes TensorFlow print an error that is none on CPUs without AVX-512.
+  batch, length = tf.unstack(tf.shape(x))
+  index = tf.range(length)[:, tf.newaxis] + length * tf.range(batch)
+  return tf.gather(tf.reshape(tf.cast(x, tf.int32), [-1]), index)

@@ -89,12 +89,14 @@ def _text_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Network
     "dropout": config.dropout,
     "word_dropout": config.word_dropout,
     "max_length": data.max_length,
+    "logit_positions": config.logit_positions or None,
   }
   if config.decoder_name == "dilated_conv":
     sizes = {"channels": config.conv_channels, "dilations": config.dilations}
     return encoder, networks.DilatedConvDecoder(data.vocab_size, latent_dim, **sizes, **common)
-  sizes = {"hidden_dim": config.hidden_dim, "logit_positions": config.logit_positions or None}
-  return encoder, networks.TextLSTMDecoder(data.vocab_size, latent_dim, **sizes, **common)
+  return encoder, networks.TextLSTMDecoder(
+    data.vocab_size, latent_dim, hidden_dim=config.hidden_dim, **common
+  )
 
 
 _NETWORKS: dict[str, Callable[[RunConfig, DataSet, int], Networks]] = {

@@ -350,7 +350,7 @@ class RunConfig:
   logit_positions: int = option(
     0,
     whole(0),
-    "lstm on text: tokens of a batch whose logits are in memory at once; 0: all; fewer save memory, not time",
+    "text: tokens of a batch whose logits are in memory at once; 0: all; fewer save memory, not time",
     "Machine",
     OnResume.FREE,
     only=TEXT,
