@@ -19,15 +19,17 @@ from absl import app, flags
 _WORKLOAD = flags.DEFINE_enum(
   "workload",
   "image",
-  ["image", "synthetic"],
-  "image: the paper's networks; synthetic: the paper's small LSTM",
+  ["image", "text", "synthetic"],
+  "image and text: the paper's networks; synthetic: the paper's small LSTM",
 )
 _METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
 _ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
 _BATCH = flags.DEFINE_integer(
-  "batch", None, "examples a step (default 10 for image, 50 for synthetic)", lower_bound=1
+  "batch", None, "examples a step (default 10 for image, 4 for text, 50 for synthetic)", lower_bound=1
 )
+_TOKENS = flags.DEFINE_integer("tokens", 80, "text: tokens of every document", lower_bound=2)
+_DECODER = flags.DEFINE_string("decoder", "auto", "auto, or for text lstm or dilated_conv")
 _STEPS = flags.DEFINE_integer("steps", 5, "timed steps", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
 _JIT = flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "XLA; auto as in training")
@@ -52,23 +54,26 @@ def measure(tf) -> dict:
   from tf_savae.training.build import build_model
   from tf_savae.training.presets import make_config
 
-  dataset = {"image": "omniglot", "synthetic": "synthetic"}[_WORKLOAD.value]
+  dataset = {"image": "omniglot", "text": "text", "synthetic": "synthetic"}[_WORKLOAD.value]
   config = make_config(
     dataset=dataset,
     preset="paper",
     model=_METHOD.value,
     adjoint=_ADJOINT.value,
     k=_K.value,
-    batch_size=_BATCH.value or {"image": 10, "synthetic": 50}[_WORKLOAD.value],
+    batch_size=_BATCH.value or {"image": 10, "text": 4, "synthetic": 50}[_WORKLOAD.value],
+    decoder=_DECODER.value,
     jit_compile=_JIT.value,
   )
   data = _random_data(config)
   model = build_model(config, data)
   x = tf.constant(data.examples("train", config.batch_size))
+  # Documents come in many lengths: their step is traced for any.
+  spec = data.eval_batches("train", config.batch_size).element_spec if data.kind == "text" else x
   step = tf.function(model.train_step, autograph=False, jit_compile=model.jit_compile or None)
 
   start = time.perf_counter()
-  graph = step.get_concrete_function(x).graph.as_graph_def()
+  graph = step.get_concrete_function(spec).graph.as_graph_def()
   traced = time.perf_counter() - start
   nodes = len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
   step(x)
@@ -85,6 +90,7 @@ def measure(tf) -> dict:
     "adjoint": config.adjoint,
     "k": config.k,
     "batch": config.batch_size,
+    "decoder": config.decoder_name,
     "threads": _THREADS.value,
     "jit_compile": bool(model.jit_compile),
     "step_seconds": round(statistics.median(seconds), 4),
@@ -108,8 +114,29 @@ def _random_data(config):
 
   if config.dataset == "synthetic":
     return data_lib.load("synthetic", data_dir="", seed=0)
+  if config.dataset == "text":
+    return _random_documents(config)
   grey = np.full([config.batch_size, 28, 28], 0.3, np.float32)
   return data_lib.images_from_arrays(grey, grey, grey, source="noise")
+
+
+def _random_documents(config):
+  """Documents of `--tokens` tokens over the whole vocabulary."""
+  import pathlib
+  import tempfile
+
+  import numpy as np
+
+  from tf_savae import data as data_lib
+
+  words = np.array([f"w{i}" for i in range(config.vocab_size)])
+  shape = [config.batch_size, _TOKENS.value - 1]  # and an END
+  rows = words[np.random.default_rng(0).integers(len(words), size=shape)]
+  vocabulary = data_lib.Vocabulary.from_counts(dict.fromkeys(words, 1))
+  with tempfile.TemporaryDirectory() as directory:
+    for split in ("train", "val", "test"):
+      pathlib.Path(directory, f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
+    return data_lib.load("text", data_dir=directory, seed=0, vocabulary=vocabulary)
 
 
 if __name__ == "__main__":
