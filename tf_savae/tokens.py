@@ -27,3 +27,13 @@ def lengths(x: tf.Tensor) -> tf.Tensor:
 def shifted(x: tf.Tensor) -> tf.Tensor:
   """A decoder's inputs `[batch, length]`: START, then every token but the last."""
   return tf.pad(x[:, :-1], [[0, 0], [1, 0]], constant_values=START)
+
+
+def transposed(ids: tf.Tensor) -> tf.Tensor:
+  """Ids `[a, b]` as `[b, a]` int32.
+
+  Not `tf.transpose`, which for integers makes TensorFlow print an error that is none on CPUs without AVX-512.
+  """
+  a, b = tf.unstack(tf.shape(ids))
+  index = tf.range(b)[:, tf.newaxis] + b * tf.range(a)
+  return tf.gather(tf.reshape(tf.cast(ids, tf.int32), [-1]), index)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_savae.networks.base import check, latent_rows
 from tf_savae.networks.lstm import gumbel
-from tf_savae.tokens import END, PAD, START, UNKNOWN
+from tf_savae.tokens import END, PAD, START, UNKNOWN, transposed
 
 if TYPE_CHECKING:
   from tf_savae.networks.sequence import SequenceDecoder
@@ -180,7 +180,7 @@ def _every_document(decoder, z, num, seed, temperature, top_p, max_length, forbi
     maximum_iterations=max_length,
   )
   logits = tf.transpose(all_logits.stack(), [1, 0, 2]) if with_logits else None
-  return tf.transpose(tokens.stack()), logits
+  return transposed(tokens.stack()), logits
 
 
 def _every_beam(decoder, z, num, beams, penalty, max_length, forbidden):

@@ -132,7 +132,9 @@ class TextLSTMDecoder(SequenceDecoder):
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
     states = self._states(z, context)
-    return -tf.reduce_sum(token_nll(states, *self._softmax(), _by_time(x), self.logit_positions), axis=0)
+    return -tf.reduce_sum(
+      token_nll(states, *self._softmax(), tokens.transposed(x), self.logit_positions), axis=0
+    )
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -149,7 +151,7 @@ class TextLSTMDecoder(SequenceDecoder):
     if mask:
       by_time = tf.transpose(mask[0], [1, 0, 2])
       states, d_states = states * by_time, d_states * by_time
-    nll = token_nll_derivative(states, d_states, *self._softmax(), _by_time(x), self.logit_positions)
+    nll = token_nll_derivative(states, d_states, *self._softmax(), tokens.transposed(x), self.logit_positions)
     return -tf.reduce_sum(nll, axis=0)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
@@ -211,11 +213,3 @@ class TextLSTMDecoder(SequenceDecoder):
       "logit_positions": self.logit_positions,
       "seed": self.seed,
     }
-
-
-def _by_time(x):
-  """Documents as `[length, batch]` int32."""
-  # Not tf.transpose: of integers, it makes TensorFlow print an error that is none on CPUs without AVX-512.
-  batch, length = tf.unstack(tf.shape(x))
-  index = tf.range(length)[:, tf.newaxis] + length * tf.range(batch)
-  return tf.gather(tf.reshape(tf.cast(x, tf.int32), [-1]), index)
