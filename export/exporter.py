@@ -50,7 +50,7 @@ def export(
   if k is None:
     k = (model.eval_k or found.config.k,)
   options = Options(tuple(k), seed, num_samples or model.svi.num_samples)
-  made = signatures(model, found.kind, options)
+  made = signatures(found, options)
   with new_version(output) as (version, path):
     save(model, made, path)
     differences = gate.check(path, made)
@@ -72,6 +72,9 @@ def save(model: SAVAE, made: dict[str, Signature], path: Path) -> None:
   parts = [part for part in (model.encoder, model.decoder, model.step_sizes) if part is not None]
   # TensorFlow's variables inside Keras's: the C++ loader does not find a Keras variable's own.
   module.served_variables = [variable.value for part in parts for variable in part.variables]
+  module.served_tables = list(
+    dict.fromkeys(table for signature in made.values() for table in signature.tables)
+  )
   try:
     tf.saved_model.save(
       module,

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from export import images
-from tf_savae.model import SAVAE
+from export.sentences import Tokenizer
+from tf_savae import tokens
+from tf_savae.data.vocabulary import UNKNOWN_NAMES
+from tf_savae.networks import generation
+from tf_savae.training.restore import Restored
+
+VOCABULARY = "vocabulary.txt"  # of a run directory, and among a SavedModel's assets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,29 +37,77 @@ class Input:
 
 
 @dataclasses.dataclass(frozen=True)
+class Output:
+  """How observations are handed out.
+
+  Attributes:
+    name: of the output.
+    of_x: graph from x to it.
+    spec: of a row.
+    text: what it is, for the model card.
+  """
+
+  name: str
+  of_x: Callable[[tf.Tensor], tf.Tensor]
+  spec: tf.TensorSpec
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FromLatent:
+  """What is served of p(x | z).
+
+  Attributes:
+    signature: z → `output`.
+    output: its name there.
+    reconstruction: its name as an answer to x.
+    of_z: graph from z `[batch, latent]`.
+    text: what it is, for the model card.
+  """
+
+  signature: str
+  output: str
+  reconstruction: str
+  of_z: Callable[[tf.Tensor], tf.Tensor]
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Form:
   """How a kind of data is served.
 
   Attributes:
-    x: the plain input of signatures such as `encode`.
-    raw: further inputs, by the suffix that they give to a signature's name, as in `encode_png`.
-    decoded: what `decode` returns, for the model card.
+    inputs: by the suffix that they give to a signature's name, as in `encode_png`.
+    plain: suffix of the input that is x itself.
+    drawn: x that was drawn.
+    from_latent: x that z stands for.
+    measures: further outputs of `elbo`: graphs from x, and what they are, by name.
+    tables: what a SavedModel must hold besides variables.
   """
 
-  x: Input
-  raw: Mapping[str, Input]
-  decoded: str
+  inputs: Mapping[str, Input]
+  plain: str
+  drawn: Output
+  from_latent: FromLatent
+  measures: Mapping[str, tuple[Callable[[tf.Tensor], tf.Tensor], str]] = dataclasses.field(
+    default_factory=dict
+  )
+  tables: tuple[tf.lookup.StaticHashTable, ...] = ()
+
+  @property
+  def x(self) -> Input:
+    """The input that is x itself."""
+    return self.inputs[self.plain]
 
 
-def of(kind: str, model: SAVAE, seed: int) -> Form:
-  """The form of a kind of data (`DataSet.kind`) for a trained model.
+def of(trained: Restored, seed: int) -> Form:
+  """The form of what a run was trained on.
 
   Args:
-    kind: a key of `FORMS`.
-    model: gives sizes.
+    trained: its `kind` is a key of `FORMS`; gives sizes and the vocabulary.
     seed: of what the form draws at export, such as the thresholds of the binarisation.
   """
-  return FORMS[kind](model, seed)
+  return FORMS[trained.kind](trained, seed)
 
 
 def checked(name: str, value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
@@ -67,7 +122,8 @@ def checked(name: str, value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     return tf.ensure_shape(tf.identity(value), [None, *shape])
 
 
-def _images(model: SAVAE, seed: int) -> Form:
+def _images(trained: Restored, seed: int) -> Form:
+  model = trained.model
   height, width, _ = shape = model.decoder.image_shape
   thresholds = images.thresholds(shape, seed)
 
@@ -91,26 +147,82 @@ def _images(model: SAVAE, seed: int) -> Form:
     f" to {height}×{width} by area averaging and binarised with a fixed threshold for each pixel, drawn from U(0, 1):"
     " P(ink) is the grey value, as in training",
   )
-  decoded = (
+  probabilities = (
     f"probability of ink of each pixel `[{height}, {width}, 1]`, the pixels before it at their likelier value"
   )
-  return Form(pixels, {"png": png}, decoded)
+  return Form(
+    {"": pixels, "_png": png},
+    "",
+    _drawn_as_it_is(pixels),
+    FromLatent("decode", "probabilities", "image", model.decode, probabilities),
+  )
 
 
-def _tokens(model: SAVAE, seed: int) -> Form:
+def _tokens(trained: Restored, seed: int) -> Form:
   del seed
+  model = trained.model
   length, vocab_size = model.decoder.length, model.decoder.vocab_size
 
   def sequences(n):
     return np.random.default_rng(0).integers(0, vocab_size, [n, length]).astype(np.int32)
 
-  tokens = Input(
+  ids = Input(
     tf.TensorSpec([None, length], tf.int32, "x"),
     lambda x: checked("x", x, [length]),
     sequences,
     f"token ids `[{length}]`, int32",
   )
-  return Form(tokens, {}, f"probabilities of the tokens `[{length}, {vocab_size}]` along the greedy path")
+  probabilities = f"probabilities of the tokens `[{length}, {vocab_size}]` along the greedy path"
+  return Form(
+    {"": ids},
+    "",
+    _drawn_as_it_is(ids),
+    FromLatent("decode", "probabilities", "probabilities", model.decode, probabilities),
+  )
 
 
-FORMS: dict[str, Callable[[SAVAE, int], Form]] = {"image": _images, "tokens": _tokens}
+def _drawn_as_it_is(plain: Input) -> Output:
+  return Output(
+    "x", lambda x: x, tf.TensorSpec(plain.spec.shape[1:], plain.spec.dtype), f"x ~ p(x): {plain.text}"
+  )
+
+
+def _text(trained: Restored, seed: int) -> Form:
+  del seed
+  model, path = trained.model, Path(trained.config.run_dir) / VOCABULARY
+  tokenizer = Tokenizer(trained.vocabulary, path, model.decoder.max_length)
+  words = trained.vocabulary.words[len(tokens.SPECIAL) :]
+  small = all(word == word.lower() for word in words)
+  unknown = ", ".join(f"`{name}`" for name in sorted(UNKNOWN_NAMES))
+  sentence = Input(
+    tf.TensorSpec([None], tf.string, "sentence"),
+    tokenizer.encode,
+    tokenizer.example_sentences,
+    f"sentence, UTF-8, of at most {tokenizer.max_words} words; more are an error. Words are what white space separates,"
+    f" as in training, looked up as they are among the {len(words):,} of `assets/{VOCABULARY}`"
+    f"{', which has no capital letters: send small ones' if small else ''}. Others count as unknown, and so do"
+    f" {unknown} and whatever else names a special token. No words at all is an empty document, END alone",
+  )
+  ids = Input(
+    tf.TensorSpec([None, None], tf.int32, "x"),
+    tokenizer.checked,
+    tokenizer.example_documents,
+    f"token ids `[length]`, int32, line numbers from 0 of `assets/{VOCABULARY}`: words, END = {tokens.END}, then PAD ="
+    f" {tokens.PAD} up to any common length; unknown words are {tokens.UNKNOWN}",
+  )
+  text = "sentence, UTF-8: words with spaces between, unknown ones as `_UNK`"
+
+  def greedy(z):
+    return tokenizer.decode(generation.generate(model.decoder, z))
+
+  return Form(
+    {"": sentence, "_ids": ids},
+    "_ids",
+    Output("sentence", tokenizer.decode, tf.TensorSpec([], tf.string), f"x ~ p(x): {text}"),
+    FromLatent("sample", "sentence", "sentence", greedy, f"{text}; the likeliest word after word"),
+    {"tokens": (tokens.lengths, "words and END, int32: perplexity is exp(−Σ elbo / Σ tokens)")},
+    tokenizer.tables,
+  )
+
+
+FORMS: dict[str, Callable[[Restored, int], Form]] = {"image": _images, "tokens": _tokens, "text": _text}

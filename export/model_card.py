@@ -84,8 +84,8 @@ def text(
     "",
     *dict.fromkeys(f"* `{signature.spec.name}`: {signature.inputs}" for signature in signatures.values()),
     "",
-    "A row that cannot be read (a file that is no PNG, say) fails its whole request with INVALID_ARGUMENT and a"
-    " message; with server-side batching also the requests that share its batch.",
+    "A row that cannot be read (a file that is no PNG, a sentence that is too long) fails its whole request with"
+    " INVALID_ARGUMENT and a message; with server-side batching also the requests that share its batch.",
     "",
     "## Checks",
     "",
@@ -138,4 +138,4 @@ def _refinement(trained: Restored, options: Options) -> list[str]:
 
 def _row(name: str, signature: Signature) -> str:
   outputs = "; ".join(f"`{key}`: {text}" for key, text in signature.outputs.items())
-  return f"| `{name}` | `{signature.spec.name}` | {outputs} |"
+  return f"| `{name}` | `{signature.spec.name}` | {outputs.replace('|', chr(92) + '|')} |"

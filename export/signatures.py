@@ -12,6 +12,7 @@ import tensorflow as tf
 from export import forms
 from export.serving_batch import ServingBatch, SharedNoise
 from tf_savae.model import SAVAE
+from tf_savae.training.restore import Restored
 
 Outputs = dict[str, tf.Tensor]
 
@@ -41,6 +42,7 @@ class Signature:
     examples: maps n to an array of n inputs.
     inputs, outputs: what they are, for the model card: one text, and one a name.
     follows_greedy_path: whether a rounding error in one row can turn the rest of that row's answer.
+    tables: what a SavedModel must hold besides variables, such as a vocabulary.
   """
 
   function: Callable[[tf.Tensor], Outputs]
@@ -49,6 +51,7 @@ class Signature:
   inputs: str
   outputs: dict[str, str]
   follows_greedy_path: bool = False
+  tables: tuple[tf.lookup.StaticHashTable, ...] = ()
 
   @functools.cached_property
   def traced(self) -> tf.types.experimental.ConcreteFunction:
@@ -56,18 +59,17 @@ class Signature:
     return tf.function(self.function, autograph=False).get_concrete_function(self.spec)
 
 
-def signatures(model: SAVAE, kind: str, options: Options) -> dict[str, Signature]:
-  """All signatures of a model, by name, `serving_default` included; equal ones are one object.
+def signatures(trained: Restored, options: Options) -> dict[str, Signature]:
+  """All signatures of a trained model, by name, `serving_default` included; equal ones are one object.
 
   A method without encoder has no `encode`: its default is `encode_refined`, from one random λ_0 for all rows. A model
-  without latent has `elbo`, which is log p(x), as its default, and `sample`.
+  without latent has `elbo`, which is log p(x), as its default, and `sample` of a seed.
 
   Args:
-    model: trained.
-    kind: of its data, as `DataSet.kind`.
+    trained: the model, and what it was trained on.
     options: what to bake in.
   """
-  form = forms.of(kind, model, options.seed)
+  model, form = trained.model, forms.of(trained, options.seed)
   endpoints = _Endpoints(model, options, form)
   found = {}
   if model.method.has_encoder:
@@ -80,7 +82,8 @@ def signatures(model: SAVAE, kind: str, options: Options) -> dict[str, Signature
         found |= _of_inputs(name, endpoint, form)
   found |= _of_inputs("elbo", endpoints.elbo(), form)
   if model.method.has_latent:
-    found |= _of_inputs("reconstruct", endpoints.reconstruct(), form) | {"decode": endpoints.decode()}
+    found |= _of_inputs("reconstruct", endpoints.reconstruct(), form)
+    found[form.from_latent.signature] = endpoints.from_latent()
   else:
     found["sample"] = endpoints.sample()
   default = next(name for name in ("encode", "encode_refined", "elbo") if name in found)
@@ -88,16 +91,19 @@ def signatures(model: SAVAE, kind: str, options: Options) -> dict[str, Signature
 
 
 def _of_inputs(name: str, of_x: Signature, form: forms.Form) -> dict[str, Signature]:
-  """A signature of x, and the same of every raw input that can be turned into x."""
-  found = {name: of_x}
-  for suffix, given in form.raw.items():
-    found[f"{name}_{suffix}"] = dataclasses.replace(
-      of_x,
-      function=lambda raw, given=given: of_x.traced(given.to_x(raw)),
-      spec=given.spec,
-      examples=given.examples,
-      inputs=given.text,
-    )
+  """A signature of x, and the same of every other input that can be turned into x."""
+  found = {}
+  for suffix, given in form.inputs.items():
+    found[name + suffix] = of_x
+    if given is not form.x:
+      found[name + suffix] = dataclasses.replace(
+        of_x,
+        function=lambda raw, given=given: of_x.traced(given.to_x(raw)),
+        spec=given.spec,
+        examples=given.examples,
+        inputs=given.text,
+        tables=form.tables,
+      )
   return found
 
 
@@ -158,50 +164,54 @@ class _Endpoints:
     def function(x):
       batch = self._batch(x, self._k)
       bound = batch.bound(batch.posterior())
-      return {"elbo": -bound.neg_elbo, "nll": bound.nll, "kl": bound.kl}
+      measured = {name: function(x) for name, (function, _) in self._form.measures.items()}
+      return {"elbo": -bound.neg_elbo, "nll": bound.nll, "kl": bound.kl, **measured}
 
     texts = {"elbo": "log p(x), nats", "nll": "−log p(x), nats", "kl": "0"}
     if self._model.method.has_latent:
       elbo = f"−nll − kl at λ_{self._k}, nats"
       texts = {"elbo": elbo, "nll": "−log p(x | z), nats", "kl": "KL(q_λ ‖ p), nats"}
-    return self._of_x(function, texts)
+    return self._of_x(function, texts | {name: text for name, (_, text) in self._form.measures.items()})
 
   def reconstruct(self) -> Signature:
     """x by way of the mean of the method's own posterior."""
 
+    decoding = self._form.from_latent
+
     def function(x):
-      return {"image": self._model.decode(self._batch(x, self._k).posterior().mean)}
+      return {decoding.reconstruction: decoding.of_z(self._batch(x, self._k).posterior().mean)}
 
-    texts = {"image": f"what `decode` gives at the mean of q at λ_{self._k}: {self._form.decoded}"}
-    return self._of_x(function, texts, follows_greedy_path=True)
+    texts = {decoding.reconstruction: f"what `{decoding.signature}` gives at the mean of q at λ_{self._k}"}
+    return self._of_x(function, texts, follows_greedy_path=True, tables=self._form.tables)
 
-  def decode(self) -> Signature:
-    """z to probabilities."""
-    size = self._model.latent_dim
+  def from_latent(self) -> Signature:
+    """z to what it stands for."""
+    decoding, size = self._form.from_latent, self._model.latent_dim
     return Signature(
-      lambda z: _of_any_size(
-        lambda z: {"probabilities": self._model.decode(z)}, forms.checked("z", z, [size])
-      ),
+      lambda z: _of_any_size(lambda z: {decoding.output: decoding.of_z(z)}, forms.checked("z", z, [size])),
       tf.TensorSpec([None, size], tf.float32, "z"),
       lambda n: np.random.default_rng(0).normal(size=[n, size]).astype(np.float32),
       f"latent code {self._latent}, float32; p(z) = N(0, I)",
-      {"probabilities": self._form.decoded},
+      {decoding.output: decoding.text},
       follows_greedy_path=True,
+      tables=self._form.tables,
     )
 
   def sample(self) -> Signature:
     """One x a seed, each drawn alone: a batch's draws would depend on the row's position."""
+    drawn = self._form.drawn
 
     def one(seed):
-      return self._model.decoder.sample(None, tf.stack([seed, self._options.seed]), num=1)[0]
+      return drawn.of_x(self._model.decoder.sample(None, tf.stack([seed, self._options.seed]), num=1))[0]
 
-    spec = self._form.x.spec
-    row = tf.TensorSpec(spec.shape[1:], spec.dtype)
     return Signature(
-      lambda seeds: {"x": tf.map_fn(one, forms.checked("seed", seeds, []), fn_output_signature=row)},
+      lambda seeds: {
+        drawn.name: tf.map_fn(one, forms.checked("seed", seeds, []), fn_output_signature=drawn.spec)
+      },
       tf.TensorSpec([None], tf.int32, "seed"),
       lambda n: np.arange(n, dtype=np.int32),
       "a whole number, int32: the same one gives the same sample",
-      {"x": "a draw from p(x)"},
+      {drawn.name: drawn.text},
       follows_greedy_path=True,
+      tables=self._form.tables,
     )

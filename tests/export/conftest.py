@@ -1,31 +1,34 @@
-"""One export for all tests, whatever process they run in."""
+"""One export of images and one of text for all tests, whatever process they run in."""
 
-import fcntl
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
-from exports import SEED, Exported, K, Served, make_run
-
-from export import exporter, gate
-from tf_savae.training.restore import load_model
+from exports import Exported, Served
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory, worker_id) -> Exported:
+def folder(tmp_path_factory, worker_id):
   base = tmp_path_factory.getbasetemp()
-  folder = (base if worker_id == "master" else base.parent) / "export"
-  folder.mkdir(exist_ok=True)
-  run_dir, models = folder / "run", folder / "models" / "savae"
-  with open(folder / "lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # the first of several workers makes it
-    if not (models / "1").exists():
-      exporter.export(make_run(run_dir), models, k=(K,), seed=SEED)
-    model = load_model(run_dir).model
-  return Exported(models / "1", run_dir, model, gate.interfaces(gate.read_meta_graph(models / "1")))
+  return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def exported(folder) -> Exported:
+  return Exported.make(folder / "export", "omniglot")
 
 
 @pytest.fixture(scope="session")
 def served(exported) -> Served:
   return Served(exported.path, exported.interfaces)
+
+
+@pytest.fixture(scope="session")
+def exported_text(folder) -> Exported:
+  return Exported.make(folder / "export_text", "text")
+
+
+@pytest.fixture(scope="session")
+def served_text(exported_text) -> Served:
+  return Served(exported_text.path, exported_text.interfaces)

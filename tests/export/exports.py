@@ -1,13 +1,17 @@
 """Runs of a network of a handful of weights, saved as train.py saves them, and what is exported from them."""
 
+from __future__ import annotations
+
 import dataclasses
+import fcntl
 from pathlib import Path
 
 import numpy as np
 
-from export import capi
-from tf_savae.data import images_from_arrays
-from tf_savae.training import make_config
+from export import capi, exporter, gate
+from tf_savae import tokens
+from tf_savae.data.vocabulary import Vocabulary
+from tf_savae.training import make_config, restore
 from tf_savae.training.build import build_model
 from tf_savae.training.keeper import RunKeeper
 from tf_savae.training.run_dir import RunDirectory
@@ -26,23 +30,47 @@ RESULTS = {
 }
 
 
-def make_run(path: Path, model: str = "savae", **changes) -> Path:
-  """A run directory with a best checkpoint of initial weights; its biases and batch statistics are not the initial."""
-  sizes = {
+WORDS = (
+  "the",
+  "cat",
+  "sat",
+  "on",
+  "a",
+  "mat",
+  "café",
+  "and",
+  "UNK",
+  "dog",
+)  # "UNK": a word of a file by hand
+MAX_WORDS = 12
+
+SIZES = {
+  "omniglot": {
     "encoder_channels": (2, 2, 2),
     "decoder_channels": 2,
     "decoder_kernels": (3,),
     "latent_dim": 3,
     "k": 2,
-  }
+  },
+  "text": {
+    **{"embedding_dim": 4, "hidden_dim": 5, "conv_channels": 4, "latent_dim": 3, "k": 2},
+    # With weights of the usual 0.1 every sentence would be like every other.
+    **{"max_length": MAX_WORDS, "vocab_size": len(WORDS), "init_scale": 0.5},
+  },
+}
+
+
+def make_run(path: Path, model: str = "savae", dataset: str = "omniglot", **changes) -> Path:
+  """A run directory with a best checkpoint of initial weights; its biases and batch statistics are not the initial."""
   config = make_config(
-    dataset="omniglot", preset="tiny", model=model, run_dir=str(path), **{**sizes, **changes}
+    dataset=dataset, preset="tiny", model=model, run_dir=str(path), **{**SIZES[dataset], **changes}
   )
   run = RunDirectory(path)
   run.create()
   run.write_config(config)
-  blank = np.zeros([1, 28, 28], np.float32)
-  built = build_model(config, images_from_arrays(blank, blank, blank, source="blank"))
+  if dataset == "text":
+    Vocabulary((*tokens.SPECIAL, *WORDS)).save(run.vocabulary_file)
+  built = build_model(config, restore._OUTLINES[dataset](config))
   rng = np.random.default_rng(0)
   for net in (net for net in (built.encoder, built.decoder) if net is not None):
     for variable in net.variables:
@@ -61,8 +89,24 @@ class Exported:
 
   path: Path
   run_dir: Path
-  model: object
+  trained: restore.Restored
   interfaces: dict
+
+  @property
+  def model(self):
+    return self.trained.model
+
+  @classmethod
+  def make(cls, folder: Path, dataset: str) -> Exported:
+    """Makes a run and its export in `folder`, unless another process has."""
+    run_dir, models = folder / "run", folder / "models" / "savae"
+    folder.mkdir(exist_ok=True, parents=True)
+    with open(folder / "lock", "w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not (models / "1").exists():
+        exporter.export(make_run(run_dir, dataset=dataset), models, k=(K,), seed=SEED)
+      trained = restore.load_model(run_dir)
+    return cls(models / "1", run_dir, trained, gate.interfaces(gate.read_meta_graph(models / "1")))
 
 
 class Served:

@@ -12,7 +12,7 @@ from tf_savae.errors import UserError
 from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
-from tf_savae.training.restore import Restored, load_model
+from tf_savae.training.restore import load_model
 
 NAMES = ("encode", "encode_refined", "elbo", "reconstruct")
 
@@ -58,7 +58,7 @@ def test_refined_posterior_is_that_of_the_model_under_noise_shared_by_rows(serve
 
 
 def test_several_k_have_a_signature_each_and_share_their_first_steps(exported):
-  made = signatures.signatures(exported.model, "image", signatures.Options((1, 0)))
+  made = signatures.signatures(exported.trained, signatures.Options((1, 0)))
   assert made["encode_refined"] is made["encode_refined_1"]
   assert {"encode_refined_1_png", "encode_refined_0", "encode_refined_0_png"} <= made.keys()
   answer = made["encode_refined_0"].function(tf.constant(images(2)))
@@ -133,7 +133,7 @@ def test_the_card_says_what_was_served_and_that_the_data_is_a_stand_in(exported)
 def test_more_noise_draws_are_averaged(exported):
   model = exported.model
   x = tf.constant(images(2))
-  elbo = [signatures.signatures(model, "image", signatures.Options((0,), 0, s))["elbo"] for s in (1, 4)]
+  elbo = [signatures.signatures(exported.trained, signatures.Options((0,), 0, s))["elbo"] for s in (1, 4)]
   one, four = (s.function(x) for s in elbo)
   noise = SharedNoise.draw(0, 0, 4, model.latent_dim)
   start = model.encode(x)
@@ -147,7 +147,7 @@ def test_more_noise_draws_are_averaged(exported):
 
 def test_svi_is_served_without_encoder_and_starts_every_row_alike(tmp_path):
   found = load_model(make_run(tmp_path / "run", "svi"))
-  made = signatures.signatures(found.model, found.kind, signatures.Options((0, 1)))
+  made = signatures.signatures(found, signatures.Options((0, 1)))
   assert made["serving_default"] is made["encode_refined"]
   assert "encode" not in made
   mean = made["encode_refined"].function(tf.constant(images(3)))["mean"].numpy()
@@ -157,7 +157,7 @@ def test_svi_is_served_without_encoder_and_starts_every_row_alike(tmp_path):
 
 def test_a_model_without_latent_is_served_as_a_density_and_a_sampler(tmp_path):
   found = load_model(make_run(tmp_path / "run", "autoreg"))
-  made = signatures.signatures(found.model, found.kind, signatures.Options((0,)))
+  made = signatures.signatures(found, signatures.Options((0,)))
   assert made.keys() == {"serving_default", "elbo", "elbo_png", "sample"}
   x = tf.constant(images(2))
   np.testing.assert_allclose(made["elbo"].function(x)["elbo"], found.model.elbo(x), rtol=1e-6)
@@ -222,7 +222,7 @@ def test_an_export_that_fails_its_gate_is_not_there(tmp_path, exported, monkeypa
     save(model, made, path)
     kernel.assign(before + 1e-2)
 
-  found = Restored(exported.model, None, "image", None, 1, None)
+  found = exported.trained
   monkeypatch.setattr(exporter, "save", save_and_alter)
   monkeypatch.setattr(exporter, "signatures", lambda *_: encode)
   monkeypatch.setattr(exporter, "load_model", lambda *_, **__: found)
@@ -235,4 +235,4 @@ def test_an_export_that_fails_its_gate_is_not_there(tmp_path, exported, monkeypa
 
 
 def _encode_alone(exported):
-  return {"encode": signatures.signatures(exported.model, "image", signatures.Options((0,)))["encode"]}
+  return {"encode": signatures.signatures(exported.trained, signatures.Options((0,)))["encode"]}
