@@ -24,14 +24,15 @@ SIZES = [0.3, 0.2, 0.1]
 class Setting:
   """A model of one method and one training batch of it, with dropout, β, momentum and clipping on."""
 
-  def __init__(self, method: str, num_steps: int = K, beta: float = BETA, learn: str = "none"):
+  def __init__(
+    self, method: str, num_steps: int = K, beta: float = BETA, learn: str = "none", weight: float = 0.0
+  ):
     encoder, decoder, self.x = tiny.dense_networks()
     if method == "autoreg":
       decoder = tiny.BernoulliDecoder(latent_dim=0, dtype="float64")
     svi = SVISettings(num_steps, SIZES[:num_steps], GAMMA, CLIP)
-    self.model = SAVAE(
-      encoder, decoder, method, svi, beta=beta, learn_step_size=learn, dtype="float64", seed=4
-    )
+    options = {"beta": beta, "learn_step_size": learn, "initial_loss_weight": weight}
+    self.model = SAVAE(encoder, decoder, method, svi, **options, dtype="float64", seed=4)
     self.model.ensure_built(self.x)
     self.method, self.decoder = self.model.method, decoder
 
@@ -220,6 +221,22 @@ class TestStepSizes:
     np.testing.assert_allclose(sizes.settings(5).step_size, [0.3, 0.2, 0.1, 0.1, 0.1], rtol=1e-12)
     np.testing.assert_allclose(sizes.settings(2).step_size, [0.3, 0.2], rtol=1e-12)
     assert sizes.settings(0).num_steps == 0
+
+
+class TestInitialLoss:
+  def test_it_is_added_for_the_encoder_and_for_nothing_else(self, settings):
+    setting = Setting("savae", learn="step", weight=0.4)
+    d = Definition(setting)
+    theta, phi, alpha = setting.gradients()
+    plain_theta, plain_phi, plain_alpha = Setting("savae", learn="step").gradients()
+    _, by_initial = vae(d)
+    assert_equal([*theta, *alpha], [*plain_theta, *plain_alpha])
+    assert_equal(phi, [a + 0.4 * b for a, b in zip(plain_phi, by_initial, strict=True)])
+
+  @pytest.mark.parametrize(("name", "weight"), [("vae", 0.1), ("svi", 1.0), ("savae", -0.1)])
+  def test_of_a_method_without_total_derivative_or_negative_is_refused(self, name, weight):
+    with pytest.raises(ValueError, match=f"Received: .*{weight}"):
+      Setting(name, weight=weight)
 
 
 class TestLosses:

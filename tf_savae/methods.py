@@ -38,6 +38,7 @@ class Method:
   has_encoder = True
   refines = True  # posterior is λ_K rather than λ_0
   learns_step_size = False  # gradients reach α
+  weighs_initial_loss = False  # L(λ_0) may be added for φ
 
   def initial(self, batch: Batch) -> GaussianParams | None:
     """λ_0."""
@@ -106,15 +107,23 @@ class VAESVIKL(Method):
 
 
 class SAVAE(Method):
-  """θ and φ by the total derivative of L(λ_K), through all K steps (Kim et al. 2018)."""
+  """θ and φ by the total derivative of L(λ_K), through all K steps (Kim et al. 2018).
+
+  With the model's `initial_loss_weight` w, φ also by w L(λ_0): a refinement may forget where it began, and then little
+  of L(λ_K) reaches the encoder.
+  """
 
   learns_step_size = True
+  weighs_initial_loss = True
 
   def losses(self, batch):
     start = batch.encode()
     params, _, path = batch.refine(start, adjoint=batch.model.adjoint)
     final = batch.bound(params)
-    return Losses(final.weighted(batch.beta), batch.bound(start), final, path)
+    loss, weight = final.weighted(batch.beta), batch.model.initial_loss_weight
+    if weight:
+      loss += weight * batch.loss_of(start)
+    return Losses(loss, batch.bound(start), final, path)
 
 
 METHODS: dict[str, Method] = {

@@ -35,6 +35,7 @@ class SAVAE(keras.Model):
     eval_k: K at evaluation; default: K for methods that refine, else 0.
     adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
+    initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good alone.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
     free_bits: nats of KL that each latent may have without penalty in training (Kingma et al. 2016).
     clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
@@ -54,6 +55,7 @@ class SAVAE(keras.Model):
     eval_k: int | None = None,
     adjoint: str | adjoint_lib.Adjoint = "exact",
     learn_step_size: str = "none",
+    initial_loss_weight: float = 0.0,
     beta: float | keras.optimizers.schedules.LearningRateSchedule = 1.0,
     free_bits: float = 0.0,
     clip_norm: float | None = None,
@@ -69,6 +71,7 @@ class SAVAE(keras.Model):
     self.decoder = decoder
     self.latent_dim = decoder.latent_dim
     self.seed = seed
+    self.initial_loss_weight = initial_loss_weight
     self.beta, self.free_bits, self.clip_norm = beta, free_bits, clip_norm
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     self._check(encoder, learn_step_size)
@@ -105,6 +108,13 @@ class SAVAE(keras.Model):
       raise ValueError(
         f"Only a method that differentiates through the refinement can learn its step size. "
         f"Received: method={self.method_name!r}, learn_step_size={learn_step_size!r}"
+      )
+    if not self.initial_loss_weight >= 0 or (
+      self.initial_loss_weight and not self.method.weighs_initial_loss
+    ):
+      raise ValueError(
+        "initial_loss_weight is 0 or more, and 0 but for a method that is trained through the refinement. "
+        f"Received: method={self.method_name!r}, initial_loss_weight={self.initial_loss_weight}"
       )
     if self.eval_k < 0:
       raise ValueError(f"eval_k is a number of SVI steps, 0 or more. Received: {self.eval_k}")
@@ -367,6 +377,7 @@ class SAVAE(keras.Model):
       "eval_k": self.eval_k,
       "adjoint": adjoint_lib.to_config(self.adjoint),
       "learn_step_size": self.step_sizes.learned,
+      "initial_loss_weight": self.initial_loss_weight,
       "beta": serialize(self.beta) if callable(self.beta) else self.beta,
       "free_bits": self.free_bits,
       "clip_norm": self.clip_norm,

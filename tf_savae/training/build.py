@@ -130,6 +130,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
       eval_k=config.eval_k,
       adjoint=make_adjoint(config),
       learn_step_size=_learned_step_sizes(config, method),
+      initial_loss_weight=config.initial_loss_weight,
       beta=BetaWarmup(
         config.beta_start,
         config.beta_warmup_epochs * data.steps_per_epoch(config.batch_size),

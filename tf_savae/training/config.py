@@ -169,6 +169,12 @@ class RunConfig:
     "Refinement",
   )
   svi_samples: int = option(1, whole(1), "noise draws averaged in an SVI step", "Refinement")
+  initial_loss_weight: float = option(
+    0.0,
+    number(0),
+    "savae: weight of L(λ_0) in the encoder's loss, for an encoder that is good without refinement",
+    "Refinement",
+  )
   adjoint: str = option("exact", one_of(*ADJOINTS), "how to differentiate through the steps", "Refinement")
   adjoint_steps: int = option(5, whole(1), "last steps that --adjoint=truncated differentiates", "Refinement")
   fd_radius: float = option(
