@@ -9,7 +9,7 @@ from tf_savae import adjoint, data, networks
 from tf_savae.errors import UserError
 from tf_savae.training import make_config
 from tf_savae.training.build import BetaWarmup, build_model, make_adjoint, svi_settings, use_xla
-from tf_savae.training.config import DILATIONS
+from tf_savae.training.names import DILATIONS
 
 
 @pytest.fixture(scope="module")

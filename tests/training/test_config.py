@@ -7,7 +7,8 @@ import pytest
 
 from tf_savae.errors import UserError
 from tf_savae.training import presets
-from tf_savae.training.config import DATASETS, MODELS, PRESETS, TEXT, RunConfig
+from tf_savae.training.config import RunConfig
+from tf_savae.training.names import DATASETS, MODELS, PRESETS, TEXT
 from tf_savae.training.presets import make_config
 
 

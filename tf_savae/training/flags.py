@@ -13,7 +13,8 @@ from absl import flags
 
 from tf_savae.errors import UserError
 from tf_savae.training import presets
-from tf_savae.training.config import DATASETS, PRESETS, RunConfig, show
+from tf_savae.training.config import RunConfig, show
+from tf_savae.training.names import DATASETS, PRESETS
 from tf_savae.training.options import Rule, one_of
 from tf_savae.training.run_dir import RunDirectory
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 from collections.abc import Callable
 from typing import Any
+
+from tf_savae.training.names import DATASETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,3 +129,27 @@ def optional(rule: Rule) -> Rule:
 
 def _is_whole(value: Any) -> bool:
   return isinstance(value, int) and not isinstance(value, bool)
+
+
+class OnResume(enum.Enum):
+  """What may happen to a setting between two starts of one run."""
+
+  FIXED = "part of the run's identity: a change is refused"
+  GROWS = "may only grow (0 is no limit)"
+  FREE = "may differ"
+
+
+def option(
+  default: Any,
+  rule: Rule,
+  help_text: str,
+  group: str,
+  on_resume: OnResume = OnResume.FIXED,
+  only: tuple[str, ...] = DATASETS,
+) -> dataclasses.Field:
+  """A field of `RunConfig`: its default, the values it accepts, what `--help` says, the data sets that use it."""
+  metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume, "only": only}
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+SEED = whole(0, 2**31 - 1)  # seeds are int32 inside

@@ -12,7 +12,8 @@ import os
 from typing import Any
 
 from tf_savae.errors import UserError
-from tf_savae.training.config import DATASETS, PRESETS, TEXT, RunConfig
+from tf_savae.training.config import RunConfig
+from tf_savae.training.names import DATASETS, PRESETS, TEXT
 
 NAMES = ("auto", *PRESETS)
 

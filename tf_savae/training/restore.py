@@ -17,8 +17,9 @@ from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
 from tf_savae.training.build import build_model
-from tf_savae.training.config import TEXT, RunConfig
+from tf_savae.training.config import RunConfig
 from tf_savae.training.keeper import RunKeeper
+from tf_savae.training.names import TEXT
 from tf_savae.training.run_dir import RunDirectory, open_run
 
 

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from tf_savae.errors import UserError
-from tf_savae.training.config import OnResume, RunConfig, show
+from tf_savae.training.config import RunConfig, show
 from tf_savae.training.files import atomic_write_text, read_json, reason, write_json
+from tf_savae.training.options import OnResume
 
 _DATA_KEY = "data_facts"  # of config.json: what the data set was when the run began
 _FINISHED_KEY = "training_finished"  # of results.json
