@@ -1,0 +1,36 @@
+"""A file of tests that pytest runs, as a target."""
+
+load("@rules_python//python:defs.bzl", "py_test")
+
+def _pytest():
+    """The label of pytest, which requirements-dev.txt pins.
+
+    Without modules (Bazel 4, .ci/bazel_check) there is no such hub, and pytest is the interpreter's.
+    """
+    module_name = getattr(native, "module_name", None)
+    return ["@pypi_dev//pytest"] if module_name and module_name() else []
+
+def pytest_test(name, src, deps = [], data = [], **kwargs):
+    """A py_test that runs pytest on one file.
+
+    Args:
+      name: of the target; that of the file, without .py.
+      src: the file.
+      deps: what the file imports, but for pytest.
+      data: the files that it reads.
+      **kwargs: further attributes of py_test.
+    """
+    py_test(
+        name = name,
+        srcs = [
+            src,
+            "tests/run_pytest.py",
+        ],
+        args = [src],
+        data = data + ["pyproject.toml"],
+        # tests/ has no __init__.py files, and pytest takes a directory for a package where one is.
+        legacy_create_init = 0,
+        main = "tests/run_pytest.py",
+        deps = deps + _pytest(),
+        **kwargs
+    )
