@@ -161,16 +161,16 @@ def _use_of_latent(test):
 
 
 def _number(value: float | None) -> str:
-  return "–" if value is None else f"{value:.2f}"
+  return "–" if value is None else f"{value:z.2f}"
 
 
 def _with_error(values, name):
   error = values.get(f"{name}_se")
-  return _number(values[name]) + (f" ± {error:.2f}" if error is not None else "")
+  return _number(values[name]) + (f" ± {error:z.2f}" if error is not None else "")
 
 
 def _signed(estimate: Estimate) -> str:
-  return f"{estimate.value:+.2f}" + (f" ± {estimate.se:.2f}" if estimate.se is not None else "")
+  return f"{estimate.value:+z.2f}" + (f" ± {estimate.se:.2f}" if estimate.se is not None else "")
 
 
 def _notes(results):

@@ -87,7 +87,7 @@ def _cell(values: Mapping[str, Any], key: str) -> str:
     return ""
   if isinstance(value, int):
     return str(value)
-  return f"{value:.2f}" + (f" ± {error:.2f}" if error is not None else "")
+  return f"{value:z.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
