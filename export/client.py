@@ -1,8 +1,8 @@
 """Asks a served model: `python -m export.client --url=http://localhost:8501 --signature=encode_refined FILES`.
 
 FILES are PNG drawings, or .npy arrays of one row or of a batch. PNG files given to a signature that takes arrays go to
-its `_png` twin, which makes of them what training would. For a signature of sentences the arguments are the sentences;
-without any, the lines of standard input.
+its `_png` twin, which makes of them what training would. For a signature of sentences the arguments are the sentences,
+after `--` if one begins with a dash; without any, the lines of standard input.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ from tf_savae.errors import UserError
 from tf_savae.training import startup
 from tf_savae.training.files import reason
 
-_USAGE = """usage: python -m export.client --url=http://localhost:8501 --signature=NAME [--name=value ...] FILES
+_USAGE = """usage: python -m export.client --url=http://localhost:8501 --signature=NAME [--name=value ...] ARGUMENTS
 
-Sends PNG or .npy files (or sentences) to a served model and writes its answer."""
+Sends the arguments, PNG or .npy files or sentences, to a served model and writes its answer.
+Without arguments the lines of standard input are the sentences."""
 
 FORMATS = ("json", "csv", "npz")
 
@@ -37,8 +39,9 @@ def inputs(server: transport.Server, signature: str, arguments: Sequence[str]) -
   """
   [(key, info)] = server.signature(signature).inputs.items()
   if info.dtype == np.object_ and key != "image_bytes":
-    lines = list(arguments) or [line.rstrip("\n") for line in sys.stdin]
-    return signature, np.array([line.encode() for line in lines], object)
+    # Bytes, whatever the terminal's encoding: what is no UTF-8 is the model's to read.
+    lines = [os.fsencode(line) for line in arguments] or sys.stdin.buffer.read().splitlines()
+    return signature, np.array(lines, object)
   if not arguments:
     raise UserError(f"no files; signature {signature!r} takes PNG or .npy files")
   kinds = {Path(name).suffix.lower() for name in arguments}
@@ -47,7 +50,10 @@ def inputs(server: transport.Server, signature: str, arguments: Sequence[str]) -
       signature = _png_twin(server, signature)
     return signature, np.array([_read(name) for name in arguments], object)
   if kinds == {".npy"} and key != "image_bytes":
-    return signature, np.concatenate([_rows(name, info) for name in arguments])
+    rows = [_rows(name, info) for name in arguments]
+    if len({row.shape[1:] for row in rows}) > 1:
+      raise UserError(f"the arrays' rows must have one shape; pad them. Received: {', '.join(arguments)}")
+    return signature, np.concatenate(rows)
   takes = "PNG files" if key == "image_bytes" else "either PNG or .npy files"
   raise UserError(f"signature {signature!r} takes {takes}; received {', '.join(arguments)}")
 
@@ -100,9 +106,9 @@ def _rows(name: str, info: transport.TensorInfo) -> np.ndarray:
     array = np.load(io.BytesIO(_read(name)), allow_pickle=False)
   except (ValueError, EOFError) as error:
     raise UserError(f"{name} is no .npy array: {reason(error)}") from error
-  row = array.shape == info.shape[1:]
-  if not row and array.shape[1:] != info.shape[1:]:
-    expected = ", ".join(map(str, info.shape[1:]))
+  row = transport.fits(array.shape, info.shape[1:])
+  if not row and not transport.fits(array.shape[1:], info.shape[1:]):
+    expected = ", ".join("length" if size is None else str(size) for size in info.shape[1:])
     raise UserError(
       f"{name} must have the shape [{expected}] or [batch, {expected}]; received {list(array.shape)}"
     )
@@ -153,7 +159,8 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   try:
     if values.format == "npz":
       with open(values.output, "wb") as file:
-        np.savez(file, **answer)
+        # Of strings, arrays that are no pickles.
+        np.savez(file, **{k: np.array(_plain(v)) if v.dtype == object else v for k, v in answer.items()})
     else:
       Path(values.output).write_text(as_text(answer, values.format), encoding="utf-8")
   except OSError as error:

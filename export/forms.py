@@ -110,14 +110,16 @@ def of(trained: Restored, seed: int) -> Form:
   return FORMS[trained.kind](trained, seed)
 
 
-def checked(name: str, value: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+def checked(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
   """`value` `[batch, *shape]`, once its shape at run time is sure: a server does not look at it."""
-  message = f"{name} must have the shape [{', '.join(['batch', *map(str, shape)])}]; received:"
+  described = ", ".join(["batch", *("length" if size is None else str(size) for size in shape)])
   # The static shape is what the client promised; unless it is forgotten here, the check is optimised away.
   actual = tf.shape(tf.raw_ops.PlaceholderWithDefault(input=value, shape=None))
-  # As text, because it may have any number of dimensions.
-  row = tf.strings.reduce_join(tf.strings.as_string(actual[1:]), separator=",")
-  fits = (tf.size(actual) > 0) & tf.equal(row, ",".join(map(str, shape)))
+  # As many sizes as there should be, because it may have any number of dimensions.
+  sizes = tf.concat([actual[1:], tf.fill([len(shape)], -1)], 0)[: len(shape)]
+  wanted = tf.constant([-1 if size is None else size for size in shape], tf.int32)
+  fits = tf.equal(tf.size(actual), len(shape) + 1) & tf.reduce_all((sizes == wanted) | (wanted < 0))
+  message = f"{name} must have the shape [{described}]; received:"
   with tf.control_dependencies([tf.debugging.Assert(fits, [message, actual])]):
     return tf.ensure_shape(tf.identity(value), [None, *shape])
 
@@ -141,7 +143,7 @@ def _images(trained: Restored, seed: int) -> Form:
   )
   png = Input(
     tf.TensorSpec([None], tf.string, "image_bytes"),
-    lambda data: images.from_png(data, thresholds),
+    lambda data: images.from_png(checked("image_bytes", data, []), thresholds),
     pngs,
     f"PNG file of any size up to {images.MAX_SIDE}×{images.MAX_SIDE}, dark ink on light or transparent ground; reduced"
     f" to {height}×{width} by area averaging and binarised with a fixed threshold for each pixel, drawn from U(0, 1):"
@@ -196,7 +198,7 @@ def _text(trained: Restored, seed: int) -> Form:
   unknown = ", ".join(f"`{name}`" for name in sorted(UNKNOWN_NAMES))
   sentence = Input(
     tf.TensorSpec([None], tf.string, "sentence"),
-    tokenizer.encode,
+    lambda sentence: tokenizer.encode(checked("sentence", sentence, [])),
     tokenizer.example_sentences,
     f"sentence, UTF-8, of at most {tokenizer.max_words} words; more are an error. Words are what white space separates,"
     f" as in training, looked up as they are among the {len(words):,} of `assets/{VOCABULARY}`"
@@ -205,7 +207,7 @@ def _text(trained: Restored, seed: int) -> Form:
   )
   ids = Input(
     tf.TensorSpec([None, None], tf.int32, "x"),
-    tokenizer.checked,
+    lambda x: tokenizer.checked(checked("x", x, [None])),
     tokenizer.example_documents,
     f"token ids `[length]`, int32, line numbers from 0 of `assets/{VOCABULARY}`: words, END = {tokens.END}, then PAD ="
     f" {tokens.PAD} up to any common length; unknown words are {tokens.UNKNOWN}",

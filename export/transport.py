@@ -50,6 +50,11 @@ class _Passing(Exception):
   """A failure that may pass by itself; the text says what it was."""
 
 
+def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+  """Whether an array of `shape` is what a server wants, whose free dimensions are None."""
+  return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+
+
 class Server(abc.ABC):
   """One model on one server; a context manager. See `connect`."""
 
@@ -82,12 +87,11 @@ class Server(abc.ABC):
     info = self.signature(signature)
     [(key, wanted)] = info.inputs.items()
     batch = np.asarray(batch)
-    if batch.dtype != wanted.dtype and not (batch.dtype.kind in "biuf" and wanted.dtype == np.float32):
-      raise UserError(f"input {key} of {signature} takes {np.dtype(wanted.dtype)}; received {batch.dtype}")
-    fits = len(wanted.shape) == batch.ndim and all(
-      w is None or w == b for w, b in zip(wanted.shape, batch.shape, strict=True)
-    )
-    if not fits:
+    is_text = np.object_ in (batch.dtype, wanted.dtype)
+    if batch.dtype != wanted.dtype and (is_text or not np.can_cast(batch.dtype, wanted.dtype, "same_kind")):
+      takes, received = (_name(dtype) for dtype in (wanted.dtype, batch.dtype))
+      raise UserError(f"input {key} of {signature} takes {takes}; received {received}")
+    if not fits(batch.shape, wanted.shape):
       shape = ", ".join("batch" if size is None else str(size) for size in wanted.shape)
       raise UserError(
         f"input {key} of {signature} must have the shape [{shape}]; received {list(batch.shape)}"
@@ -201,7 +205,7 @@ class _Rest(Server):
       values = {name: [row[name] for row in values] for name in values[0]}
     if not isinstance(values, dict):  # a single output comes without its name
       values = dict.fromkeys(info.outputs, values)
-    return {k: np.array(v, info.outputs[k].dtype) for k, v in values.items() if k in info.outputs}
+    return {k: _to_array(v, info.outputs[k].dtype) for k, v in values.items() if k in info.outputs}
 
   def _request(self, verb, url, body=None):
     import requests
@@ -308,3 +312,13 @@ def _from_proto(tensor: Any) -> TensorInfo:
 
 def _to_json(row: Any) -> Any:
   return {"b64": base64.b64encode(row).decode()} if isinstance(row, bytes) else row.tolist()
+
+
+def _name(dtype: Any) -> str:
+  return "strings" if dtype == np.object_ else str(np.dtype(dtype))
+
+
+def _to_array(values: list, dtype: Any) -> np.ndarray:
+  array = np.array(values, dtype)
+  # Strings as gRPC has them.
+  return np.vectorize(str.encode, otypes=[object])(array) if array.dtype == np.object_ else array

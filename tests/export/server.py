@@ -84,6 +84,11 @@ def _array(value, dtype):
     raise Refusal(400, None, f"JSON Value is not of expected type: {error}") from error
 
 
+def _json(value):
+  """Strings as they are: only outputs whose names end in _bytes are in base64."""
+  return [v.decode() for v in value] if value.dtype == object else value.tolist()
+
+
 def _handler(backend):
   class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -123,7 +128,7 @@ def _handler(backend):
       arrays = {
         k: _array(v, tf.as_dtype(inputs[k].dtype) if k in inputs else tf.float32) for k, v in given.items()
       }
-      answer = {k: v.tolist() for k, v in backend.predict(name, arrays).items()}
+      answer = {k: _json(v) for k, v in backend.predict(name, arrays).items()}
       if by_row:
         rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
         return {"predictions": [next(iter(row.values())) if len(row) == 1 else row for row in rows]}

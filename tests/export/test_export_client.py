@@ -199,7 +199,7 @@ def test_what_is_no_png_is_the_server_s_to_refuse_and_it_stays_up(kind, urls, tm
     ),
     (np.zeros([28, 28], np.float32), r"must have the shape"),
     (np.zeros([0, 28, 28, 1], np.float32), "is empty"),
-    (np.array(["text"], object), "takes float32; received object"),
+    (np.array(["text"], object), "takes float32; received strings"),
   ],
 )
 def test_a_batch_that_does_not_fit_is_not_sent(batch, message, urls, backend):
