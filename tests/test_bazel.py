@@ -170,10 +170,10 @@ def programs() -> list[Target]:
 
 def test_every_test_file_has_its_target():
   files = {file for file in python_files() if Path(file).name.startswith("test_")}
+  tests = {target.label: set(target.srcs) for target in programs() if target.rule.endswith("test")}
   assert len(files) > 50
-  named = {Path(src).stem: src for src in files}
-  tests = [target for target in programs() if target.rule.endswith("test")]
-  assert {target.label: set(target.srcs) for target in tests} == {f"//:{n}": {f} for n, f in named.items()}
+  assert files - set().union(*tests.values()) == set()
+  assert tests == {f"//:{Path(file).stem}": {file} for file in files}
 
 
 def test_every_other_python_file_is_in_a_library_or_a_program():
