@@ -16,6 +16,8 @@ import time
 
 from absl import app, flags
 
+from benchmarks import workloads
+
 _WORKLOAD = flags.DEFINE_enum(
   "workload",
   "image",
@@ -52,20 +54,17 @@ def main(argv: list[str]) -> None:
 def measure(tf) -> dict:
   """Runs the step and returns the figures."""
   from tf_savae.training.build import build_model
-  from tf_savae.training.presets import make_config
 
-  dataset = {"image": "omniglot", "text": "text", "synthetic": "synthetic"}[_WORKLOAD.value]
-  config = make_config(
-    dataset=dataset,
-    preset="paper",
+  config = workloads.config_of(
+    _WORKLOAD.value,
+    _BATCH.value,
     model=_METHOD.value,
     adjoint=_ADJOINT.value,
     k=_K.value,
-    batch_size=_BATCH.value or {"image": 10, "text": 4, "synthetic": 50}[_WORKLOAD.value],
     decoder=_DECODER.value,
     jit_compile=_JIT.value,
   )
-  data = _random_data(config)
+  data = workloads.random_data(config, _TOKENS.value)
   model = build_model(config, data)
   x = tf.constant(data.examples("train", config.batch_size))
   # Documents come in many lengths: their step is traced for any.
@@ -104,39 +103,6 @@ def measure(tf) -> dict:
     "steps": _STEPS.value,
     "loss": loss,
   }
-
-
-def _random_data(config):
-  """Noise of the right shape: a step's cost does not depend on what it sees."""
-  import numpy as np
-
-  from tf_savae import data as data_lib
-
-  if config.dataset == "synthetic":
-    return data_lib.load("synthetic", data_dir="", seed=0)
-  if config.dataset == "text":
-    return _random_documents(config)
-  grey = np.full([config.batch_size, 28, 28], 0.3, np.float32)
-  return data_lib.images_from_arrays(grey, grey, grey, source="noise")
-
-
-def _random_documents(config):
-  """Documents of `--tokens` tokens over the whole vocabulary."""
-  import pathlib
-  import tempfile
-
-  import numpy as np
-
-  from tf_savae import data as data_lib
-
-  words = np.array([f"w{i}" for i in range(config.vocab_size)])
-  shape = [config.batch_size, _TOKENS.value - 1]  # and an END
-  rows = words[np.random.default_rng(0).integers(len(words), size=shape)]
-  vocabulary = data_lib.Vocabulary.from_counts(dict.fromkeys(words, 1))
-  with tempfile.TemporaryDirectory() as directory:
-    for split in ("train", "val", "test"):
-      pathlib.Path(directory, f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
-    return data_lib.load("text", data_dir=directory, seed=0, vocabulary=vocabulary)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""What is measured: the paper's three models, their settings and random data. Importing this imports no TensorFlow."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+
+from tf_savae.training.config import RunConfig
+from tf_savae.training.presets import make_config
+
+SYNTHETIC_VOCABULARY, SYNTHETIC_LENGTH = 1000, 5
+IMAGE_SIDE = 28
+
+
+class Workload(NamedTuple):
+  """A data set and the batch of its step."""
+
+  dataset: str
+  batch: int
+
+
+WORKLOADS = {
+  "image": Workload("omniglot", 10),
+  "text": Workload("text", 4),
+  "synthetic": Workload("synthetic", 50),
+}
+
+
+def config_of(workload: str, batch: int | None = None, sizes: str = "paper", **settings: Any) -> RunConfig:
+  """The settings of a workload.
+
+  Args:
+    workload: a name in `WORKLOADS`.
+    batch: examples a step; None: the workload's own.
+    sizes: "paper", or another preset, such as "tiny", with the paper's refinement.
+    **settings: further settings.
+
+  Raises:
+    UserError: settings that are not allowed.
+  """
+  of = WORKLOADS[workload]
+  batch = of.batch if batch is None else batch
+  return make_config(dataset=of.dataset, preset=sizes, batch_size=batch, **settings)
+
+
+def vocabulary_size(config: RunConfig) -> int:
+  """Token ids of a workload of sequences: the special tokens of text count, too."""
+  return SYNTHETIC_VOCABULARY if config.dataset == "synthetic" else config.vocab_size + 4
+
+
+def first_beta(config: RunConfig) -> float:
+  """β of the first update."""
+  return config.beta_start if config.beta_warmup_epochs else 1.0
+
+
+def random_data(config: RunConfig, num_tokens: int = 80):
+  """A data set of noise of the right shape: a step's cost does not depend on what it sees.
+
+  Args:
+    config: of the workload.
+    num_tokens: text: tokens of every document, its END included.
+  """
+  import numpy as np
+
+  from tf_savae import data as data_lib
+
+  if config.dataset == "synthetic":
+    return data_lib.load("synthetic", data_dir="", seed=0)
+  if config.dataset == "text":
+    return _random_documents(config, num_tokens)
+  grey = np.full([config.batch_size, IMAGE_SIDE, IMAGE_SIDE], 0.3, np.float32)
+  return data_lib.images_from_arrays(grey, grey, grey, source="noise")
+
+
+def _random_documents(config, num_tokens):
+  """Documents over the whole vocabulary."""
+  import numpy as np
+
+  from tf_savae import data as data_lib
+
+  words = np.array([f"w{i}" for i in range(config.vocab_size)])
+  shape = [config.batch_size, num_tokens - 1]  # and an END
+  rows = words[np.random.default_rng(0).integers(len(words), size=shape)]
+  vocabulary = data_lib.Vocabulary.from_counts(dict.fromkeys(words, 1))
+  with tempfile.TemporaryDirectory() as directory:
+    for split in ("train", "val", "test"):
+      pathlib.Path(directory, f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
+    return data_lib.load("text", data_dir=directory, seed=0, vocabulary=vocabulary)
