@@ -46,7 +46,7 @@ MAX_WORDS = 12
 
 SIZES = {
   "omniglot": {
-    "encoder_channels": (2, 2, 2),
+    "encoder_channels": (2,),
     "decoder_channels": 2,
     "decoder_kernels": (3,),
     "latent_dim": 3,
