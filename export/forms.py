@@ -210,7 +210,8 @@ def _text(trained: Restored, seed: int) -> Form:
     lambda x: tokenizer.checked(checked("x", x, [None])),
     tokenizer.example_documents,
     f"token ids `[length]`, int32, line numbers from 0 of `assets/{VOCABULARY}`: words, END = {tokens.END}, then PAD ="
-    f" {tokens.PAD} up to any common length; unknown words are {tokens.UNKNOWN}",
+    f" {tokens.PAD} up to any common length (with server-side batching one that all clients share); unknown words are"
+    f" {tokens.UNKNOWN}",
   )
   text = "sentence, UTF-8: words with spaces between, unknown ones as `_UNK`"
 

@@ -1,5 +1,10 @@
 """What is served is the Keras model, row by row."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +18,8 @@ from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
 from tf_savae.training.restore import load_model
+
+ROOT = Path(__file__).parents[2]
 
 NAMES = ("encode", "encode_refined", "elbo", "reconstruct")
 
@@ -180,6 +187,24 @@ def test_versions_count_up_and_are_complete_when_they_appear(tmp_path):
   assert versions(model_dir) == [7, 8]
   assert (model_dir / "8" / "file").exists()
   assert not (model_dir / ".new-killed").exists()
+
+
+def test_an_export_killed_at_its_worst_moment_leaves_nothing_that_a_server_would_load(tmp_path):
+  code = (
+    "import pathlib, signal, sys, os; from export.version_dir import new_version\n"
+    "with new_version(pathlib.Path(sys.argv[1])) as (_, path):\n"
+    "  (path / 'saved_model.pb').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+  )
+  killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
+  assert killed.returncode == -signal.SIGKILL
+  assert [path.name[0] for path in tmp_path.iterdir()] == [
+    ".",
+    ".",
+  ]  # the lock and what is left of the export
+  assert versions(tmp_path) == []
+  with new_version(tmp_path) as (number, _):
+    assert number == 1
+  assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "1"]
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path):
