@@ -220,7 +220,7 @@ class SAVAE(keras.Model):
     self.ensure_built(x)
     step = tf.identity(self.step.value)
     # Batch statistics move in the forward pass; a skipped update puts them back.
-    moving = [v for net in self._networks() for v in net.non_trainable_variables]
+    moving = [v for net in self._networks() if net.trainable for v in net.non_trainable_variables]
     before = [tf.identity(v.value) for v in moving]
     # Not a persistent tape: TensorFlow would prepare the loops under it for higher derivatives, which their own
     # custom gradient makes useless, and tracing would take several times as long.
@@ -251,10 +251,12 @@ class SAVAE(keras.Model):
       for counter in (self.skipped, self.skipped_in_a_row):
         counter.assign(counter.value + 1)
 
+    # Without variables, as of `svi` with a decoder that is a constant, there is a loss and nothing to update.
+    norm = tf.linalg.global_norm(list(norms.values())) if norms else tf.zeros_like(loss)
     update.apply_if_finite(
       self.optimizer,
       list(zip(gradients, variables, strict=True)),
-      tf.linalg.global_norm(list(norms.values())),
+      norm,
       loss,
       self.clip_norm,
       on_update,

@@ -113,6 +113,9 @@ class Batch:
     self.size = tf.shape(tf.nest.flatten(x)[0])[0]
     self.objective = NegELBO(model.decoder, model.free_bits if training else 0.0)
     self.context = precompute(model.decoder, x, training, self.seed(Purpose.DROPOUT))
+    if not model.decoder.trainable_variables:
+      # The decoder is a constant, such as an oracle: the sweep backward leaves out what it would say about it.
+      self.context = tf.nest.map_structure(tf.stop_gradient, self.context)
 
   def seed(self, purpose: Purpose) -> tf.Tensor:
     """Seed `[2]` of this batch for a purpose."""

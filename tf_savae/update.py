@@ -38,9 +38,10 @@ def apply_if_finite(
 
   def update():
     values = [g for g, _ in pairs]
-    if clip_norm is not None:
+    if clip_norm is not None and pairs:
       values, _ = tf.clip_by_global_norm(values, clip_norm, use_norm=norm)
-    optimizer.apply_gradients(zip(values, [v for _, v in pairs], strict=True))
+    if pairs:
+      optimizer.apply_gradients(zip(values, [v for _, v in pairs], strict=True))
     on_update()
     return tf.constant(0)
 

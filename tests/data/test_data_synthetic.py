@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_savae import data
-from tf_savae.data import synthetic
+from tf_savae.data.oracle import LATENT, Oracle
 from tf_savae.errors import UserError
 from tf_savae.seeds import Purpose, stateless_seed
 
@@ -45,6 +45,48 @@ def test_the_oracle_is_a_keras_lstm_over_tokens_and_z():
   logits = lstm(inputs).numpy() @ oracle.output.T
   chosen = np.take_along_axis(tf.nn.log_softmax(logits).numpy(), x[..., np.newaxis], axis=-1)
   np.testing.assert_allclose(oracle.log_prob(x, z), chosen.sum(axis=(1, 2)), rtol=1e-5)
+
+
+def test_the_other_oracle_sees_z_in_its_output_layer_only():
+  oracle = load(oracle="output_layer").oracle
+  lstm = keras.layers.LSTM(6, return_sequences=True)
+  lstm.build((None, 3, 4))
+  lstm.set_weights([oracle.kernel, oracle.recurrent_kernel, oracle.bias])
+  x = np.array([[2, 0, 5], [6, 6, 1]])
+  z = np.array([[0.5, -2.0], [1.5, 0.1]], np.float32)
+  previous = np.concatenate([np.full((2, 1), oracle.vocab_size), x[:, :-1]], axis=1)
+  logits = lstm(oracle.embedding[previous]).numpy() @ oracle.output.T + oracle.output_bias
+  logits += (z @ oracle.latent_output.T)[:, np.newaxis]
+  chosen = np.take_along_axis(tf.nn.log_softmax(logits).numpy(), x[..., np.newaxis], axis=-1)
+  np.testing.assert_allclose(oracle.log_prob(x, z), chosen.sum(axis=(1, 2)), rtol=1e-5)
+  assert np.exp(log_prob_of_all(oracle, [0.3, -1.0])).sum() == pytest.approx(1, abs=1e-5)
+  assert 4 < np.abs(oracle.latent_output).max() <= 5 and np.abs(oracle.output).max() <= 1
+
+
+@pytest.mark.parametrize("reading", ["lstm_input", "output_layer"])
+def test_a_saved_oracle_is_read_back_to_the_last_bit(reading, tmp_path):
+  oracle = load(oracle=reading).oracle
+  oracle.save(tmp_path / "oracle.npz")
+  loaded = Oracle.load(tmp_path / "oracle.npz")
+  assert loaded.equals(oracle) and loaded.reading == reading
+  assert not loaded.equals(load(oracle=reading, data_seed=1).oracle)
+  assert [path.name for path in tmp_path.iterdir()] == ["oracle.npz"]
+
+
+@pytest.mark.parametrize(
+  "content", [None, b"", b"PK", b"no oracle"], ids=["missing", "empty", "cut", "other"]
+)
+def test_a_file_that_is_no_oracle_is_refused_in_one_line(content, tmp_path):
+  if content is not None:
+    (tmp_path / "oracle.npz").write_bytes(content)
+  with pytest.raises(UserError, match="holds no oracle") as error:
+    Oracle.load(tmp_path / "oracle.npz")
+  assert "\n" not in str(error.value)
+
+
+def test_an_unknown_oracle_is_refused():
+  with pytest.raises(UserError, match="oracle must be one of lstm_input, output_layer"):
+    load(oracle="somewhere")
 
 
 def test_samples_have_the_frequencies_of_the_model():
@@ -135,4 +177,4 @@ def test_the_full_size_oracle_has_about_the_paper_s_entropy():
     -dataset.oracle.log_prob(dataset.examples("test", 500), dataset.latents["test"]).numpy().mean()
   )
   assert 15 < conditional < 22
-  assert synthetic.LATENT == 2
+  assert LATENT == 2

@@ -77,6 +77,7 @@ DECODERS = {
   "pixelcnn_plain": Case(lambda **k: pixelcnn(0, **k), binary_images, latent_dim=0),
   "lstm": Case(lambda **k: lstm(3, **k), tokens),
   "lstm_state": Case(lambda **k: lstm(3, latent_to_state=True, **k), tokens),
+  "lstm_logits": Case(lambda **k: lstm(3, latent_to_logits=True, **k), tokens),
   "lstm_plain": Case(lambda **k: lstm(0, **k), tokens, latent_dim=0),
   "text_lstm": Case(lambda **k: text_lstm(3, **k), documents),
   "text_lstm_plain": Case(lambda **k: text_lstm(0, **k), documents, latent_dim=0),

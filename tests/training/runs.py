@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.evaluation.posteriors import Inference
-from tf_savae.training import keeper, make_config, runner, tensorboard
+from tf_savae.training import keeper, make_config, run_data, runner, tensorboard
 from tf_savae.training.build import build_model
 from tf_savae.training.config import RunConfig, show
 
@@ -80,16 +80,16 @@ class CompiledOnce:
     patch.setattr(runner, "build_model", self.build_model)
     patch.setattr(runner, "Evaluator", functools.cache(Evaluator))
     patch.setattr(tensorboard, "Inference", functools.cache(Inference))
-    self._load = runner.data_lib.load
+    self._load = run_data.data_lib.load
     self._data: dict[tuple, Any] = {}
-    patch.setattr(runner.data_lib, "load", self.load)
+    patch.setattr(run_data.data_lib, "load", self.load)
 
   def load(self, name: str, **options: Any) -> Any:
     if name != "synthetic":
       return self._load(name, **options)
     key = tuple(sorted((k, v) for k, v in options.items() if k != "data_dir"))
     if key not in self._data:
-      self._data[key] = self._load(name, num_examples=EXAMPLES, vocab_size=20, **options)
+      self._data[key] = self._load(name, **{"num_examples": EXAMPLES, "vocab_size": 20, **options})
     return self._data[key]
 
   def build_model(self, config: RunConfig, data: Any) -> Any:

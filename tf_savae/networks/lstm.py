@@ -150,8 +150,8 @@ class LSTMDecoder(Decoder):
   """p_θ(x | z) = Π_t p(x_t | x_<t, z), an LSTM language model that sees z at every step.
 
   Its input at step t is the embedding of x_{t−1} (a learned start embedding at the first step) and z; its
-  hidden state starts at 0 or at a linear function of z. Dropout is applied to the embeddings and to the
-  hidden states before the softmax.
+  hidden state starts at 0 or at a linear function of z. Instead of in the input, z may be seen in the output layer.
+  Dropout is applied to the embeddings and to the hidden states before the softmax.
 
   Args:
     vocab_size: number of token ids.
@@ -161,9 +161,10 @@ class LSTMDecoder(Decoder):
     dropout: rate of both dropouts.
     length: number of tokens of a sample.
     latent_to_state: starts the hidden state at a linear function of z, not at 0.
+    latent_to_logits: adds a linear function of z to the logits of every step, and nothing to the LSTM's input.
     init_scale: every parameter starts from U(−init_scale, init_scale).
     seed: of the initial weights.
-    **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
+    **kwargs: `name`, `dtype`, … of `keras.layers.Layer`; with `trainable=False` the weights are constants.
 
   Raises:
     UserError: a size that is out of range.
@@ -178,6 +179,7 @@ class LSTMDecoder(Decoder):
     dropout: float = 0.0,
     length: int = 5,
     latent_to_state: bool = False,
+    latent_to_logits: bool = False,
     init_scale: float = 0.1,
     *,
     seed: int = 0,
@@ -189,12 +191,14 @@ class LSTMDecoder(Decoder):
     check(0.0 <= dropout < 1.0, "dropout must be in [0, 1)", dropout, "give a rate such as 0.5")
     self.vocab_size, self.latent_dim = vocab_size, latent_dim
     self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
-    self.dropout, self.length, self.latent_to_state = dropout, length, latent_to_state
+    self.dropout, self.length = dropout, length
+    self.latent_to_state, self.latent_to_logits = latent_to_state, latent_to_logits
     self.init_scale, self.seed = init_scale, seed
     init = uniform_stream(seed, init_scale)
 
     def weight(name, *shape):
-      return self.add_weight(shape=shape, initializer=next(init), name=name)
+      # Not by setting the layer's `trainable` later: tapes would still watch the variable.
+      return self.add_weight(shape=shape, initializer=next(init), name=name, trainable=self.trainable)
 
     # One row more than there are tokens: the start embedding.
     self.embedding = weight("embedding", vocab_size + 1, embedding_dim)
@@ -204,7 +208,8 @@ class LSTMDecoder(Decoder):
     self.logit_kernel = weight("logit_kernel", hidden_dim, vocab_size)
     self.logit_bias = weight("logit_bias", vocab_size)
     if latent_dim:
-      self.latent_kernel = weight("latent_kernel", latent_dim, 4 * hidden_dim)
+      seen_by = vocab_size if latent_to_logits else 4 * hidden_dim
+      self.latent_kernel = weight("latent_kernel", latent_dim, seen_by)
       if latent_to_state:
         self.state_kernel = weight("state_kernel", latent_dim, hidden_dim)
         self.state_bias = weight("state_bias", hidden_dim)
@@ -251,26 +256,29 @@ class LSTMDecoder(Decoder):
       context: what `precompute` returned; it holds the tokens.
     """
     inputs, *mask = context
-    h, from_latent = self._start(z, tf.shape(inputs)[0])
-    if from_latent is not None:
-      inputs += from_latent[:, tf.newaxis]
+    h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
+    if to_gates is not None:
+      inputs += to_gates[:, tf.newaxis]
     states = lstm_scan(inputs, h, self.cast(self.recurrent))
     if mask:
       states *= mask[0]
-    return self._to_logits(states)
+    return self._to_logits(states, None if to_logits is None else to_logits[:, tf.newaxis])
 
   def _start(self, z, num):
-    """The initial hidden state `[batch, hidden]` and z's part of the gate inputs `[batch, 4 hidden]`."""
+    """The initial hidden state `[batch, hidden]`, and z's part of the gate inputs and of the logits, one being None."""
     h = tf.zeros([num, self.hidden_dim], self.compute_dtype)
     if not self.latent_dim:
-      return h, None
+      return h, None, None
     z = self.cast(z)
     if self.latent_to_state:
       h = tf.matmul(z, self.cast(self.state_kernel)) + self.cast(self.state_bias)
-    return h, tf.matmul(z, self.cast(self.latent_kernel))
+    from_latent = tf.matmul(z, self.cast(self.latent_kernel))
+    return (h, None, from_latent) if self.latent_to_logits else (h, from_latent, None)
 
-  def _to_logits(self, states):
+  def _to_logits(self, states, from_latent):
     logits = tf.tensordot(states, self.cast(self.logit_kernel), 1) + self.cast(self.logit_bias)
+    if from_latent is not None:
+      logits += from_latent
     return tf.cast(logits, self.variable_dtype)
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
@@ -290,17 +298,17 @@ class LSTMDecoder(Decoder):
   def _draw(self, z, num, seed, progress):
     """Tokens `[batch, length]`, and the logits they were drawn from `[batch, length, vocab]`."""
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
-    h, from_latent = self._start(z, num)
+    h, to_gates, to_logits = self._start(z, num)
     c = tf.zeros_like(h)
     token = tf.fill([num], self.vocab_size)
     tokens, all_logits = [], []
     for t in tqdm.trange(self.length, desc="sampling", unit="token", disable=not progress):
       gates = tf.matmul(tf.gather(self.cast(self.embedding), token), self.cast(self.kernel))
       gates += self.cast(self.bias) + tf.matmul(h, self.cast(self.recurrent))
-      if from_latent is not None:
-        gates += from_latent
+      if to_gates is not None:
+        gates += to_gates
       h, c = lstm_cell(gates, c)
-      logits = self._to_logits(h)
+      logits = self._to_logits(h, to_logits)
       scores = logits
       if seed is not None:
         scores += gumbel(tf.shape(logits), tf.random.experimental.stateless_fold_in(seed, t), logits.dtype)
@@ -319,6 +327,7 @@ class LSTMDecoder(Decoder):
       "dropout": self.dropout,
       "length": self.length,
       "latent_to_state": self.latent_to_state,
+      "latent_to_logits": self.latent_to_logits,
       "init_scale": self.init_scale,
       "seed": self.seed,
     }

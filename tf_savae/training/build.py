@@ -14,6 +14,7 @@ from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
 from tf_savae.svi import SVISettings
 from tf_savae.training.config import RunConfig
+from tf_savae.training.oracle_decoder import oracle_decoder
 
 Networks = tuple[keras.layers.Layer | None, keras.layers.Layer]
 
@@ -71,7 +72,16 @@ def _token_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networ
   }
   common = {"seed": config.seed, "dtype": config.precision}
   encoder = networks.LSTMEncoder(data.vocab_size, config.latent_dim, **sizes, **common)
-  decoder = networks.LSTMDecoder(data.vocab_size, latent_dim, **sizes, dropout=config.dropout, **common)
+  if config.generator == "oracle":
+    return encoder, oracle_decoder(data.oracle, **common)
+  decoder = networks.LSTMDecoder(
+    data.vocab_size,
+    latent_dim,
+    **sizes,
+    dropout=config.dropout,
+    latent_to_logits=config.oracle == "output_layer",
+    **common,
+  )
   return encoder, decoder
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tf_savae.errors import UserError
 from tf_savae.training.machine_settings import MachineSettings
 from tf_savae.training.model_settings import ModelSettings
-from tf_savae.training.names import DECODERS, TEXT
+from tf_savae.training.names import DECODERS, SYNTHETIC, TEXT
 from tf_savae.training.options import OnResume
 from tf_savae.training.run_settings import RunSettings
 
@@ -63,6 +63,13 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     if self.decoder not in possible:
       raise UserError(
         f"--decoder of --dataset={self.dataset} must be one of {', '.join(possible)}; received {self.decoder}"
+      )
+    if self.generator == "oracle" and (
+      self.dataset not in SYNTHETIC or self.model == "autoreg" or self.latent_dim != 2
+    ):
+      raise UserError(
+        "--generator=oracle is for --dataset=synthetic, a --model with a latent and --latent_dim=2; received"
+        f" --dataset={self.dataset} --model={self.model} --latent_dim={self.latent_dim}"
       )
     if self.min_learning_rate > self.learning_rate:
       raise UserError(

@@ -10,6 +10,7 @@ from tf_savae.training.names import (
   DILATIONS,
   IMAGES,
   SEQUENCES,
+  SYNTHETIC,
   TEXT,
 )
 from tf_savae.training.options import (
@@ -160,6 +161,14 @@ class ModelSettings:
     one_of("auto", *dict.fromkeys(name for names in DECODERS.values() for name in names)),
     "decoder; auto: pixelcnn for images, lstm for sequences; text can have dilated_conv",
     "Networks",
+  )
+  generator: str = option(
+    "learned",
+    one_of("learned", "oracle"),
+    "synthetic data: train the decoder, or take the oracle itself for it, whose weights are constants, and train"
+    " inference alone; of --model=svi that leaves nothing to train, and one update is enough: --max_steps=1",
+    "Networks",
+    only=SYNTHETIC,
   )
   latent_dim: int = option(32, whole(1), "size of z", "Networks")
   encoder_channels: tuple[int, ...] = option(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 TEXT = ("yahoo", "text")
 IMAGES = ("omniglot",)
-SEQUENCES = (*TEXT, "synthetic")
-DATASETS = ("omniglot", *TEXT, "synthetic")
+SYNTHETIC = ("synthetic",)
+SEQUENCES = (*TEXT, *SYNTHETIC)
+DATASETS = (*IMAGES, *TEXT, *SYNTHETIC)
+ORACLES = ("lstm_input", "output_layer")
 MODELS = ("autoreg", "vae", "svi", "vae_svi", "vae_svi_kl", "savae")
 ADJOINTS = ("exact", "unrolled", "finite_difference", "truncated", "first_order")
 PRESETS = ("paper", "small", "tiny")

@@ -16,6 +16,7 @@ from tf_savae.data.dataset import DataSet
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
+from tf_savae.training import run_data
 from tf_savae.training.build import build_model
 from tf_savae.training.config import RunConfig
 from tf_savae.training.keeper import RunKeeper
@@ -74,6 +75,25 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
     return Restored(model, config, data.kind, vocabulary, step, run.read_results())
 
 
+def load_with_data(
+  run_dir: str | os.PathLike[str], data_dir: str | None = None, **changes: Any
+) -> tuple[Restored, DataSet]:
+  """`load_model`, and the run's data, which must be those that it was trained with.
+
+  Args:
+    run_dir: what `--run_dir` was in training.
+    data_dir: where the data are, if not where they were in training.
+    **changes: settings other than the run's.
+
+  Raises:
+    UserError: as `load_model`, or the data are missing or other ones.
+  """
+  if data_dir is not None:
+    changes["data_dir"] = os.path.expanduser(data_dir)
+  run = load_model(run_dir, **changes)
+  return run, run_data.load(run.config, RunDirectory(run.config.run_dir))
+
+
 class _TextOutline(DataSet):
   """A corpus without documents: what networks are built from, known from the run directory alone."""
 
@@ -106,7 +126,7 @@ def _omniglot_outline(config: RunConfig) -> DataSet:
 
 def _synthetic_outline(config: RunConfig) -> DataSet:
   return data_lib.load(
-    "synthetic", data_dir=config.data_dir, seed=0, data_seed=config.data_seed, num_examples=1
+    "synthetic", data_dir=config.data_dir, seed=0, num_examples=1, **run_data.options_of(config)
   )
 
 

@@ -8,6 +8,7 @@
     results-*.json  evaluations on other files
     vocabulary.txt  of runs on text: the word of each id, a line each; what the weights mean, and so an asset of
                     every export of them
+    oracle.npz      of runs on synthetic data: the parameters of the model that they come from
 
 Every file is replaced in one piece, so that a kill at any moment leaves the old one or the new one.
 """
@@ -50,7 +51,8 @@ class RunDirectory:
   Use `open_run`; the object is a context manager that gives the lock back.
 
   Attributes:
-    path, checkpoints, tensorboard, metrics_file, results_file, config_file, vocabulary_file: where things are.
+    path, checkpoints, tensorboard, metrics_file, results_file, config_file, vocabulary_file, oracle_file: where things
+      are.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -61,6 +63,7 @@ class RunDirectory:
     self.metrics_file = self.path / "metrics.csv"
     self.results_file = self.path / "results.json"
     self.vocabulary_file = self.path / "vocabulary.txt"
+    self.oracle_file = self.path / "oracle.npz"
     self._lock: io.TextIOBase | None = None
 
   # State.
@@ -180,8 +183,8 @@ class RunDirectory:
   def forget_unused(self) -> None:
     """Takes config.json back if no checkpoint was ever written: the next try may have other settings."""
     if not self.has_checkpoint:
-      self.config_file.unlink(missing_ok=True)
-      self.vocabulary_file.unlink(missing_ok=True)
+      for file in (self.config_file, self.vocabulary_file, self.oracle_file):
+        file.unlink(missing_ok=True)
 
   def check_same_run(self, config: RunConfig) -> None:
     """Compares `config` with the one that is stored, if any.

@@ -7,7 +7,9 @@ import dataclasses
 from tf_savae.training.names import (
   DATASETS,
   MODELS,
+  ORACLES,
   PRESETS,
+  SYNTHETIC,
   TEXT,
 )
 from tf_savae.training.options import (
@@ -65,6 +67,14 @@ class RunSettings:
     OnResume.FREE,
   )
   data_seed: int = option(0, SEED, "seed of the data set: its split, the synthetic oracle", "Data")
+
+  oracle: str = option(
+    "lstm_input",
+    one_of(*ORACLES),
+    "where the synthetic oracle sees z; a learned decoder sees it there, too",
+    "Data",
+    only=SYNTHETIC,
+  )
 
   vocab_size: int = option(
     20_000,

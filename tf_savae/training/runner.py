@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from typing import Any
 
@@ -10,13 +9,13 @@ import keras
 import tensorflow as tf
 import tqdm
 
-from tf_savae import data as data_lib
 from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures, per_example
 from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.model import SAVAE
+from tf_savae.training import run_data
 from tf_savae.training.build import build_model
 from tf_savae.training.config import RunConfig
 from tf_savae.training.files import reason
@@ -39,7 +38,8 @@ def run(config: RunConfig) -> dict[str, Any]:
   """
   with open_run(config) as run_dir:
     try:
-      data = _load(config, run_dir)
+      data = run_data.load(config, run_dir)
+      print(f"data: {data.source}", flush=True)
       model = build_model(config, data)
       if config.init_from and not run_dir.has_checkpoint:
         warm_start(config, run_dir, model)
@@ -69,47 +69,6 @@ def run(config: RunConfig) -> dict[str, Any]:
     finally:
       if board is not None:
         board.close()
-
-
-def _load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
-  """The data, and for text the words that the run began with; checks both, and stores them if it begins."""
-  options: dict[str, Any] = {}
-  if config.dataset == "synthetic":
-    options["data_seed"] = config.data_seed
-  if config.is_text:
-    words = run_dir.vocabulary_file
-    if config.eval_file:
-      vocabulary = data_lib.Vocabulary.load(words)
-      data = data_lib.dataset_from_file(
-        config.eval_file, vocabulary, config.max_length, config.seed, config.dataset
-      )
-      print(f"data: {data.source}", flush=True)
-      return data
-    options |= {name: getattr(config, name) for name in ("vocab_size", "min_count", "max_length")}
-    options["vocabulary"] = data_lib.Vocabulary.load(words) if words.exists() else None
-  data = data_lib.load(
-    config.dataset,
-    data_dir=config.data_dir,
-    seed=config.seed,
-    download=config.download,
-    strict=config.strict_data,
-    **options,
-  )
-  print(f"data: {data.source}", flush=True)
-  run_dir.check_data(_facts(data))
-  if config.is_text and options["vocabulary"] is None:
-    data.vocabulary.save(words)
-  return data
-
-
-def _facts(data: DataSet) -> dict[str, Any]:
-  """What may not change about the data between two starts of a run."""
-  facts = {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
-  if data.kind == "text":
-    words = "\n".join(data.vocabulary.words).encode()
-    facts |= {f"{split}_tokens": data.num_tokens(split) for split in data_lib.SPLITS}
-    facts["vocabulary"] = f"{len(data.vocabulary)} words, sha256 {hashlib.sha256(words).hexdigest()[:16]}"
-  return facts
 
 
 def _train(

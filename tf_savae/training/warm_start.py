@@ -85,6 +85,9 @@ def _difference(config: RunConfig, stored: RunConfig) -> str | None:
   if config.decoder_name != stored.decoder_name:
     return f"its decoder is {stored.decoder_name}, here {config.decoder_name}"
   names = ["dataset"] if _kind(config) != _kind(stored) else []
+  if config.dataset == "synthetic":
+    names.append("oracle")  # says where a decoder sees z
+    names += ["data_seed"] if config.generator == "oracle" else []
   for field in dataclasses.fields(config):
     in_networks = field.metadata["group"] == "Networks" and config.dataset in field.metadata["only"]
     if in_networks and field.name not in _FREE and _is_used(field.name, config):

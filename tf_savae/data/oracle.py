@@ -1,0 +1,175 @@
+"""The known model that synthetic data are drawn from, in both readings of the paper's section 4.1."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.errors import UserError
+from tf_savae.seeds import Purpose, stateless_seed
+
+LATENT = 2  # z = (z₁, z₂)
+
+# Reading → range of its output layer that puts the true negative log-likelihood near the paper's 19.63 nats.
+READINGS = {"lstm_input": 1.45, "output_layer": 1.0}
+_LATENT_OUTPUT_SCALE = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracle:
+  """p(z) = N(0, I), and an LSTM language model p(x | z) = Π_t p(x_t | x_<t, z) that sees z in one of two places.
+
+      lstm_input:    h_t = LSTM([emb(x_{t−1}), z₁, z₂], h_{t−1});   p(x_t | x_<t, z) ∝ exp(W h_t)
+      output_layer:  h_t = LSTM(emb(x_{t−1}), h_{t−1});             p(x_t | x_<t, z) ∝ exp(W h_t + c + W_z z)
+
+  t = 1 … length, h_0 = 0, and x_0 is a start symbol with an embedding of its own.
+
+  Attributes:
+    embedding: `[vocab_size + 1, embedding]`; the last row belongs to the start symbol.
+    kernel: `[embedding + 2, 4 * hidden]`, or `[embedding, 4 * hidden]` where the LSTM does not see z; gates in the
+      order of Keras: input, forget, candidate, output.
+    recurrent_kernel: `[hidden, 4 * hidden]`.
+    bias: `[4 * hidden]`.
+    output: W, `[vocab_size, hidden]`.
+    length: tokens in a sequence.
+    output_bias: c, `[vocab_size]`; None in the reading lstm_input.
+    latent_output: W_z, `[vocab_size, 2]`; None in the reading lstm_input.
+  """
+
+  embedding: np.ndarray
+  kernel: np.ndarray
+  recurrent_kernel: np.ndarray
+  bias: np.ndarray
+  output: np.ndarray
+  length: int
+  output_bias: np.ndarray | None = None
+  latent_output: np.ndarray | None = None
+
+  @classmethod
+  def random(
+    cls,
+    seed: int,
+    *,
+    vocab_size: int,
+    length: int,
+    hidden: int,
+    embedding: int,
+    output_scale: float,
+    reading: str = "lstm_input",
+  ) -> Oracle:
+    """Weights from U(−1, 1), but W from U(−output_scale, output_scale) and W_z from U(−5, 5).
+
+    Raises:
+      UserError: the reading has no such name.
+    """
+    if reading not in READINGS:
+      raise UserError(f"synthetic data: oracle must be one of {', '.join(READINGS)}. Received: {reading}")
+    of_lstm = reading == "lstm_input"
+    shapes = {
+      "embedding": (vocab_size + 1, embedding),
+      "kernel": (embedding + (LATENT if of_lstm else 0), 4 * hidden),
+      "recurrent_kernel": (hidden, 4 * hidden),
+      "bias": (4 * hidden,),
+      "output": (vocab_size, hidden),
+    }
+    if not of_lstm:
+      shapes |= {"output_bias": (vocab_size,), "latent_output": (vocab_size, LATENT)}
+    scales = {"output": output_scale, "latent_output": _LATENT_OUTPUT_SCALE}
+    seeds = tf.unstack(tf.random.split(stateless_seed(seed, 0, Purpose.ORACLE), len(shapes)))
+    weights = {}
+    for (name, shape), weight_seed in zip(shapes.items(), seeds, strict=True):
+      scale = scales.get(name, 1.0)
+      weights[name] = tf.random.stateless_uniform(shape, weight_seed, -scale, scale).numpy()
+    return cls(**weights, length=length)
+
+  @property
+  def reading(self) -> str:
+    """Where z is seen, a key of `READINGS`."""
+    return "lstm_input" if self.latent_output is None else "output_layer"
+
+  @property
+  def vocab_size(self) -> int:
+    return self.output.shape[0]
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes all parameters as one .npz file. Raises OSError where that fails."""
+    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
+    with open(temporary, "wb") as file:
+      np.savez(file, **{name: value for name, value in values.items() if value is not None})
+    os.replace(temporary, path)  # in one piece: a kill leaves no half of it
+
+  @classmethod
+  def load(cls, path: str | os.PathLike[str]) -> Oracle:
+    """What `save` wrote.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        weights = {name: file[name] for name in file.files}
+      return cls(**weights | {"length": int(weights["length"])})
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+      raise UserError(f"{path} holds no oracle ({error}); restore it, or begin another run") from error
+
+  def equals(self, other: Oracle) -> bool:
+    """Whether all parameters are the same numbers."""
+    pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
+    return all(np.array_equal(a, b) if a is not None and b is not None else a is b for a, b in pairs)
+
+  def sample(self, n: int, seed: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Draws `n` sequences.
+
+    Args:
+      n: how many.
+      seed: stateless, `[2]`.
+
+    Returns:
+      Tokens int32 `[n, length]` and the latents they were drawn with, float32 `[n, 2]`.
+    """
+    latent_seed, *token_seeds = tf.unstack(tf.random.split(seed, self.length + 1))
+    z = tf.random.stateless_normal([n, LATENT], latent_seed)
+    token, state = self._start(n)
+    tokens = []
+    for token_seed in token_seeds:
+      logits, state = self._next(token, z, state)
+      token = tf.random.stateless_categorical(logits, 1, token_seed, dtype=tf.int32)[:, 0]
+      tokens.append(token)
+    return tf.stack(tokens, axis=1).numpy(), z.numpy()
+
+  def log_prob(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """log p(x | z) in nats `[batch]` of tokens `x` `[batch, length]` given latents `z` `[batch, 2]`."""
+    x = tf.convert_to_tensor(x)
+    token, state = self._start(tf.shape(x)[0])
+    total = 0.0
+    for t in range(self.length):
+      logits, state = self._next(token, z, state)
+      token = x[:, t]
+      total -= tf.nn.sparse_softmax_cross_entropy_with_logits(labels=token, logits=logits)
+    return total
+
+  def _start(self, n):
+    """The start symbol `[n]` and the LSTM's state (h, c) before it, zeros `[n, hidden]`."""
+    zeros = tf.zeros([n, self.recurrent_kernel.shape[0]])
+    return tf.fill([n], self.vocab_size), (zeros, zeros)
+
+  def _next(self, token, z, state):
+    """Logits `[n, vocab_size]` of the token after `token` `[n]`, and the new state."""
+    h, c = state
+    inputs = tf.gather(self.embedding, token)
+    if self.latent_output is None:
+      inputs = tf.concat([inputs, z], axis=1)
+    gates = inputs @ self.kernel + h @ self.recurrent_kernel + self.bias
+    i, f, candidate, o = tf.split(gates, 4, axis=1)
+    c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(candidate)
+    h = tf.sigmoid(o) * tf.tanh(c)
+    logits = tf.matmul(h, self.output, transpose_b=True)
+    if self.latent_output is not None:
+      logits += self.output_bias + tf.matmul(z, self.latent_output, transpose_b=True)
+    return logits, (h, c)
