@@ -75,8 +75,8 @@ def text(
     "## Signatures",
     "",
     "Every input and output has the batch as dimension 0, of any size, 0 included; shapes below are those of a row."
-    " A row's answer depends on that row alone, up to rounding: not on its batch-mates, its position or the batch's"
-    " size.",
+    " A row's answer depends on that row alone, not on its batch-mates or its position. The size of the batch decides"
+    " how TensorFlow's kernels round, which changes λ_0 by some 1e-7 and λ_K by up to some 1e-6.",
     "",
     "| signature | input | outputs |",
     "| --- | --- | --- |",

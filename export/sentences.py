@@ -60,10 +60,9 @@ class Tokenizer:
     with tf.control_dependencies([short]):
       ids = self._ids.lookup(words.flat_values)
     is_hidden = tf.reduce_any(ids[:, tf.newaxis] == tf.constant(self._hidden, tf.int64), axis=1)
-    ids = words.with_flat_values(tf.where(is_hidden, tf.constant(UNKNOWN, tf.int64), ids))
-    ends = tf.fill([words.nrows(), 1], tf.constant(END, tf.int64))
-    x = tf.concat([ids, ends], axis=1).to_tensor(PAD)
-    return tf.cast(_with_a_column(x), tf.int32)
+    ids = tf.where(is_hidden, tf.constant(UNKNOWN, tf.int64), ids)
+    x = tf.pad(words.with_flat_values(tf.cast(ids, tf.int32)).to_tensor(PAD), [[0, 0], [0, 1]])
+    return tf.where(_places(x) == tf.cast(words.row_lengths(), tf.int32)[:, tf.newaxis], END, x)
 
   def decode(self, x: tf.Tensor) -> tf.Tensor:
     """Sentences `[batch]` of documents `[batch, length]`: the words up to END, spaces between."""
@@ -74,7 +73,7 @@ class Tokenizer:
   def checked(self, x: tf.Tensor) -> tf.Tensor:
     """Documents `[batch, length]` of a client, once they are sure to be some; no longer than the longest."""
     lengths = tokens.lengths(x)[:, tf.newaxis]
-    place = tf.range(tf.shape(x)[1])
+    place = _places(x)
     fits = (x >= 0) & (x < self._vocab_size) & (x != START)
     fits &= (tokens.is_token(x) == (place < lengths)) & ((x == END) == (place == lengths - 1))
     are_documents = tf.reduce_all(fits) & tf.reduce_all((lengths > 0) & (lengths <= self._max_length))
@@ -84,7 +83,8 @@ class Tokenizer:
     )
     with tf.control_dependencies([tf.debugging.Assert(are_documents, [message, x], summarize=20)]):
       longest = tf.reduce_max(tf.concat([lengths[:, 0], [0]], 0))
-      return _with_a_column(x[:, :longest])
+      # Of no documents, too, a length above 0.
+      return tf.pad(x[:, :longest], [[0, 0], [0, tf.cast(longest == 0, tf.int32)]])
 
   def example_sentences(self, n: int) -> np.ndarray:
     """`n` made-up sentences of different lengths, the first word of each unknown, for gate and warm-up."""
@@ -98,9 +98,8 @@ class Tokenizer:
     return self.encode(tf.constant(self.example_sentences(n))).numpy()
 
 
-def _with_a_column(x):
-  """x `[batch, length]` of a length above 0: of no documents, too."""
-  return tf.pad(x, [[0, 0], [0, tf.cast(tf.shape(x)[1] == 0, tf.int32)]], constant_values=PAD)
+def _places(x):
+  return tf.range(tf.shape(x)[1])
 
 
 def _characters(codes: Sequence[int]) -> str:
