@@ -102,6 +102,11 @@ def python_files() -> tuple[str, ...]:
   return tuple(sorted(file.relative_to(ROOT).as_posix() for file in files))
 
 
+def is_test(file: str) -> bool:
+  """Whether pytest collects it."""
+  return file.startswith("tests/") and Path(file).name.startswith("test_")
+
+
 def home(module: str, folder: Path) -> str | None:
   """The project's file that `import module` runs, in a file of `folder`."""
   stem = Path(*module.split("."))
@@ -169,7 +174,7 @@ def programs() -> list[Target]:
 
 
 def test_every_test_file_has_its_target():
-  files = {file for file in python_files() if Path(file).name.startswith("test_")}
+  files = {file for file in python_files() if is_test(file)}
   tests = {target.label: set(target.srcs) for target in programs() if target.rule.endswith("test")}
   assert len(files) > 50
   assert files - set().union(*tests.values()) == set()
@@ -178,7 +183,7 @@ def test_every_test_file_has_its_target():
 
 def test_every_other_python_file_is_in_a_library_or_a_program():
   libraries = frozenset().union(*(target.srcs for target in programs() if not target.rule.endswith("test")))
-  others = {file for file in python_files() if not Path(file).name.startswith("test_")}
+  others = {file for file in python_files() if not is_test(file)}
   assert others - libraries == {"tests/run_pytest.py"}  # which pytest.bzl gives to every test
   assert libraries <= others
 
