@@ -1,0 +1,165 @@
+"""Our gradients at a point, for comparison: `python -m benchmarks.gradients --workload=image --k=2 --dump=G.npz …`.
+
+With --write_point it makes the point, too: weights, a batch, noise and settings, which the peers read. Dropout is off,
+because its masks are drawn by other generators there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import points, workloads
+
+_WORKLOAD = flags.DEFINE_enum("workload", "image", list(workloads.WORKLOADS), "which model")
+_SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "tiny"], "of the networks")
+_ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
+_PRECISION = flags.DEFINE_string("precision", "float32", "float64, or as of train.py")
+_RADIUS = flags.DEFINE_float("radius", 1e-5, "r of --adjoint=finite_difference")
+_K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", None, "examples (default: the workload's own)", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("tokens", 80, "text: tokens of every document", lower_bound=2)
+_THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
+_CLIP_NORM = flags.DEFINE_float(
+  "clip_norm", 0.0, "with --write_point: largest norm of an example's gradient in the refinement; 0: off", 0.0
+)
+_WRITE_POINT = flags.DEFINE_string("write_point", None, "makes a point and writes it to this file")
+_POINT = flags.DEFINE_string("point", None, "the point to take")
+_DUMP = flags.DEFINE_string("dump", None, "where the loss and the gradients go", required=True)
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  if (_WRITE_POINT.value is None) == (_POINT.value is None):
+    raise app.UsageError("either --write_point or --point")
+  os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS.value))
+  from tf_savae.training import startup
+
+  startup.import_tensorflow()
+  import tensorflow as tf
+
+  tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  print(json.dumps(run()), flush=True)
+
+
+def run() -> dict:
+  """Writes the files that the flags ask for; what it did, in short."""
+  import keras
+
+  from tf_savae.training.build import build_model
+
+  double = _PRECISION.value == "float64"
+  settings = {} if double else {"precision": _PRECISION.value}
+  config = workloads.config_of(
+    _WORKLOAD.value,
+    _BATCH.value,
+    _SIZES.value,
+    k=_K.value,
+    adjoint=_ADJOINT.value,
+    fd_radius=_RADIUS.value,
+    dropout=0.0,
+    **settings,
+  )
+  if double:
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    object.__setattr__(config, "precision", "float64")  # which is no setting of training
+  data = workloads.random_data(config, _TOKENS.value)
+  model = build_model(config, data)
+  if _WRITE_POINT.value:
+    point = make_point(model, config, np.asarray(data.examples("train", config.batch_size)))
+    points.write(_WRITE_POINT.value, point)
+  else:
+    point = points.read(_POINT.value)
+    variables = named_variables(model)
+    for name, value in point.named_weights.items():
+      variables[name].assign(value)
+  loss, at_start, gradients = gradients_at(model, point)
+
+  def of(network):
+    return {n.removeprefix(f"{network}/"): g for n, g in gradients.items() if n.startswith(network)}
+
+  points.write_gradients(_DUMP.value, loss, at_start, of("encoder"), of("decoder"))
+  return {"workload": _WORKLOAD.value, "adjoint": config.adjoint, "precision": _PRECISION.value, "loss": loss}
+
+
+def make_point(model, config, x: np.ndarray) -> points.Point:
+  """A point at the model's weights, of numbers that float32 has."""
+  rng = np.random.default_rng(0)
+  noise = rng.standard_normal([config.k + 1, config.batch_size, config.latent_dim]).astype(np.float32)
+  weights = {n: np.asarray(v.numpy(), np.float32) for n, v in named_variables(model).items()}
+  for name, variable in named_variables(model).items():
+    variable.assign(weights[name])
+  return points.Point(
+    x=x,
+    noise=noise,
+    step_sizes=np.full([config.k], config.svi_lr, np.float32),
+    momentum=config.svi_momentum,
+    clip_norm=_CLIP_NORM.value or None,
+    beta=workloads.first_beta(config),
+    named_weights=weights,
+  )
+
+
+def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], dict[str, np.ndarray]]:
+  """The loss of a training step at `point`, and its gradients: for λ_0, and for the weights by name."""
+  import tensorflow as tf
+
+  from tf_savae import update
+  from tf_savae.objective import Batch
+  from tf_savae.seeds import Purpose
+  from tf_savae.svi import SVISettings
+
+  class AtPoint(Batch):
+    """Noise of the point; remembers λ_0."""
+
+    @property
+    def noise(self):
+      return tf.constant(point.noise, model.variable_dtype)
+
+    def encode(self):
+      self.start = super().encode()
+      return self.start
+
+  variables = named_variables(model)
+  settings = SVISettings(len(point.step_sizes), tuple(point.step_sizes), point.momentum, point.clip_norm)
+
+  @tf.function(autograph=False)
+  def gradients():
+    with tf.GradientTape() as tape:
+      batch = AtPoint(model, tf.constant(point.x), 0, settings, point.beta, True, Purpose.NOISE)
+      loss = tf.reduce_mean(model.method.losses(batch).loss)
+    sources = [*batch.start, *(v.value for v in variables.values())]
+    return loss, update.dense_gradients(tape, loss, sources)
+
+  loss, (mean, log_var, *rest) = gradients()
+  by_name = {name: g.numpy() for name, g in zip(variables, rest, strict=True)}
+  return float(loss), [mean.numpy(), log_var.numpy()], by_name
+
+
+def named_variables(model) -> dict:
+  """The trainable variables of both networks, by names that the peers know."""
+  found = {f"decoder/{v.name}": v for v in model.decoder.trainable_variables}
+  stages = getattr(model.encoder, "stages", None)
+  if stages is None:
+    return found | {f"encoder/{v.name}": v for v in model.encoder.trainable_variables}
+  layers = {"mean": model.encoder.mean_head, "log_var": model.encoder.log_var_head}
+  for i, (block, half) in enumerate(zip(stages[::2], stages[1::2], strict=True)):
+    parts = {part: getattr(block, part) for part in ("conv1", "norm1", "conv2", "norm2", "shortcut")}
+    layers |= {f"stage_{i}/{part}": layer for part, layer in parts.items() if layer is not None}
+    layers[f"stage_{i}/half"] = half
+  for layer_name, layer in layers.items():
+    found |= {f"encoder/{layer_name}/{v.name}": v for v in layer.trainable_variables}
+  return found
+
+
+if __name__ == "__main__":
+  sys.path.insert(0, os.getcwd())
+  app.run(main)
