@@ -6,7 +6,6 @@ because its masks are drawn by other generators there.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys

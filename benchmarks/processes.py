@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
+PYTHON = (sys.executable, "-m")
 
 
 def run(

@@ -20,7 +20,8 @@ PEERS = {
 }
 DEFAULT = ("ours", *PEERS)
 
-# Decoder passes of a step of K refinement steps, as (a, b) in a K + b: see tf_savae.adjoint, benchmarks.peers.refinement.
+# Decoder passes of a step of K refinement steps, as (a, b) of a K + b; tf_savae.adjoint and
+# benchmarks.peers.refinement say why.
 _PASSES = {
   "ours": {"exact": (8, 3), "unrolled": (6, 3), "finite_difference": (8, 3), "first_order": (2, 3)},
   "peers": {"finite_difference": (6, 3), "unrolled": (6, 3), "hvp": (8, 3)},

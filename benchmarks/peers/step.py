@@ -32,10 +32,7 @@ def main() -> None:
   if args.point:
     config = dataclasses.replace(config, dropout=0.0)
   model = build(config, args)
-  if args.point:
-    result = _at_point(model, args)
-  else:
-    result = _measure(model, config, args)
+  result = _at_point(model, args) if args.point else _measure(model, config, args)
   print(json.dumps(result), flush=True)
 
 
