@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
   "pytest": set(),  # of every pytest_test
   "tensorflow_probability": {"tensorflow-probability", "tf-keras"},
   "tensorflow_serving": {"tensorflow-serving-api"},
+  "torch": set(),  # of benchmarks/peers alone, which have requirements of their own
 }
 
 
