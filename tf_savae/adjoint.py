@@ -9,6 +9,7 @@ With a = ∂ℓ/∂λ and b = ∂ℓ/∂v, going back over k = K−1 … 0 from 
     b ← γ b
 
 and ∂ℓ/∂α_k = ⟨a_{k+1}, v_{k+1}⟩. Both second-order terms are one gradient of the scalar ⟨u, ∇_λ L(λ_k)⟩.
+For an example that did not take step k, b ← 0 after the first line: the step is the identity.
 Costs are in U, one forward pass of the decoder; a reverse pass to λ alone costs about 1 U more, to λ and θ 2 U.
 
 A `neg_elbo` that has a method `directional_derivative(params, noise, tangent, *context) -> [batch]`, equal to
@@ -70,20 +71,23 @@ class UnrolledAdjoint(Adjoint):
     p = problem
     params = p.initial
     velocity = GaussianParams(tf.zeros_like(params.mean), tf.zeros_like(params.log_var))
-    visited, velocities, gradients, losses = [params], [], [], []
+    active = svi.all_active(params, p.settings)
+    visited, velocities, gradients, losses, actives = [params], [], [], [], []
     for k in range(p.settings.num_steps):
-      params, velocity, gradient, loss = svi.step(
-        p.neg_elbo, params, velocity, p.step_sizes[k], p.noise[k], p.context, p.settings
+      params, velocity, gradient, loss, active = svi.step(
+        p.neg_elbo, params, velocity, p.step_sizes[k], p.noise[k], p.context, p.settings, active
       )
       visited.append(params)
       velocities.append(velocity)
       gradients.append(gradient)
       losses.append(loss)
+      actives.append(active)
 
     def stack(sequence):
       return GaussianParams(*(tf.stack(parts) for parts in zip(*sequence, strict=True)))
 
-    return svi.Trace(stack(visited), stack(velocities), stack(gradients), tf.stop_gradient(tf.stack(losses)))
+    losses, actives = tf.stop_gradient(tf.stack(losses)), None if active is None else tf.stack(actives)
+    return svi.Trace(stack(visited), stack(velocities), stack(gradients), losses, actives)
 
 
 class RecursiveAdjoint(Adjoint):
@@ -146,12 +150,19 @@ class RecursiveAdjoint(Adjoint):
     """Gradients of ⟨cotangent, λ_0…λ_K⟩: (for λ_0, α, conditioning tensors), (for variables)."""
     settings, num_steps = problem.settings, problem.settings.num_steps
     first = num_steps - min(self.differentiated_steps(num_steps), num_steps)
+    last, stops = num_steps, trace.active is not None
+    if stops:
+      # From step `last` on nobody moves: no loop for these.
+      taken = tf.reduce_sum(tf.cast(tf.reduce_any(trace.active, axis=1), tf.int32))
+      last = tf.maximum(taken, first)
     targets = [*problem.conditioning, *variables]
     shape = problem.initial.mean.shape
 
     def body(k, a, b, totals, history):
       history = [h.write(k, part) for h, part in zip(history, a, strict=True)]
       b = GaussianParams(*(v + problem.step_sizes[k] * p for v, p in zip(b, a, strict=True)))
+      if stops:
+        b = svi.only(trace.active[k], b)
       u = _clip_transpose(trace.gradient, k, b, settings.clip_norm)
       at = GaussianParams(trace.params.mean[k], trace.params.log_var[k])
       for tensor in (*at, *u):
@@ -168,15 +179,20 @@ class RecursiveAdjoint(Adjoint):
       return k - 1, a, b, totals, history
 
     a = GaussianParams(cotangent.mean[num_steps], cotangent.log_var[num_steps])
+    if stops:
+      after = tf.reshape(tf.range(num_steps + 1) >= last, [-1, 1, 1])
+      a = GaussianParams(*(tf.reduce_sum(tf.where(after, c, tf.zeros_like(c)), axis=0) for c in cotangent))
     for tensor in a:
       tensor.set_shape(shape)
     zero = GaussianParams(tf.zeros_like(a.mean), tf.zeros_like(a.log_var))
     totals = [tf.zeros_like(t) for t in targets]
     history = [tf.TensorArray(a.mean.dtype, num_steps, element_shape=shape) for _ in range(2)]
+    if stops:
+      history = [h.unstack(tf.zeros_like(v)) for h, v in zip(history, trace.velocity, strict=True)]
     _, a, _, totals, history = tf.while_loop(
       lambda k, *_: k >= first,
       body,
-      (tf.constant(num_steps - 1), a, zero, totals, history),
+      (tf.convert_to_tensor(last - 1), a, zero, totals, history),
       parallel_iterations=1,
       maximum_iterations=num_steps - first,
     )

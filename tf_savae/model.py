@@ -375,6 +375,7 @@ class SAVAE(keras.Model):
         "momentum": self.svi.momentum,
         "clip_norm": self.svi.clip_norm,
         "num_samples": self.svi.num_samples,
+        "tolerance": self.svi.tolerance,
       },
       "eval_k": self.eval_k,
       "adjoint": adjoint_lib.to_config(self.adjoint),

@@ -5,6 +5,9 @@
     v_{k+1} = γ v_k − clip(g_k)
     λ_{k+1} = λ_k + α_k v_{k+1}                      k = 0 … K−1
 
+With a tolerance, an example stops for good at the first step that is expected to gain no more than it, to first order
+−⟨g_k, α_k v_{k+1}⟩: from there on its v is 0, and steps that no example takes are not done.
+
 Everything is per example: L_i is the negative ELBO of one example, and clip and step never look at another row.
 This file runs the steps; `adjoint` differentiates through them.
 """
@@ -36,6 +39,9 @@ class SVISettings:
     momentum: γ in [0, 1).
     clip_norm: bound on the norm of one example's gradient, μ and log σ² separately; None: no clipping.
     num_samples: noise draws whose gradients are averaged in every step.
+    tolerance: nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K
+      steps are done. Noise keeps the expected gain up: with one draw a step, a tolerance below α tr Cov(g) stops
+      little.
   """
 
   num_steps: int = 20
@@ -43,6 +49,7 @@ class SVISettings:
   momentum: float = 0.5
   clip_norm: float | None = None
   num_samples: int = 1
+  tolerance: float = 0.0
 
   def __post_init__(self):
     if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
@@ -53,6 +60,8 @@ class SVISettings:
       raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
     if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
+    if not 0.0 <= self.tolerance < np.inf:
+      raise ValueError(f"tolerance is a number of nats, 0 or more. Received: {self.tolerance}")
     if not _is_tensor(self.step_size):
       sizes = np.asarray(self.step_size, dtype=np.float64)
       if not np.all(np.isfinite(sizes)) or np.any(sizes < 0):
@@ -89,12 +98,15 @@ class Trace(NamedTuple):
     velocity: v_1 … v_K, `[K, batch, latent]`.
     gradient: g_0 … g_{K−1} before clipping, `[K, batch, latent]`.
     neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it.
+      Steps that were not done repeat the last one.
+    active: whether an example took step k, `[K, batch]`; None without tolerance: all did.
   """
 
   params: GaussianParams
   velocity: GaussianParams
   gradient: GaussianParams
   neg_elbo: tf.Tensor
+  active: tf.Tensor | None = None
 
 
 def clip(gradient: GaussianParams, clip_norm: float | None) -> GaussianParams:
@@ -173,13 +185,28 @@ def step(
   noise: tf.Tensor,
   context: Sequence[Any],
   settings: SVISettings,
-) -> tuple[GaussianParams, GaussianParams, GaussianParams, tf.Tensor]:
-  """One SVI step: (λ_{k+1}, v_{k+1}, g_k, L(λ_k)) from (λ_k, v_k)."""
+  active: tf.Tensor | None = None,
+) -> tuple[GaussianParams, GaussianParams, GaussianParams, tf.Tensor, tf.Tensor | None]:
+  """One SVI step: (λ_{k+1}, v_{k+1}, g_k, L(λ_k), who took it) from (λ_k, v_k, who took all steps before)."""
   loss, gradient = mean_value_and_gradient(neg_elbo, params, noise, context)
   clipped = clip(gradient, settings.clip_norm)
   velocity = GaussianParams(*(settings.momentum * v - c for v, c in zip(velocity, clipped, strict=True)))
+  if settings.tolerance:
+    gain = -sum(tf.reduce_sum(g * step_size * v, axis=-1) for g, v in zip(gradient, velocity, strict=True))
+    active &= gain > settings.tolerance
+    velocity = only(active, velocity)
   params = GaussianParams(*(p + step_size * v for p, v in zip(params, velocity, strict=True)))
-  return params, velocity, gradient, loss
+  return params, velocity, gradient, loss, active
+
+
+def only(active: tf.Tensor, parts: GaussianParams) -> GaussianParams:
+  """`parts` `[batch, latent]` of the examples that are active `[batch]`, 0 for the others."""
+  return GaussianParams(*(tf.where(active[:, tf.newaxis], p, tf.zeros_like(p)) for p in parts))
+
+
+def all_active(params: GaussianParams, settings: SVISettings) -> tf.Tensor | None:
+  """Who takes part at the beginning: everyone, `[batch]`; None without tolerance."""
+  return tf.ones_like(params.mean[:, 0], tf.bool) if settings.tolerance else None
 
 
 def descend(
@@ -198,33 +225,47 @@ def descend(
     step_sizes: α_k, `[K, 1]` or `[K, latent]`.
     noise: ε, `[K, num_samples, batch, latent]`.
     context: further arguments of `neg_elbo`.
-    settings: K ≥ 1, momentum and clipping.
+    settings: K ≥ 1, momentum, clipping and tolerance.
   """
-  dtype, shape = initial.mean.dtype, initial.mean.shape
+  shape, num_steps = initial.mean.shape, settings.num_steps
+  zero = GaussianParams(tf.zeros_like(initial.mean), tf.zeros_like(initial.log_var))
+  nothing = tf.zeros_like(initial.mean[:, 0])
+  stops = bool(settings.tolerance)
 
-  def array(element_shape):
-    return tf.TensorArray(dtype, settings.num_steps, element_shape=element_shape)
+  def array(like):
+    empty = tf.TensorArray(like.dtype, num_steps, element_shape=like.shape)
+    # Where the loop may end early, what it leaves out is 0.
+    return empty.unstack(tf.repeat(like[tf.newaxis], num_steps, axis=0)) if stops else empty
 
-  def body(k, params, velocity, arrays):
-    new, velocity, gradient, loss = step(
-      neg_elbo, params, velocity, step_sizes[k], noise[k], context, settings
+  def body(k, params, velocity, active, arrays):
+    new, velocity, gradient, loss, *still = step(
+      neg_elbo, params, velocity, step_sizes[k], noise[k], context, settings, *active
     )
     for tensor in (*new, *velocity):
       tensor.set_shape(shape)
-    values = (*params, *velocity, *gradient, loss)
-    return k + 1, new, velocity, [a.write(k, v) for a, v in zip(arrays, values, strict=True)]
+    still = still if stops else []
+    values = (*params, *velocity, *gradient, loss, *still)
+    return k + 1, new, velocity, still, [a.write(k, v) for a, v in zip(arrays, values, strict=True)]
 
-  zero = GaussianParams(tf.zeros_like(initial.mean), tf.zeros_like(initial.log_var))
-  arrays = [array(shape) for _ in range(6)] + [array(shape[:1])]
-  _, final, _, arrays = tf.while_loop(
-    lambda k, *_: k < settings.num_steps,
+  active = [all_active(initial, settings)] if stops else []
+  arrays = [array(part) for part in (*zero, *zero, *zero, nothing, *(tf.zeros_like(a) for a in active))]
+  end, final, _, _, arrays = tf.while_loop(
+    lambda k, _params, _velocity, active, _arrays: (
+      (k < num_steps) & tf.reduce_any(active) if stops else k < num_steps
+    ),
     body,
-    (tf.constant(0), initial, zero, arrays),
+    (tf.constant(0), initial, zero, active, arrays),
     parallel_iterations=1,
-    maximum_iterations=settings.num_steps,
+    maximum_iterations=num_steps,
   )
-  mean, log_var, v_mean, v_log_var, g_mean, g_log_var, loss = (a.stack() for a in arrays)
+  mean, log_var, v_mean, v_log_var, g_mean, g_log_var, loss, *active = (a.stack() for a in arrays)
+  if stops:
+    done = tf.range(num_steps)[:, tf.newaxis] < end
+    mean, log_var = (
+      tf.where(done[..., tf.newaxis], part, last) for part, last in zip((mean, log_var), final, strict=True)
+    )
+    loss = tf.where(done, loss, loss[end - 1])
   params = GaussianParams(
     tf.concat([mean, final.mean[None]], axis=0), tf.concat([log_var, final.log_var[None]], axis=0)
   )
-  return Trace(params, GaussianParams(v_mean, v_log_var), GaussianParams(g_mean, g_log_var), loss)
+  return Trace(params, GaussianParams(v_mean, v_log_var), GaussianParams(g_mean, g_log_var), loss, *active)

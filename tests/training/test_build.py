@@ -64,6 +64,7 @@ def test_the_refinement_is_the_one_asked_for():
     35.0,
   )
   assert svi_settings(config(svi_clip_norm=-1.0)).clip_norm is None
+  assert settings.tolerance == 0 and svi_settings(config(svi_tolerance=0.5)).tolerance == 0.5
   assert svi_settings(config(k=0, svi_schedule="linear")).num_steps == 0
 
 

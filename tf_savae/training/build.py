@@ -173,7 +173,9 @@ def svi_settings(config: RunConfig) -> SVISettings:
   step_size: Any = config.svi_lr
   if config.svi_schedule == "linear":
     step_size = tuple(config.svi_lr * (1 - np.arange(config.k) / max(config.k, 1)))
-  return SVISettings(config.k, step_size, config.svi_momentum, config.svi_clip, config.svi_samples)
+  return SVISettings(
+    config.k, step_size, config.svi_momentum, config.svi_clip, config.svi_samples, config.svi_tolerance
+  )
 
 
 def make_adjoint(config: RunConfig) -> adjoint.Adjoint:

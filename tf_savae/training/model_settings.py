@@ -65,6 +65,12 @@ class ModelSettings:
     "Refinement",
   )
   svi_samples: int = option(1, whole(1), "noise draws averaged in an SVI step", "Refinement")
+  svi_tolerance: float = option(
+    0.0,
+    number(0),
+    "nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K steps",
+    "Refinement",
+  )
   initial_loss_weight: float = option(
     0.0,
     number(0),
