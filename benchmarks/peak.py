@@ -53,7 +53,7 @@ def _fastest(operation, work: float) -> float:
   run = tf.function(operation, autograph=False)
   run()
   best, end = float("inf"), time.perf_counter() + _SECONDS.value
-  while time.perf_counter() < end:
+  while best == float("inf") or time.perf_counter() < end:
     start = time.perf_counter()
     run()[0].numpy()  # waits
     best = min(best, time.perf_counter() - start)
