@@ -6,9 +6,9 @@ from benchmarks import processes
 
 
 def test_every_probe_gives_a_rate():
-  command = [*processes.PYTHON, "benchmarks.peak", "--size=64", "--seconds=0.05"]
+  command = [*processes.PYTHON, "benchmarks.peak", "--size=256", "--seconds=0.05"]
   found = processes.run(command, max_seconds=300)
   assert found.pop("threads") == 1
   kinds = {f"{kind}_{dtype}" for kind in ("gemm", "convolution") for dtype in ("float32", "bfloat16")}
   assert found.keys() == kinds, found
-  assert all(0.01 < rate < 1e5 for rate in found.values()), found
+  assert all(0 < rate < 1e5 for rate in found.values()), found
