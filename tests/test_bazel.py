@@ -54,8 +54,9 @@ def targets_of(build: Path) -> Iterator[Target]:
     package_of, _, file = name.removeprefix("//").rpartition(":")
     return f"{package_of if name.startswith('//') else package}/{file or name}".removeprefix("/")
 
-  def glob(patterns: list[str]) -> list[str]:
-    return [file.relative_to(folder).as_posix() for pattern in patterns for file in folder.glob(pattern)]
+  def glob(patterns: list[str], exclude: list[str] = ()) -> list[str]:
+    files = [file.relative_to(folder).as_posix() for pattern in patterns for file in folder.glob(pattern)]
+    return [file for file in files if file not in exclude]
 
   def note(rule: str, name: str, srcs=(), src=None, data=(), deps=(), main=None, **_: Any) -> None:
     labels = [label for label in deps if not isinstance(label, Requirement)]

@@ -28,6 +28,8 @@ class Purpose(enum.IntEnum):
   ORACLE = 11  # weights and data of the synthetic oracle
   MUTUAL_INFORMATION = 12  # z ~ q of the mutual information
   POSTERIOR = 13  # z ~ q that is decoded
+  OPTIMUM = 14  # ε of the search for an example's best posterior
+  BOUND = 15  # ε of bounds that average many draws
 
 
 def stateless_seed(seed: int | tf.Tensor, step: int | tf.Tensor, purpose: Purpose) -> tf.Tensor:

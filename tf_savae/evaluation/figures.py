@@ -105,6 +105,34 @@ def svi_curve(curves: Sequence[tuple[str, np.ndarray]], title: str = "") -> Figu
   return figure
 
 
+def steps_curve(rows: Sequence[Mapping[str, Any]], trained: int, title: str = "") -> Figure:
+  """Bound against SVI steps at test time.
+
+  Args:
+    rows: of `tf_savae.evaluation.test_time.summary`. Error bars are two paired standard errors of the difference to
+      the first row.
+    trained: K in training, which is marked.
+    title: above the axes.
+  """
+  figure = _figure(6.4, 4.0)
+  ax = figure.subplots()
+  label = f"−ELBO, ± 2 s.e. of the difference to K = {rows[0]['k']}"
+  rows = sorted(rows, key=lambda row: row["k"])
+  steps, bounds = [row["k"] for row in rows], [row["bound"] for row in rows]
+  errors = [2 * (row["difference_se"] or 0) for row in rows]
+  ax.axvline(trained, color="0.6", linestyle="--", linewidth=1.2, label=f"K = {trained} in training")
+  ax.errorbar(steps, bounds, yerr=errors, color="C0", marker="o", linewidth=2, capsize=4, label=label)
+  ax.set_xticks(steps)
+  ax.set_xlabel("K, SVI steps at test time", fontsize=12)
+  ax.set_ylabel("−ELBO, nats per example", fontsize=12)
+  ax.tick_params(labelsize=11)
+  ax.grid(alpha=0.3)
+  ax.legend(loc="best", fontsize=10)
+  if title:
+    ax.set_title(title, fontsize=12)
+  return figure
+
+
 def to_array(figure: Figure) -> np.ndarray:
   """The figure's pixels, uint8 `[height, width, 3]`."""
   canvas = FigureCanvasAgg(figure)

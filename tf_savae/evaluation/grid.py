@@ -1,0 +1,236 @@
+"""Exact inference for models with two latents, by a grid over z: log p(x), the posterior, the best Gaussian.
+
+What only estimates elsewhere can be checked here. The grid is laid twice or more often: over all that the prior
+reaches, to find where the posterior of an example is, and then over that. A sum over an even grid of a function that
+is smooth and vanishes at the border converges faster than any power of the step, so that a comparison with every
+second point, which costs nothing, says whether the grid is fine enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tf_savae.posterior import GaussianParams
+
+_NATS = 25.0  # what is less probable than the mode by more than this is left out of the next grid
+
+
+class GridPosterior(NamedTuple):
+  """p(z | x) of examples on an even grid of n × n points each; float64.
+
+  Attributes:
+    axes: the values of z₁ and of z₂, `[batch, 2, n]`.
+    log_prob: log p(x | z), `[batch, n, n]`, z₁ first.
+    mass: p(z | x) times the area of a cell, `[batch, n, n]`; sums to 1.
+    log_likelihood: log p(x), nats, `[batch]`.
+    step_error: how far log p(x) moves when every second point of both axes is left out, nats, `[batch]`: an upper
+      bound on what a finer grid would change, and mostly a very wide one.
+    outside: share of the posterior that the grid does not cover, as far as the first, wide grid tells, and of what
+      lies on its border, `[batch]`.
+  """
+
+  axes: tf.Tensor
+  log_prob: tf.Tensor
+  mass: tf.Tensor
+  log_likelihood: tf.Tensor
+  step_error: tf.Tensor
+  outside: tf.Tensor
+
+  def moments(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean `[batch, 2]` and covariance `[batch, 2, 2]` of p(z | x)."""
+    first, second = tf.unstack(self.axes, axis=1)
+    mean = tf.stack(
+      [tf.einsum("bij,bi->b", self.mass, first), tf.einsum("bij,bj->b", self.mass, second)], axis=1
+    )
+    a, b = first - mean[:, :1], second - mean[:, 1:]
+    cross = tf.einsum("bij,bi,bj->b", self.mass, a, b)
+    rows = [
+      [tf.einsum("bij,bi->b", self.mass, a**2), cross],
+      [cross, tf.einsum("bij,bj->b", self.mass, b**2)],
+    ]
+    return mean, tf.stack([tf.stack(row, axis=1) for row in rows], axis=1)
+
+
+def posterior(
+  decoder: Any, x: Any, context: Any = (), *, radius: float = 6.0, size: int = 41, levels: int = 2
+) -> GridPosterior:
+  """p(z | x) by `levels` · size² evaluations of the decoder, each for the whole batch.
+
+  Args:
+    decoder: log p(x | z) with two latents, as `tf_savae.networks.Decoder`.
+    x: observations, batched on dimension 0.
+    context: what `decoder.precompute(x)` gave.
+    radius: the first grid reaches from −radius to radius on both axes; beyond 6 there are 4e-9 of the prior.
+    size: n, points an axis; odd.
+    levels: grids, each over what the one before found, 2 or more. Two do for posteriors down to a twentieth of the
+      first grid's step; a third one for those down to a twentieth of that.
+
+  Raises:
+    ValueError: another number of latents, a size that is not odd or below 5, or fewer levels.
+  """
+  if decoder.latent_dim != 2:
+    raise ValueError(f"A grid is for two latents. Received: latent_dim={decoder.latent_dim}")
+  if size < 5 or size % 2 == 0:
+    raise ValueError(f"The grid's size must be odd and at least 5. Received: {size}")
+  if levels < 2:
+    raise ValueError(f"Exact inference takes two grids or more. Received: levels={levels}")
+  batch = tf.shape(tf.nest.flatten(x)[0])[0]
+  wide = tf.fill([batch, 2], tf.constant(radius, tf.float64))
+  axes, outside = _axes(-wide, wide, size), tf.zeros([batch], tf.float64)
+  log_prob = _log_prob(decoder, x, context, axes)
+  for _ in range(levels - 1):
+    joint = log_prob + _log_prior(axes)
+    low, high = _box(axes, joint)
+    outside += _mass_outside(axes, joint, low, high)
+    axes = _axes(low, high, size)
+    log_prob = _log_prob(decoder, x, context, axes)
+  joint = log_prob + _log_prior(axes)
+  log_area = tf.reduce_sum(tf.math.log(axes[:, :, 1] - axes[:, :, 0]), axis=1)
+  total = tf.reduce_logsumexp(joint, axis=[1, 2])
+  mass = tf.exp(joint - total[:, tf.newaxis, tf.newaxis])
+  border = 1 - tf.reduce_sum(mass[:, 1:-1, 1:-1], axis=[1, 2])
+  halved = tf.reduce_logsumexp(joint[:, ::2, ::2], axis=[1, 2]) + np.log(4.0)
+  return GridPosterior(axes, log_prob, mass, total + log_area, tf.abs(halved - total), outside + border)
+
+
+def _axes(low, high, size):
+  """Even points from `low` to `high` `[batch, 2]`: `[batch, 2, size]`."""
+  return low[..., tf.newaxis] + (high - low)[..., tf.newaxis] * np.linspace(0.0, 1.0, size)
+
+
+def _log_prob(decoder, x, context, axes):
+  """log p(x | z) at all points, `[batch, n, n]`: a point of every example at a time."""
+  size = axes.shape[-1]
+  first, second = (tf.transpose(axes[:, i]) for i in range(2))  # [n, batch]
+
+  def at(point):
+    z = tf.stack([first[point // size], second[point % size]], axis=1)
+    return decoder.log_prob(x, tf.cast(z, decoder.variable_dtype), context)
+
+  values = tf.map_fn(
+    at, tf.range(size * size), fn_output_signature=tf.as_dtype(decoder.variable_dtype), parallel_iterations=1
+  )
+  return tf.reshape(tf.transpose(tf.cast(values, tf.float64)), [-1, size, size])
+
+
+def _log_prior(axes):
+  """log p(z), `[batch, n, n]`."""
+  one = -0.5 * (axes**2 + np.log(2 * np.pi))
+  return one[:, 0, :, tf.newaxis] + one[:, 1, tf.newaxis, :]
+
+
+def _box(axes, joint):
+  """Where the posterior is, a step of the grid wider on all sides: (low, high), each `[batch, 2]`."""
+  likely = joint > tf.reduce_max(joint, axis=[1, 2], keepdims=True) - _NATS
+  on_axis = tf.stack([tf.reduce_any(likely, axis=2), tf.reduce_any(likely, axis=1)], axis=1)
+  step, infinity = axes[:, :, 1] - axes[:, :, 0], tf.constant(np.inf, axes.dtype)
+  low = tf.reduce_min(tf.where(on_axis, axes, infinity), axis=2) - step
+  high = tf.reduce_max(tf.where(on_axis, axes, -infinity), axis=2) + step
+  return low, high
+
+
+def _mass_outside(axes, joint, low, high):
+  """Share of the grid's mass beyond `low` and `high`, `[batch]`."""
+  inside = (axes >= low[..., tf.newaxis]) & (axes <= high[..., tf.newaxis])
+  inside = inside[:, 0, :, tf.newaxis] & inside[:, 1, tf.newaxis, :]
+  beyond = tf.where(inside, tf.constant(-np.inf, joint.dtype), joint)
+  return tf.exp(tf.reduce_logsumexp(beyond, axis=[1, 2]) - tf.reduce_logsumexp(joint, axis=[1, 2]))
+
+
+def best_gaussian(
+  grid: GridPosterior, starts: Sequence[GaussianParams] = (), iterations: int = 200
+) -> GaussianParams:
+  """λ* of each example: the diagonal Gaussian with the largest ELBO, `[batch, 2]`, float64.
+
+  Maximises Σ q(z) log p(x | z) / Σ q(z) − KL(q ‖ p) over the grid's points, without further evaluations of the
+  decoder, by L-BFGS from three starts of its own: the posterior's means and variances; its means, with the variance
+  of each latent given the other; its mode, with a quarter of that. Starts decide where a posterior has several modes.
+
+  Args:
+    grid: the posteriors.
+    starts: further starts, such as a model's λ.
+    iterations: of L-BFGS at most.
+  """
+  mean, covariance = grid.moments()
+  variance = tf.linalg.diag_part(covariance)
+  conditional = 1 / tf.linalg.diag_part(tf.linalg.inv(covariance))
+  own = [
+    GaussianParams(mean, tf.math.log(variance)),
+    GaussianParams(mean, tf.math.log(conditional)),
+    GaussianParams(_mode(grid), tf.math.log(conditional / 4)),
+  ]
+  starts = [*own, *starts]
+  positions = tf.stack([tf.cast(tf.concat(list(start), axis=1), tf.float64) for start in starts])
+
+  def value_and_gradient(position):
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(position)
+      value = -grid_elbo(grid, GaussianParams(*tf.split(position, 2, axis=-1)))
+    return value, tape.gradient(value, position)
+
+  found = tfp.optimizer.lbfgs_minimize(
+    value_and_gradient,
+    positions,
+    tolerance=1e-6,
+    max_iterations=iterations,
+    stopping_condition=tfp.optimizer.converged_all,
+  )
+  # A search that fails ends where it is, which may be worse than where it began.
+  candidates = tf.concat([found.position, positions], axis=0)
+  values = grid_elbo(grid, GaussianParams(*tf.split(candidates, 2, axis=-1)))
+  values = tf.where(tf.math.is_finite(values), values, tf.constant(-np.inf, values.dtype))
+  best = tf.gather(tf.transpose(candidates, [1, 0, 2]), tf.argmax(values, axis=0), batch_dims=1)
+  return GaussianParams(*tf.split(best, 2, axis=-1))
+
+
+def grid_elbo(grid: GridPosterior, params: GaussianParams) -> tf.Tensor:
+  """ELBO of λ `[..., batch, 2]` with the expectation taken over the grid's points, `[..., batch]`, nats.
+
+  Exact where q is wider than the grid's step and within the grid; a q too narrow for the grid is taken for the points
+  it is nearest to, and so never looks better than the best point.
+  """
+  z = (grid.axes - params.mean[..., tf.newaxis]) * tf.exp(-0.5 * params.log_var)[..., tf.newaxis]
+  q = tf.nn.softmax(-0.5 * z**2)  # [..., batch, 2, n]: on each axis by itself
+  over_second = tf.einsum("bij,...bj->...bi", grid.log_prob, q[..., 1, :])
+  return tf.reduce_sum(over_second * q[..., 0, :], axis=-1) - params.kl_to_prior()
+
+
+def _mode(grid):
+  batch, size = tf.shape(grid.mass)[0], grid.axes.shape[-1]
+  top = tf.argmax(tf.reshape(grid.mass, [batch, -1]), axis=1)
+  pairs = ((grid.axes[:, 0], top // size), (grid.axes[:, 1], top % size))
+  return tf.stack([tf.gather(axis, index, batch_dims=1) for axis, index in pairs], axis=1)
+
+
+def elbo(decoder: Any, x: Any, context: Any, params: GaussianParams, nodes: int = 20) -> tf.Tensor:
+  """ELBO of λ by Gauss–Hermite quadrature of `nodes`² evaluations of the decoder, `[batch]`, nats, float64.
+
+  Deterministic: no noise of draws.
+
+  Args:
+    decoder: log p(x | z) with two latents.
+    x: observations.
+    context: what `decoder.precompute(x)` gave.
+    params: λ, `[batch, 2]`.
+    nodes: on each axis; exact for log p(x | z) that is a polynomial of degree 2 nodes − 1 in z.
+  """
+  points, weights = np.polynomial.hermite_e.hermegauss(nodes)
+  weights = weights / weights.sum()
+  params = GaussianParams(*(tf.cast(part, tf.float64) for part in params))
+  noise = tf.constant(np.stack(np.meshgrid(points, points, indexing="ij"), axis=-1).reshape(-1, 2))
+  weight = tf.constant(np.outer(weights, weights).reshape(-1))
+
+  def add(i, total):
+    z = tf.cast(params.sample(noise[i]), decoder.variable_dtype)
+    return i + 1, total + weight[i] * tf.cast(decoder.log_prob(x, z, context), tf.float64)
+
+  zero = tf.zeros_like(params.mean[:, 0])
+  _, expected = tf.while_loop(
+    lambda i, _: i < nodes**2, add, (tf.constant(0), zero), parallel_iterations=1, maximum_iterations=nodes**2
+  )
+  return expected - params.kl_to_prior()

@@ -1,0 +1,151 @@
+"""The gaps of a trained model on a split: estimated by `optimum`, and exact by `grid` where there are two latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.data.dataset import DataSet
+from tf_savae.evaluation import estimates, grid, optimum
+from tf_savae.model import SAVAE
+from tf_savae.posterior import GaussianParams
+
+# Name of a result → what it is the mean of. Positive gaps are nats lost.
+_GAPS = {
+  "approximation_gap": lambda v: v["bound_best"] - v["nll"],
+  "amortisation_gap": lambda v: v["bound"] - v["bound_best"],
+  "amortisation_gap_initial": lambda v: v["bound_initial"] - v["bound_best"],
+  "inference_gap": lambda v: v["bound"] - v["nll"],
+  "last_half_gain": lambda v: v["bound_halfway"] - v["bound_best"],
+}
+
+
+def per_example(
+  model: SAVAE,
+  data: DataSet,
+  split: str,
+  num: int,
+  batch_size: int,
+  search: optimum.Search,
+  *,
+  bound_draws: int,
+  iw_samples: int,
+  grid_size: int = 41,
+  true_decoder: Any = None,
+  progress: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+  """Nats of each of the first `num` examples of a split, `[num]`; posterior parameters `[num, latent]`.
+
+  Args:
+    model: with a latent; K is its `eval_k`.
+    data: where the examples come from.
+    split: "train", "valid" or "test".
+    num: examples, or all if there are fewer.
+    batch_size: examples at a time.
+    search: of λ*.
+    bound_draws, iw_samples: as in `optimum.split`.
+    grid_size: points an axis.
+    true_decoder: the p(x | z) that the data come from, where it is known and has two latents.
+    progress: called with the number of examples after each batch.
+
+  Returns:
+    `bound_initial` (with an encoder), `bound`, `bound_best`, `bound_halfway`, `nll`; the same names with
+    `grid_` before them, but for `bound_halfway`, where there are two latents, and there also
+    `grid_step_error` and `grid_outside`; `true_nll` where the truth is known; `mean` and `log_var` of λ_K, `…_best`
+    of λ*.
+  """
+
+  def values(x, seen):
+    found = optimum.split(model, x, seen, search, bound_draws=bound_draws, iw_samples=iw_samples)
+    rows = {
+      "bound": -found.elbo,
+      "bound_best": -found.elbo_best,
+      "bound_halfway": -found.elbo_halfway,
+      "nll": -found.log_likelihood,
+      **_named(found.params, ""),
+      **_named(found.best, "_best"),
+    }
+    if found.initial is not None:
+      rows["bound_initial"] = -found.elbo_initial
+    if model.latent_dim == 2:
+      rows |= _by_grid(model.decoder, x, found, grid_size)
+      if true_decoder is model.decoder:
+        rows["true_nll"] = rows["grid_nll"]
+    if true_decoder is not None and "true_nll" not in rows:
+      truth = grid.posterior(true_decoder, x, _context(true_decoder, x), size=grid_size)
+      rows["true_nll"] = -truth.log_likelihood
+    return rows
+
+  batches = data.eval_batches(split, batch_size)
+  signature = [batches.element_spec, tf.TensorSpec([], tf.int64)]
+  traced = tf.function(values, input_signature=signature, autograph=False)
+  parts, seen = [], 0
+  for x in batches:
+    x = x[: num - seen]
+    parts.append({name: value.numpy() for name, value in traced(x, tf.constant(seen, tf.int64)).items()})
+    seen += int(x.shape[0])
+    if progress is not None:
+      progress(int(x.shape[0]))
+    if seen >= num:
+      break
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def summary(rows: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Means over examples with standard errors `…_se`, nats, of what `per_example` gives.
+
+  Bounds, likelihoods, `approximation_gap` and `amortisation_gap` (at λ_K, and `…_initial` at λ_0), their sum
+  `inference_gap`, and `last_half_gain`: what the second half of the search for λ* still gained; where that is not
+  small against the amortisation gap, the search was too short. Exact ones in an entry of their own, `grid`.
+  """
+  result = _means({name: v for name, v in rows.items() if not name.startswith("grid_") and v.ndim == 1})
+  exact = {name.removeprefix("grid_"): v for name, v in rows.items() if name.startswith("grid_")}
+  if exact:
+    checks = {name: float(exact.pop(name).max()) for name in ("step_error", "outside")}
+    result["grid"] = _means(exact) | {f"largest_{name}": value for name, value in checks.items()}
+  return {"examples": len(rows["bound"]), **result}
+
+
+def _means(rows):
+  values = dict(rows)
+  for name, gap in _GAPS.items():
+    try:
+      values[name] = gap({key: np.asarray(value, np.float64) for key, value in rows.items()})
+    except KeyError:  # without encoder there is no λ_0, and a grid needs no search
+      continue
+  if "true_nll" in rows:
+    values["gap_to_truth"] = np.float64(rows["bound"]) - rows["true_nll"]
+  result = {}
+  for name, value in values.items():
+    estimate = estimates.mean(value)
+    result |= {name: estimate.value, f"{name}_se": estimate.se}
+  return result
+
+
+def _by_grid(decoder, x, found, size):
+  """The same quantities without noise."""
+  context = _context(decoder, x)
+  exact = grid.posterior(decoder, x, context, size=size)
+  starts = [params for params in (found.params, found.best) if params is not None]
+  best = grid.best_gaussian(exact, starts)
+  rows = {
+    "grid_nll": -exact.log_likelihood,
+    "grid_bound": -grid.elbo(decoder, x, context, found.params),
+    "grid_bound_best": -grid.elbo(decoder, x, context, best),
+    "grid_step_error": exact.step_error,
+    "grid_outside": exact.outside,
+  }
+  if found.initial is not None:
+    rows["grid_bound_initial"] = -grid.elbo(decoder, x, context, found.initial)
+  return rows
+
+
+def _context(decoder, x):
+  return decoder.precompute(x) if hasattr(decoder, "precompute") else ()
+
+
+def _named(params: GaussianParams, suffix: str):
+  return {f"mean{suffix}": params.mean, f"log_var{suffix}": params.log_var}

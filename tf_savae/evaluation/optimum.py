@@ -1,0 +1,200 @@
+"""The gap of an approximate posterior in its two parts, for any model (Cremer et al. 2018).
+
+    log p(x) − ELBO(λ)  =  [log p(x) − ELBO(λ*)]  +  [ELBO(λ*) − ELBO(λ)]
+                            approximation gap         amortisation gap
+
+λ* is the best diagonal Gaussian of the example: the first part is the family's fault, the second that of how λ was
+found. Here λ* comes from a long optimisation and log p(x) from importance sampling with q_λ* as the proposal, so that
+both parts are estimates: the first is too small by what importance sampling misses. `grid` has them exactly for two
+latents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_savae import svi
+from tf_savae.model import SAVAE
+from tf_savae.objective import Batch
+from tf_savae.posterior import GaussianParams
+from tf_savae.seeds import Purpose
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How λ* is looked for: Adam on (μ, log σ²) of each example.
+
+  Attributes:
+    steps: of Adam.
+    draws: of noise a step, in pairs ε, −ε; even.
+    learning_rate: at the first step, in posterior parameters; falls to 0 as a cosine, so that noise averages out.
+  """
+
+  steps: int = 1000
+  draws: int = 8
+  learning_rate: float = 0.1
+
+  def __post_init__(self):
+    if self.steps < 2 or self.draws < 2 or self.draws % 2 or not self.learning_rate > 0:
+      raise ValueError(
+        f"A search has 2 or more steps, an even number of draws and a rate above 0. Received: {self}"
+      )
+
+
+class Optimum(NamedTuple):
+  """What a search found.
+
+  Attributes:
+    params: λ*, `[batch, latent]`.
+    halfway: λ after half of the steps, for a check of convergence.
+  """
+
+  params: GaussianParams
+  halfway: GaussianParams
+
+
+class Split(NamedTuple):
+  """Nats of each example, `[batch]`; ELBOs at the same noise, so that their differences are paired.
+
+  Attributes:
+    elbo_initial: at λ_0; None without encoder.
+    elbo: at λ_K.
+    elbo_best: at λ*.
+    elbo_halfway: after half of the search for λ*.
+    log_likelihood: log p(x), importance-sampled.
+    params: λ_K.
+    best: λ*.
+    initial: λ_0; None without encoder.
+  """
+
+  elbo_initial: tf.Tensor | None
+  elbo: tf.Tensor
+  elbo_best: tf.Tensor
+  elbo_halfway: tf.Tensor
+  log_likelihood: tf.Tensor
+  params: GaussianParams
+  best: GaussianParams
+  initial: GaussianParams | None
+
+
+def find_optimum(batch: Batch, initial: GaussianParams, search: Search) -> Optimum:
+  """λ* of each example of a batch from λ = `initial`, by one loop in the graph.
+
+  A step is worth as much for an example whatever its batch-mates: Adam looks at each coordinate by itself.
+
+  Args:
+    batch: an evaluation batch, `model.evaluation_batch(x)`.
+    initial: where to start, such as λ_K.
+    search: its length.
+  """
+  seed, context = batch.seed(Purpose.OPTIMUM), conditions(batch)
+  shape, dtype = tf.shape(initial.mean), initial.mean.dtype
+  decay, square_decay, epsilon = 0.9, 0.99, 1e-8
+
+  def body(k, params, momentum, square, halfway):
+    # A row's noise depends on its place in the batch, not on how many rows there are.
+    noise = tf.random.stateless_normal(
+      [shape[0], search.draws // 2, shape[1]], tf.random.experimental.stateless_fold_in(seed, k), dtype=dtype
+    )
+    noise = tf.transpose(tf.concat([noise, -noise], axis=1), [1, 0, 2])
+    noise = tf.ensure_shape(noise, [search.draws, *initial.mean.shape])
+    _, gradient = svi.mean_value_and_gradient(batch.objective, params, noise, context)
+    t = tf.cast(k, dtype)
+    rate = 0.5 * search.learning_rate * (1 + tf.cos(math.pi * t / search.steps))
+    momentum = [decay * m + (1 - decay) * g for m, g in zip(momentum, gradient, strict=True)]
+    square = [square_decay * s + (1 - square_decay) * g**2 for s, g in zip(square, gradient, strict=True)]
+    unbiased = [
+      (m / (1 - decay ** (t + 1)), s / (1 - square_decay ** (t + 1)))
+      for m, s in zip(momentum, square, strict=True)
+    ]
+    params = GaussianParams(
+      *(p - rate * m / (tf.sqrt(s) + epsilon) for p, (m, s) in zip(params, unbiased, strict=True))
+    )
+    halfway = GaussianParams(
+      *(tf.where(k < search.steps // 2, p, h) for p, h in zip(params, halfway, strict=True))
+    )
+    for tensor in (*params, *momentum, *square, *halfway):
+      tensor.set_shape(initial.mean.shape)
+    return k + 1, params, momentum, square, halfway
+
+  initial = GaussianParams(*map(tf.stop_gradient, initial))
+  zeros = [tf.zeros_like(part) for part in initial]
+  _, params, _, _, halfway = tf.while_loop(
+    lambda k, *_: k < search.steps,
+    body,
+    (tf.constant(0), initial, zeros, zeros, initial),
+    parallel_iterations=1,
+    maximum_iterations=search.steps,
+  )
+  return Optimum(params, halfway)
+
+
+def conditions(batch: Batch) -> tuple[Any, tf.Tensor, Any]:
+  """What `batch.objective` takes besides λ and noise, with β = 1."""
+  return batch.x, tf.ones_like(batch.beta), batch.context
+
+
+def mean_elbo(batch: Batch, params: GaussianParams, draws: int) -> tf.Tensor:
+  """ELBO of λ averaged over `draws` of noise, `[batch]`, nats: the same noise for every λ of a batch.
+
+  Draws come in pairs ε, −ε and one at a time: memory does not grow with their number.
+  """
+  seed, context = batch.seed(Purpose.BOUND), conditions(batch)
+  pairs = -(-draws // 2)
+
+  def add(s, total):
+    noise = tf.random.stateless_normal(
+      tf.shape(params.mean), tf.random.experimental.stateless_fold_in(seed, s), dtype=params.mean.dtype
+    )
+    values = [batch.objective(params, sign * noise, *context) for sign in (1.0, -1.0)]
+    return s + 1, total - values[0] - values[1]
+
+  zero = tf.zeros_like(params.mean[:, 0])
+  _, total = tf.while_loop(
+    lambda s, _: s < pairs, add, (tf.constant(0), zero), parallel_iterations=1, maximum_iterations=pairs
+  )
+  return total / (2 * pairs)
+
+
+def split(
+  model: SAVAE,
+  x: Any,
+  step: tf.Tensor | int,
+  search: Search,
+  *,
+  bound_draws: int = 200,
+  iw_samples: int = 1000,
+) -> Split:
+  """The parts of the gap of a batch.
+
+  Args:
+    model: with a latent; K is its `eval_k`.
+    x: observations.
+    step: what the noise is derived from, besides the model's seed: the number of examples before these.
+    search: of λ*, which starts at λ_K.
+    bound_draws: of noise for each ELBO.
+    iw_samples: draws of the importance-sampled likelihood.
+
+  Raises:
+    ValueError: the model has no latent.
+  """
+  if not model.latent_dim:
+    raise ValueError(f"The method {model.method_name!r} has no posterior.")
+  batch = model.evaluation_batch(x, step=step)
+  params, start, _ = model.posterior(batch)
+  best, halfway = find_optimum(batch, params, search)
+  has_encoder = model.method.has_encoder
+  return Split(
+    elbo_initial=mean_elbo(batch, start, bound_draws) if has_encoder else None,
+    elbo=mean_elbo(batch, params, bound_draws),
+    elbo_best=mean_elbo(batch, best, bound_draws),
+    elbo_halfway=mean_elbo(batch, halfway, bound_draws),
+    log_likelihood=model.importance_log_likelihood(batch, best, iw_samples),
+    params=params,
+    best=best,
+    initial=start if has_encoder else None,
+  )

@@ -1,0 +1,97 @@
+"""What more or fewer SVI steps than in training give, on examples of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.data.dataset import DataSet
+from tf_savae.evaluation import estimates
+from tf_savae.evaluation.optimum import mean_elbo
+from tf_savae.model import SAVAE
+from tf_savae.posterior import GaussianParams
+
+
+def bounds(
+  model: SAVAE,
+  data: DataSet,
+  split: str,
+  steps: Sequence[int],
+  num: int,
+  batch_size: int,
+  *,
+  bound_draws: int = 20,
+  progress: Callable[[int], None] | None = None,
+) -> dict[int, dict[str, np.ndarray]]:
+  """−ELBO (`bound`) and KL (`kl`) at λ_k for every k of `steps`, nats, `[num]`.
+
+  Every λ_k lies on one trajectory, refined with the model's step sizes, the last of which is repeated beyond its K.
+
+  Args:
+    model: with a latent.
+    data: where the examples come from.
+    split: "train", "valid" or "test".
+    steps: numbers of SVI steps.
+    num: examples, from the first on, or all if there are fewer.
+    batch_size: examples at a time.
+    bound_draws: of noise for each bound, the same ones at all k.
+    progress: called with the number of examples after each batch.
+
+  Raises:
+    ValueError: the model has no latent.
+  """
+  if not model.latent_dim:
+    raise ValueError(f"The method {model.method_name!r} has no posterior.")
+
+  def values(x, seen):
+    batch = model.evaluation_batch(x, max(steps), step=seen)
+    start = model.method.initial(batch)
+    path = GaussianParams(start.mean[tf.newaxis], start.log_var[tf.newaxis])
+    if max(steps):
+      _, path, _ = batch.refine(start, adjoint=None)
+    chosen = GaussianParams(*(tf.gather(part, list(steps)) for part in path))
+
+    def at(params):
+      params = GaussianParams(*params)
+      return -mean_elbo(batch, params, bound_draws), params.kl_to_prior()
+
+    # One after the other: memory does not grow with their number.
+    dtype = start.mean.dtype
+    return tf.map_fn(at, chosen, fn_output_signature=(dtype, dtype), parallel_iterations=1)
+
+  batches = data.eval_batches(split, batch_size)
+  signature = [batches.element_spec, tf.TensorSpec([], tf.int64)]
+  traced = tf.function(values, input_signature=signature, autograph=False)
+  parts, seen = [], 0
+  for x in batches:
+    x = x[: num - seen]
+    parts.append([part.numpy() for part in traced(x, tf.constant(seen, tf.int64))])
+    seen += int(x.shape[0])
+    if progress is not None:
+      progress(int(x.shape[0]))
+    if seen >= num:
+      break
+  bound, kl = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+  return {k: {"bound": bound[i], "kl": kl[i]} for i, k in enumerate(steps)}
+
+
+def summary(rows: dict[int, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+  """A dictionary a k: `k`, `bound`, `kl`, and `difference` of the bound to the first k's, with `…_se` over examples."""
+  first = np.float64(next(iter(rows.values()))["bound"])
+  result = []
+  for k, values in rows.items():
+    bound, difference = estimates.mean(values["bound"]), estimates.mean(np.float64(values["bound"]) - first)
+    result.append(
+      {
+        "k": k,
+        "bound": bound.value,
+        "bound_se": bound.se,
+        "difference": difference.value,
+        "difference_se": difference.se,
+        "kl": estimates.mean(values["kl"]).value,
+      }
+    )
+  return result
