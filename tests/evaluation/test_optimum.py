@@ -71,15 +71,10 @@ def test_an_example_s_optimum_does_not_depend_on_its_batch_mates(found):
   np.testing.assert_allclose(alone.params.mean, found.best.mean[:2], rtol=1e-9)
 
 
-@pytest.mark.parametrize("network", ["image", "text_lstm", "dilated_conv"])
-def test_images_and_documents_have_gaps_too(network):
-  build = {
-    "image": tiny.image_networks,
-    "text_lstm": tiny.text_lstm_networks,
-    "dilated_conv": tiny.dilated_conv_networks,
-  }[network]
+@pytest.mark.parametrize("build", [tiny.image_networks, tiny.text_lstm_networks], ids=["images", "documents"])
+def test_images_and_documents_have_gaps_too(build):
   encoder, decoder, x = build("float32")
-  model = SAVAE(encoder, decoder, "savae", SVISettings(2, 0.05))
+  model = SAVAE(encoder, decoder, "vae", SVISettings(0))
   split = tf.function(
     lambda x: optimum.split(model, x, 0, Search(100, 4, 0.2), bound_draws=100, iw_samples=50)
   )
@@ -91,7 +86,7 @@ def test_images_and_documents_have_gaps_too(network):
 
 @pytest.fixture(scope="module")
 def tokens():
-  data, model = tiny_runs.token_data(), tiny_runs.token_model()
+  data, model = tiny_runs.token_data(), tiny_runs.token_model("vae", k=0)
   rows = inference_gap.per_example(
     model,
     data,
