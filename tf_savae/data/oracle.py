@@ -100,9 +100,13 @@ class Oracle:
     """Writes all parameters as one .npz file. Raises OSError where that fails."""
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
     temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-    with open(temporary, "wb") as file:
-      np.savez(file, **{name: value for name, value in values.items() if value is not None})
-    os.replace(temporary, path)  # in one piece: a kill leaves no half of it
+    try:
+      with open(temporary, "wb") as file:
+        np.savez(file, **{name: value for name, value in values.items() if value is not None})
+      os.replace(temporary, path)  # in one piece: a kill leaves no half of it
+    except OSError:
+      temporary.unlink(missing_ok=True)
+      raise
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Oracle:

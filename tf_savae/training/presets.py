@@ -38,7 +38,7 @@ _TEXT = {
   },
   # Documents of at most 60 words and 2,000 words of vocabulary: the softmax is nearly all of a step.
   "small": {
-    "epochs": 12,
+    "epochs": 6,
     "batch_size": 32,
     "learning_rate": 1e-2,
     "lr_patience": 1,
