@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, exit_status
 
 _HELP_NAMES = ("help", "helpshort", "helpfull")
 
@@ -45,19 +44,7 @@ def main(
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends quietly
     print(f"{usage}\n\n{_flag_texts(values)}")
     return 0
-  try:
-    run(values, rest)
-    sys.stdout.flush()
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-    return 1
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return 128 + signal.SIGINT
-  return 0
+  return exit_status(lambda: run(values, rest))
 
 
 def no_arguments(rest: Sequence[str]) -> None:

@@ -1,4 +1,11 @@
-"""The one exception that means: the user can fix this."""
+"""The one exception that means: the user can fix this; and how a command ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
 
 
 class UserError(ValueError):
@@ -6,3 +13,24 @@ class UserError(ValueError):
 
   Command lines print the text and exit with status 1; they never show a traceback for it.
   """
+
+
+def exit_status(work: Callable[[], None]) -> int:
+  """Does a command's work and returns its exit status; nothing that a user causes shows a traceback.
+
+  Returns:
+    0; 1 (a UserError, shown as one line on stderr, or a reader of stdout that went away), 130 (Ctrl-C).
+  """
+  try:
+    work()
+    sys.stdout.flush()
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    return 1
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    return 128 + signal.SIGINT
+  return 0

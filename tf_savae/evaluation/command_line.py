@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, exit_status
 from tf_savae.training import startup
 from tf_savae.training.options import Rule, one_of, optional, path, whole
 
@@ -70,16 +69,12 @@ def run(flags: Flags, argv: Sequence[str], work: Callable[[argparse.Namespace], 
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  try:
+
+  def evaluate():
     startup.import_tensorflow()
     work(given)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return 128 + signal.SIGINT
-  return 0
+
+  return exit_status(evaluate)
 
 
 def _shown(value: object) -> str:

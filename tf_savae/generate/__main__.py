@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
 # Nothing imported here may import TensorFlow: a wrong flag and --help answer at once.
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, exit_status
 from tf_savae.generate import settings
 from tf_savae.training import startup
 
@@ -20,24 +18,17 @@ def main(argv: Sequence[str]) -> int:
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  try:
+
+  def work():
     if isinstance(asked, str):
       print(asked, flush=True)
-      return 0
+      return
     startup.import_tensorflow()
     from tf_savae.generate import run
 
     run.run(asked, lambda text: print(text, flush=True))
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-    return 1
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return 128 + signal.SIGINT
-  return 0
+
+  return exit_status(work)
 
 
 if __name__ == "__main__":
