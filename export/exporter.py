@@ -41,12 +41,17 @@ def export(
     The version directory.
 
   Raises:
-    UserError: there is nothing to export, the gate found a difference, or the disk is full. Then `output` is as
-      it was.
+    UserError: there is nothing to export, `num_samples` is odd where draws come in pairs, the gate found a
+      difference, or the disk is full. Then `output` is as it was.
   """
   # Networks trained in mixed precision serve in float32: that is what their variables are.
   found = load_model(run_dir, precision="float32")
   model = found.model
+  if model.svi.antithetic and num_samples and num_samples % 2:
+    raise UserError(
+      f"--num_samples must be even for the run in {run_dir}, which draws in pairs (--svi_noise=antithetic); received"
+      f" {num_samples}"
+    )
   if k is None:
     k = (model.eval_k or found.config.k,)
   options = Options(tuple(k), seed, num_samples or model.svi.num_samples)

@@ -121,8 +121,9 @@ def _refinement(trained: Restored, options: Options) -> list[str]:
   if not model.method.has_latent:
     return ["None: the model has no latent."]
   samples = options.num_samples
+  pairs = " in pairs ε, −ε" if model.svi.antithetic else ""
   draws, averaged = (
-    ("1 noise draw", "") if samples == 1 else (f"{samples} noise draws", f" averaged over {samples}")
+    ("1 noise draw", "") if samples == 1 else (f"{samples} noise draws{pairs}", f" averaged over {samples}")
   )
   lines = [
     f"λ_K is reached by K = {', '.join(map(str, options.k))} SVI steps with momentum {model.svi.momentum:g}, the step"

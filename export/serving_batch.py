@@ -12,11 +12,14 @@ from tf_savae.model import SAVAE
 from tf_savae.objective import Batch, Bound
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
+from tf_savae.svi import SVISettings
 
 
 @dataclasses.dataclass(frozen=True)
 class SharedNoise:
   """All noise of serving, drawn once, at export; every row of every batch gets the same.
+
+  Where training's draws are antithetic, so are these, those of the bounds included.
 
   Attributes:
     steps: ε of the refinement, `[K, num_samples, 1, latent]`. The first k steps are those of every smaller k.
@@ -29,18 +32,23 @@ class SharedNoise:
   initial: np.ndarray
 
   @classmethod
-  def draw(cls, seed: int, max_k: int, num_samples: int, latent_dim: int) -> SharedNoise:
-    """Noise for up to `max_k` steps, a function of `seed`."""
+  def draw(
+    cls, seed: int, max_k: int, num_samples: int, latent_dim: int, antithetic: bool = False
+  ) -> SharedNoise:
+    """Noise for up to `max_k` steps, a function of `seed`; `antithetic`: in pairs ε, −ε of each step and bound."""
+    settings = SVISettings(max_k, num_samples=num_samples, antithetic=antithetic)
 
     def normal(shape, step, purpose=Purpose.EVALUATION):
-      return tf.random.stateless_normal(shape, stateless_seed(seed, step, purpose)).numpy()
+      return tf.random.stateless_normal(shape, stateless_seed(seed, step, purpose))
 
-    shape = [num_samples, 1, latent_dim]
-    steps = [normal(shape, 1 + k) for k in range(max_k)]
+    def draws(step):
+      return settings.all_samples(normal([settings.independent_samples, 1, latent_dim], step)).numpy()
+
+    steps = [draws(1 + k) for k in range(max_k)]
     return cls(
-      np.reshape(steps, [max_k, *shape]).astype(np.float32),
-      normal(shape, 0),
-      normal([1, 2, latent_dim], 0, Purpose.INITIAL),
+      np.reshape(steps, [max_k, num_samples, 1, latent_dim]).astype(np.float32),
+      draws(0),
+      normal([1, 2, latent_dim], 0, Purpose.INITIAL).numpy(),
     )
 
   @property

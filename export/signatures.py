@@ -119,7 +119,9 @@ class _Endpoints:
 
   def __init__(self, model: SAVAE, options: Options, form: forms.Form):
     self._model, self._options, self._form = model, options, form
-    self._noise = SharedNoise.draw(options.seed, max(options.k), options.num_samples, model.latent_dim)
+    self._noise = SharedNoise.draw(
+      options.seed, max(options.k), options.num_samples, model.latent_dim, model.svi.antithetic
+    )
     # K of the posterior that the method itself uses: 0 where it does not refine.
     self._k = options.k[0] if model.method.refines else 0
     self._latent = f"`[{model.latent_dim}]`"

@@ -6,6 +6,8 @@ derivative is what a tape makes of them.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -293,6 +295,19 @@ class TestRandomness:
     np.testing.assert_array_equal(noise(rows=2), noise()[:, :2])
     assert np.all(noise() != noise(step=1)) and np.all(noise() != noise(purpose=Purpose.EVALUATION))
     assert len(np.unique(noise())) == noise().size
+
+  def test_antithetic_draws_of_a_step_come_in_pairs_and_the_last_draw_alone(self, settings):
+    model, x = settings["savae"].model, settings["savae"].x
+    svi = dataclasses.replace(model.svi, num_samples=4, antithetic=True)
+
+    def noise(rows=tiny.BATCH):
+      return Batch(model, x[:rows], 0, svi, 1.0, True, Purpose.NOISE).noise.numpy()
+
+    assert noise().shape == (4 * K + 1, tiny.BATCH, tiny.LATENT)
+    steps = noise()[:-1].reshape(K, 4, tiny.BATCH, tiny.LATENT)
+    np.testing.assert_array_equal(steps[:, :2], -steps[:, 2:])
+    assert len(np.unique(np.abs(noise()))) == (2 * K + 1) * tiny.BATCH * tiny.LATENT
+    np.testing.assert_array_equal(noise(rows=2), noise()[:, :2])
 
 
 def test_an_unknown_method_is_refused():

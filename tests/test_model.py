@@ -131,7 +131,9 @@ class TestEveryMethod:
       options |= {"learn_step_size": "latent", "adjoint": TruncatedAdjoint(steps=2)}
     if methods.get(method).has_latent:
       options["eval_k"] = 7
-    model = make(method, svi=SVISettings(3, [0.3, 0.2, 0.1], 0.4, None, num_samples=2), **options)
+    model = make(
+      method, svi=SVISettings(3, [0.3, 0.2, 0.1], 0.4, None, num_samples=2, antithetic=True), **options
+    )
     config = model.get_config()
     again = SAVAE.from_config(config)
     assert again.get_config() == config

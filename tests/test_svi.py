@@ -120,6 +120,17 @@ class TestSteps:
     np.testing.assert_allclose(params.mean, initial.mean - 0.1 * g_mean, rtol=1e-12)
     np.testing.assert_allclose(params.log_var, initial.log_var - 0.1 * g_log_var, rtol=1e-12)
 
+  def test_an_antithetic_pair_cancels_what_is_odd_in_the_noise(self, initial):
+    settings = SVISettings(1, step_size=0.1, num_samples=2, antithetic=True)
+    assert settings.independent_samples == 1
+    noise = settings.all_samples(normal(1, 1, 3, 2, seed=4))
+    params = refine(quadratic, initial, settings, noise=noise).params
+    mean, log_var = (part.numpy() for part in initial)
+    of_pair = [quadratic_gradient(mean, log_var, sign * noise[0, 0].numpy()) for sign in (1, -1)]
+    np.testing.assert_allclose(params.log_var, log_var - 0.05 * (of_pair[0][1] + of_pair[1][1]), rtol=1e-12)
+    # Here the gradient for μ is linear in ε: nothing is left of the noise.
+    np.testing.assert_allclose(params.mean, mean - 0.1 * (mean - TARGET), rtol=1e-12)
+
   def test_the_trace_holds_what_the_adjoint_needs(self, initial):
     settings = SVISettings(3, step_size=0.1, momentum=0.5, clip_norm=0.7)
     noise = normal(3, 1, 3, 2, seed=5)
@@ -148,6 +159,8 @@ class TestSettings:
       {"clip_norm": float("nan")},
       {"num_samples": 0},
       {"num_samples": 1.5},
+      {"antithetic": True},
+      {"antithetic": True, "num_samples": 3},
       {"step_size": -0.1},
       {"step_size": float("nan")},
       {"step_size": [0.1, float("inf"), 0.1]},

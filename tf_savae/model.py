@@ -376,6 +376,7 @@ class SAVAE(keras.Model):
         "clip_norm": self.svi.clip_norm,
         "num_samples": self.svi.num_samples,
         "tolerance": self.svi.tolerance,
+        "antithetic": self.svi.antithetic,
       },
       "eval_k": self.eval_k,
       "adjoint": adjoint_lib.to_config(self.adjoint),

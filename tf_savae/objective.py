@@ -128,10 +128,13 @@ class Batch:
     Drawn with the row first, so that a row's noise depends on its position and not on the batch size.
     (Compiled by XLA, TensorFlow draws other numbers, and they depend on the batch size, too.)
     """
-    draws = self.settings.num_steps * self.settings.num_samples + 1
-    shape = [self.size, draws, self.model.latent_dim]
+    settings, row = self.settings, [self.size, self.model.latent_dim]
+    k, independent = settings.num_steps, settings.independent_samples
+    shape = [self.size, k * independent + 1, self.model.latent_dim]
     noise = tf.random.stateless_normal(shape, self.seed(self._purpose), dtype=self.model.variable_dtype)
-    return tf.transpose(noise, [1, 0, 2])
+    noise = tf.transpose(noise, [1, 0, 2])
+    of_steps = settings.all_samples(tf.reshape(noise[:-1], [k, independent, *row]))
+    return tf.concat([tf.reshape(of_steps, [k * settings.num_samples, *row]), noise[-1:]], axis=0)
 
   def encode(self) -> GaussianParams:
     """λ_0 = enc_φ(x)."""

@@ -42,6 +42,8 @@ class SVISettings:
     tolerance: nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K
       steps are done. Noise keeps the expected gain up: with one draw a step, a tolerance below α tr Cov(g) stops
       little.
+    antithetic: whether the draws of a step come in pairs ε, −ε, so that gradient noise odd in ε cancels; then
+      num_samples is even.
   """
 
   num_steps: int = 20
@@ -50,6 +52,7 @@ class SVISettings:
   clip_norm: float | None = None
   num_samples: int = 1
   tolerance: float = 0.0
+  antithetic: bool = False
 
   def __post_init__(self):
     if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
@@ -60,6 +63,11 @@ class SVISettings:
       raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
     if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
+    if self.antithetic and self.num_samples % 2:
+      raise ValueError(
+        "Antithetic draws come in pairs: num_samples must be even, or antithetic False. "
+        f"Received: {self.num_samples}"
+      )
     if not 0.0 <= self.tolerance < np.inf:
       raise ValueError(f"tolerance is a number of nats, 0 or more. Received: {self.tolerance}")
     if not _is_tensor(self.step_size):
@@ -75,6 +83,15 @@ class SVISettings:
         f"step_size must be one number, {self.num_steps} numbers (one a step) or [{self.num_steps}, latent]. "
         f"Received shape: {shape}"
       )
+
+  @property
+  def independent_samples(self) -> int:
+    """Draws of a step that come from the generator; the others are their negatives."""
+    return self.num_samples // 2 if self.antithetic else self.num_samples
+
+  def all_samples(self, independent: tf.Tensor) -> tf.Tensor:
+    """ε `[…, num_samples, batch, latent]` of the draws `[…, independent_samples, batch, latent]`."""
+    return tf.concat([independent, -independent], axis=-3) if self.antithetic else independent
 
   def step_sizes(self, dtype: tf.DType) -> tf.Tensor:
     """α_0 … α_{K−1} as `[K, 1]`, or `[K, latent]` where each latent has its own."""

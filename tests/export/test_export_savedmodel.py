@@ -11,7 +11,7 @@ import tensorflow as tf
 from exports import SEED, K, make_run
 
 from export import capi, exporter, gate, signatures
-from export.serving_batch import SharedNoise
+from export.serving_batch import ServingBatch, SharedNoise
 from export.version_dir import new_version, versions
 from tf_savae.errors import UserError
 from tf_savae.objective import Batch
@@ -150,6 +150,20 @@ def test_more_noise_draws_are_averaged(exported):
   ]
   np.testing.assert_allclose(four["nll"], np.mean(by_hand, axis=0), rtol=1e-5)
   assert np.abs(one["nll"] - four["nll"]).max() > 1e-3
+
+
+def test_noise_is_antithetic_where_that_of_training_is(tmp_path):
+  run = make_run(tmp_path / "run", svi_noise="antithetic", svi_samples=2)
+  noise = SharedNoise.draw(SEED, K, 4, 3, antithetic=True)
+  assert noise.steps.shape == (K, 4, 1, 3) and noise.bound.shape == (4, 1, 3)
+  for draws in (*noise.steps, noise.bound):
+    np.testing.assert_array_equal(draws[:2], -draws[2:])
+  found = load_model(run, precision="float32")
+  endpoint = signatures.signatures(found, signatures.Options((K,), SEED, 4))["encode_refined"]
+  batch = ServingBatch(found.model, tf.constant(images(2)), K, noise)
+  np.testing.assert_allclose(endpoint.function(images(2))["mean"], batch.posterior().mean, rtol=1e-5)
+  with pytest.raises(UserError, match=r"--num_samples must be even .* received 3"):
+    exporter.export(run, tmp_path / "models", num_samples=3)
 
 
 def test_svi_is_served_without_encoder_and_starts_every_row_alike(tmp_path):

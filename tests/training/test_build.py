@@ -65,6 +65,8 @@ def test_the_refinement_is_the_one_asked_for():
   )
   assert svi_settings(config(svi_clip_norm=-1.0)).clip_norm is None
   assert settings.tolerance == 0 and svi_settings(config(svi_tolerance=0.5)).tolerance == 0.5
+  assert not settings.antithetic
+  assert svi_settings(config(svi_noise="antithetic", svi_samples=2)).antithetic
   assert svi_settings(config(k=0, svi_schedule="linear")).num_steps == 0
 
 

@@ -131,6 +131,8 @@ def test_the_run_directory_names_what_distinguishes_runs():
       {"min_learning_rate": 0.1, "learning_rate": 0.01},
       ["--min_learning_rate", "--learning_rate=0.01", "received 0.1"],
     ),
+    ({"svi_noise": "odd"}, ["--svi_noise", "independent, antithetic", "odd"]),
+    ({"svi_noise": "antithetic", "svi_samples": 3}, ["even --svi_samples", "such as 4", "=3"]),
     ({"max_minutes": -1}, ["--max_minutes", "at least 0", "-1"]),
     ({"logit_positions": -1}, ["--logit_positions", "0 or more", "-1"]),
     ({"init_from": ""}, ["--init_from", "not empty"]),

@@ -174,7 +174,13 @@ def svi_settings(config: RunConfig) -> SVISettings:
   if config.svi_schedule == "linear":
     step_size = tuple(config.svi_lr * (1 - np.arange(config.k) / max(config.k, 1)))
   return SVISettings(
-    config.k, step_size, config.svi_momentum, config.svi_clip, config.svi_samples, config.svi_tolerance
+    config.k,
+    step_size,
+    config.svi_momentum,
+    config.svi_clip,
+    config.svi_samples,
+    config.svi_tolerance,
+    antithetic=config.svi_noise == "antithetic",
   )
 
 

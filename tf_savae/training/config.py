@@ -71,6 +71,11 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         "--generator=oracle is for --dataset=synthetic, a --model with a latent and --latent_dim=2; received"
         f" --dataset={self.dataset} --model={self.model} --latent_dim={self.latent_dim}"
       )
+    if self.svi_noise == "antithetic" and self.svi_samples % 2:
+      raise UserError(
+        "--svi_noise=antithetic draws in pairs and needs an even --svi_samples, such as"
+        f" {self.svi_samples + 1}; received --svi_samples={self.svi_samples}"
+      )
     if self.min_learning_rate > self.learning_rate:
       raise UserError(
         f"--min_learning_rate must be at most --learning_rate={show(self.learning_rate)}; received"

@@ -65,6 +65,13 @@ class ModelSettings:
     "Refinement",
   )
   svi_samples: int = option(1, whole(1), "noise draws averaged in an SVI step", "Refinement")
+  svi_noise: str = option(
+    "independent",
+    one_of("independent", "antithetic"),
+    "draws of an SVI step: independent, or in pairs ε, −ε, whose odd gradient noise cancels; then --svi_samples is"
+    " even",
+    "Refinement",
+  )
   svi_tolerance: float = option(
     0.0,
     number(0),
