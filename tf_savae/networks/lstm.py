@@ -49,6 +49,37 @@ def lstm_scan(inputs: tf.Tensor, h: tf.Tensor, recurrent: tf.Tensor) -> tf.Tenso
   return tf.stack(states, axis=1)
 
 
+def lstm_scan_tangent(
+  inputs: tf.Tensor, h: tf.Tensor, d_inputs: tf.Tensor, d_h: tf.Tensor, recurrent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`lstm_scan`, and its derivative along (d_inputs, d_h), each `[batch, length, hidden]`.
+
+  One product with the recurrent weights serves both.
+
+  Args:
+    inputs, h, recurrent: as for `lstm_scan`.
+    d_inputs: direction of the inputs, the same at all steps, `[batch, 4 hidden]`.
+    d_h: direction of the initial state, `[batch, hidden]`.
+  """
+  hidden = recurrent.shape[0]
+  c = d_c = tf.zeros_like(h)
+  states, d_states = [], []
+  for x_t in tf.unstack(inputs, axis=1):
+    from_h, from_d_h = tf.split(tf.matmul(tf.concat([h, d_h], 0), recurrent), 2)
+    gates, d_gates = x_t + from_h, d_inputs + from_d_h
+    s, j = tf.sigmoid(gates[:, : 3 * hidden]), tf.tanh(gates[:, 3 * hidden :])
+    i, f, o = tf.split(s, 3, axis=-1)
+    d_i, d_f, d_o = tf.split(s * (1.0 - s) * d_gates[:, : 3 * hidden], 3, axis=-1)
+    d_j = (1.0 - j * j) * d_gates[:, 3 * hidden :]
+    d_c = d_f * c + f * d_c + d_i * j + i * d_j
+    c = f * c + i * j
+    tau = tf.tanh(c)
+    h, d_h = o * tau, d_o * tau + o * (1.0 - tau * tau) * d_c
+    states.append(h)
+    d_states.append(d_h)
+  return tf.stack(states, axis=1), tf.stack(d_states, axis=1)
+
+
 def check_sizes(**sizes: int) -> None:
   """Raises UserError for a size that is not positive."""
   for name, size in sizes.items():
@@ -218,7 +249,7 @@ class LSTMDecoder(Decoder):
   def precompute(
     self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
   ) -> tuple[tf.Tensor, ...]:
-    """The tokens' part of the gate inputs, and the dropout mask before the softmax.
+    """The part of the network that z does not reach.
 
     Args:
       x: tokens, `[batch, length]` int32.
@@ -226,8 +257,9 @@ class LSTMDecoder(Decoder):
       seed: of the dropout masks, `[2]` int32.
 
     Returns:
-      `(inputs,)` or, with dropout in training mode, `(inputs, mask)`: `[batch, length, 4 hidden]`,
-      `[batch, length, hidden]`.
+      `(inputs,)` or, with dropout in training mode, `(inputs, mask)`: the tokens' part of the gate inputs
+      `[batch, length, 4 hidden]`, and the mask before the softmax `[batch, length, hidden]`. Where z is seen in the
+      output layer alone, `(logits,)`, those without z's part, `[batch, length, vocab]`.
     """
     x = _tokens(x)
     start = tf.fill([tf.shape(x)[0], 1], self.vocab_size)
@@ -240,13 +272,34 @@ class LSTMDecoder(Decoder):
       embedded *= dropout_mask([*shape, self.embedding_dim], self.dropout, seeds[0], self.compute_dtype)
       masks = (dropout_mask([*shape, self.hidden_dim], self.dropout, seeds[1], self.compute_dtype),)
     inputs = tf.tensordot(embedded, self.cast(self.kernel), 1) + self.cast(self.bias)
+    if self._only_logits_see_latent:
+      h = tf.zeros([tf.shape(x)[0], self.hidden_dim], self.compute_dtype)
+      states = self._masked(lstm_scan(inputs, h, self.cast(self.recurrent)), masks)
+      return (self.cast(self._to_logits(states)),)
     return inputs, *masks
+
+  @property
+  def _only_logits_see_latent(self) -> bool:
+    return bool(self.latent_dim) and self.latent_to_logits and not self.latent_to_state
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over tokens. See `Decoder.log_prob`."""
-    # Not TFP's Categorical: where the batch size is unknown it copies all logits to broadcast them.
-    nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=_tokens(x), logits=self.logits(z, context))
-    return -tf.reduce_sum(nll, axis=1)
+    logits = self.logits(z, context)
+    # Not the fused cross entropy, which always makes its gradient, too, nor TFP's Categorical, which copies all
+    # logits where the batch size is unknown.
+    of_targets = tf.reduce_sum(self._one_hot(x) * logits, axis=-1)
+    return tf.reduce_sum(of_targets - tf.reduce_logsumexp(logits, axis=-1), axis=1)
+
+  def log_prob_derivative(
+    self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
+  ) -> tf.Tensor:
+    """⟨dz, ∇_z log p_θ(x | z)⟩ = Σ_t ⟨1_{x_t} − p_t, l̇_t⟩ with the logits' derivative l̇, `[batch]`.
+
+    Differentiable with respect to z, dz, context and weights.
+    """
+    logits, d_logits = self._logits_tangent(z, dz, context)
+    slope = self._one_hot(x) - tf.nn.softmax(logits)
+    return tf.reduce_sum(slope * d_logits, axis=[1, 2])
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype.
@@ -255,27 +308,64 @@ class LSTMDecoder(Decoder):
       z: `[batch, latent]`; None for a plain language model.
       context: what `precompute` returned; it holds the tokens.
     """
+    if self._only_logits_see_latent:
+      return tf.cast(context[0], self.variable_dtype) + self._latent_part(z)
     inputs, *mask = context
     h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
     if to_gates is not None:
       inputs += to_gates[:, tf.newaxis]
-    states = lstm_scan(inputs, h, self.cast(self.recurrent))
-    if mask:
-      states *= mask[0]
+    states = self._masked(lstm_scan(inputs, h, self.cast(self.recurrent)), mask)
     return self._to_logits(states, None if to_logits is None else to_logits[:, tf.newaxis])
 
-  def _start(self, z, num):
-    """The initial hidden state `[batch, hidden]`, and z's part of the gate inputs and of the logits, one being None."""
+  def _logits_tangent(self, z, dz, context):
+    """`logits`, and their derivative along dz."""
+    if self._only_logits_see_latent:
+      return self.logits(z, context), self._latent_part(dz)
+    inputs, *mask = context
+    h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
+    d_h, d_to_gates, d_to_logits = self._start(dz, tf.shape(inputs)[0], tangent=True)
+    if to_gates is None:
+      d_to_gates = tf.zeros_like(inputs[:, 0])
+    else:
+      inputs += to_gates[:, tf.newaxis]
+    states, d_states = lstm_scan_tangent(inputs, h, d_to_gates, d_h, self.cast(self.recurrent))
+    states, d_states = self._masked(states, mask), self._masked(d_states, mask)
+    both = tf.tensordot(tf.concat([states, d_states], 0), self.cast(self.logit_kernel), 1)
+    logits, d_logits = tf.split(tf.cast(both, self.variable_dtype), 2)
+    logits += self.logit_bias
+    if to_logits is not None:
+      logits += to_logits[:, tf.newaxis]
+      d_logits += d_to_logits[:, tf.newaxis]
+    return logits, d_logits
+
+  def _latent_part(self, z):
+    """z's part of the logits, `[batch, 1, vocab]`."""
+    part = tf.matmul(self.cast(z), self.cast(self.latent_kernel))
+    return tf.cast(part, self.variable_dtype)[:, tf.newaxis]
+
+  def _one_hot(self, x):
+    return tf.one_hot(_tokens(x), self.vocab_size, dtype=self.variable_dtype)
+
+  def _masked(self, states, mask):
+    return states * mask[0] if mask else states
+
+  def _start(self, z, num, tangent=False):
+    """The initial hidden state `[batch, hidden]`, and z's part of the gate inputs and of the logits, one being None.
+
+    With `tangent`, their derivatives along z.
+    """
     h = tf.zeros([num, self.hidden_dim], self.compute_dtype)
     if not self.latent_dim:
       return h, None, None
     z = self.cast(z)
     if self.latent_to_state:
-      h = tf.matmul(z, self.cast(self.state_kernel)) + self.cast(self.state_bias)
+      h = tf.matmul(z, self.cast(self.state_kernel))
+      if not tangent:
+        h += self.cast(self.state_bias)
     from_latent = tf.matmul(z, self.cast(self.latent_kernel))
     return (h, None, from_latent) if self.latent_to_logits else (h, from_latent, None)
 
-  def _to_logits(self, states, from_latent):
+  def _to_logits(self, states, from_latent=None):
     logits = tf.tensordot(states, self.cast(self.logit_kernel), 1) + self.cast(self.logit_bias)
     if from_latent is not None:
       logits += from_latent
