@@ -178,6 +178,7 @@ class Outcome:
     rows = read_rows(run_dir)
     for row in rows:
       row.pop("seconds")
+      row.pop("step_seconds", None)
     return cls(tensors(run_dir), tensors(run_dir / "checkpoints" / "best", "best"), rows, results)
 
 

@@ -54,6 +54,8 @@ class RunKeeper(keras.callbacks.Callback):
     self._saved_step: int | None = None
     self._signal: int | None = None
     self._clock = time.monotonic()
+    self._epoch_begun = (self._clock, 0)  # time, and updates done by then
+    self._step_seconds: float | None = None
 
   def restore(self) -> int:
     """Goes to the newest readable checkpoint, or saves a first one; returns the number of updates done."""
@@ -157,6 +159,7 @@ class RunKeeper(keras.callbacks.Callback):
         variable.assign(value)
       self._restored_metrics = None
     self._clock = time.monotonic()
+    self._epoch_begun, self._step_seconds = (self._clock, int(self.model.step.value)), None
 
   def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
     step = int(self.model.step.value)
@@ -174,8 +177,12 @@ class RunKeeper(keras.callbacks.Callback):
       self.model.stop_training = True  # `fit` validates and ends
 
   def on_test_begin(self, logs: Any = None) -> None:
+    begun, first = self._epoch_begun
+    step = int(self.model.step.value)  # waits for the device
+    if step > first:
+      self._step_seconds = (time.monotonic() - begun) / (step - first)
     # The metrics are still those of training: `evaluate` resets them after this.
-    if self._saved_step != int(self.model.step.value):
+    if self._saved_step != step:
       self.save()
     self.check_stop()
 
@@ -197,7 +204,10 @@ class RunKeeper(keras.callbacks.Callback):
     progress.epoch.assign(step // self._steps_per_epoch)
     progress.validated_step.assign(step)
     # Before the checkpoint: after a kill between the two, the validation is done again and replaces the row.
-    self._run.append_metrics(row | logs | {"seconds": float(progress.seconds)})
+    seconds = {"seconds": float(progress.seconds)}
+    if self._step_seconds is not None:
+      seconds["step_seconds"] = self._step_seconds  # of this epoch's updates; of a process's first, with tracing
+    self._run.append_metrics(row | logs | seconds)
     self.save()
 
   def _decay_is_due(self, epoch: int) -> bool:

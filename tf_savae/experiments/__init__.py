@@ -1,0 +1,1 @@
+"""Experiments of the paper that one command repeats, and what they found."""

@@ -1,0 +1,230 @@
+"""The synthetic table as data: its rows, their settings, and the candidates of each row's search. No TensorFlow.
+
+A row has as many candidates as any other: what is chosen on validation data is chosen from equally many. A setting is
+one of `RunConfig`; what a row does not say is preset `small` of `--dataset=synthetic`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tf_savae.errors import UserError
+
+COLUMNS = (
+  "oracle",
+  "learned",
+)  # the oracle itself as decoder ("Oracle Gen"), or a trained one ("Learned Gen")
+TRUE_NLL_OF_PAPER = 19.63
+
+Settings = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A method with the settings it is run with.
+
+  Attributes:
+    key: its name in directories and flags.
+    name: its name on the page.
+    settings: those of every run of the row.
+    candidates: what the search tries on top; one: there is no search.
+    after: key of the row whose chosen run, of the same column, data and seed, is the warm start.
+    paper: column → −ELBO that the paper reports.
+    part: "table"; "ablation", one seed each; "train_k", models for the figure of K in training against K at test.
+    columns: those that the row has.
+    second_reading: whether it is also run on the oracle's second reading.
+  """
+
+  key: str
+  name: str
+  settings: Settings
+  candidates: tuple[Settings, ...] = ({},)
+  after: str | None = None
+  paper: Settings = dataclasses.field(default_factory=dict)
+  part: str = "table"
+  columns: tuple[str, ...] = COLUMNS
+  second_reading: bool = False
+
+
+def _each(name: str, *values: Any) -> tuple[Settings, ...]:
+  """Candidates that differ in one setting."""
+  return tuple({name: value} for value in values)
+
+
+# Of all runs. Evaluation at the end of a run is not what the table shows, and kept short.
+COMMON = {"iw_samples": 1, "eval_batch_size": 250, "checkpoint_every": 0}
+OF_COLUMN = {
+  "oracle": {"generator": "oracle", "epochs": 10},
+  "learned": {"generator": "learned", "epochs": 10},
+}
+
+_ADAM = {"optimizer": "adam", "learning_rate": 1e-3}
+_AS_IN_PAPER = {**_ADAM, "k": 20, "svi_schedule": "constant", "svi_samples": 1}
+_PAPER_STEPS = _each("svi_lr", 0.005, 0.02, 0.05)  # 0.02: the paper's 1 on the mean over a batch of 50
+_REPAIRED = {
+  "model": "savae",
+  **_ADAM,
+  "k": 20,
+  "svi_schedule": "linear",
+  "learn_svi_lr": "latent",
+  "svi_samples": 4,
+  "initial_loss_weight": 0.1,
+}
+
+_TABLE = (
+  Row(
+    "vae-sgd",
+    "VAE (SGD)",
+    {"model": "vae", "k": 0, "optimizer": "sgd"},
+    _each("learning_rate", 1.0, 0.3, 0.1),
+    paper={"oracle": 21.77, "learned": 27.06},
+  ),
+  Row(
+    "vae-adam",
+    "VAE (Adam)",
+    {"model": "vae", "k": 0, "optimizer": "adam"},
+    _each("learning_rate", 3e-4, 1e-3, 3e-3),
+    second_reading=True,
+  ),
+  Row(
+    "svi-paper",
+    "SVI K=20, as in the paper",
+    {"model": "svi", **_AS_IN_PAPER},
+    _PAPER_STEPS,
+    paper={"oracle": 22.33, "learned": 25.82},
+  ),
+  Row(
+    "svi-tuned",
+    "SVI K=20, tuned",
+    {"model": "svi", **_ADAM, "k": 20, "svi_schedule": "linear", "svi_samples": 4},
+    _each("svi_lr", 0.02, 0.05, 0.1),
+  ),
+  Row("vae-svi", "VAE+SVI 1", {"model": "vae_svi", **_AS_IN_PAPER}, _PAPER_STEPS),
+  Row("vae-svi-kl", "VAE+SVI 2", {"model": "vae_svi_kl", **_AS_IN_PAPER}, _PAPER_STEPS),
+  Row(
+    "savae-paper",
+    "SA-VAE K=20, as in the paper",
+    {"model": "savae", **_AS_IN_PAPER},
+    _PAPER_STEPS,
+    paper={"oracle": 20.13, "learned": 25.21},
+    second_reading=True,
+  ),
+  Row(
+    "savae-repaired",
+    "SA-VAE K=20, repaired",
+    _REPAIRED,
+    _each("svi_lr", 0.01, 0.03, 0.1),
+    after="vae-adam",
+    second_reading=True,
+  ),
+)
+
+
+def _repair(key: str, name: str, after: str | None = None, **settings: Any) -> Row:
+  """SA-VAE as in the paper but for one thing."""
+  base = {"model": "savae", **_AS_IN_PAPER, "svi_lr": 0.02}
+  return Row(f"ablation-{key}", name, {**base, **settings}, after=after, part="ablation", columns=("oracle",))
+
+
+_ABLATION = (
+  _repair("paper", "SA-VAE K=20, as in the paper, α = 0.02"),
+  _repair("linear", "+ steps that fall linearly", svi_schedule="linear"),
+  _repair("step", "+ learned steps, one each k", learn_svi_lr="step"),
+  _repair("latent", "+ learned steps, one each k and latent", learn_svi_lr="latent"),
+  _repair("draws", "+ 8 draws a step", svi_samples=8),
+  _repair("warm", "+ warm start from VAE (Adam)", after="vae-adam"),
+  _repair("initial", "+ 0.1 L(λ_0) for the encoder", initial_loss_weight=0.1),
+  _repair("tolerance", "+ a row stops where a step promises less than 0.001 nats", svi_tolerance=1e-3),
+)
+
+
+def _train_k(k: int) -> Row:
+  """The repaired SA-VAE with another K; K = 0 is a VAE, whose steps at test time are the same schedule's."""
+  settings = {**_REPAIRED, "k": k, "svi_lr": 0.03}
+  if k == 0:
+    own = {"model": "vae", "k": 20, "learn_svi_lr": "none", "initial_loss_weight": 0.0}
+    return Row("train-k0", "K = 0 (VAE)", {**settings, **own}, part="train_k", columns=("oracle",))
+  return Row(f"train-k{k}", f"K = {k}", settings, after="vae-adam", part="train_k", columns=("oracle",))
+
+
+_TRAIN_K = tuple(_train_k(k) for k in (0, 5, 10, 20, 40))
+
+ROWS = (*_TABLE, *_ABLATION, *_TRAIN_K)
+
+
+def get(key: str) -> Row:
+  """The row of a key.
+
+  Raises:
+    UserError: there is none.
+  """
+  for row in ROWS:
+    if row.key == key:
+      return row
+  raise UserError(f"unknown row {key}; the rows are {', '.join(row.key for row in ROWS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """How much of everything.
+
+  Attributes:
+    candidates: of each search, at most.
+    oracle_seeds, seeds: how many, unless flags say otherwise.
+    examples: of a split that are evaluated, at most.
+    draws: of noise for each bound.
+    grid_size: points an axis of the grid for the true likelihood.
+    best: test points whose best Gaussian is looked for.
+    preset: of the runs.
+    settings: of every run, instead of what its row says.
+    limits: largest values of settings.
+  """
+
+  candidates: int = 3
+  oracle_seeds: int = 2
+  seeds: int = 3
+  examples: int = 5000
+  draws: int = 20
+  grid_size: int = 61
+  best: int = 500
+  preset: str = "small"
+  settings: Settings = dataclasses.field(default_factory=dict)
+  limits: Settings = dataclasses.field(default_factory=dict)
+
+
+BUDGETS = {
+  "full": Budget(),
+  "small": Budget(oracle_seeds=1, seeds=1, examples=1000, limits={"epochs": 3}),  # a look at all of it
+  "tiny": Budget(  # for tests: its numbers mean nothing
+    candidates=1,
+    oracle_seeds=1,
+    seeds=1,
+    examples=40,
+    draws=2,
+    grid_size=21,
+    best=10,
+    preset="tiny",
+    settings={"max_steps": 2, "batch_size": 20},
+    limits={"epochs": 1, "k": 2, "svi_samples": 2},
+  ),
+}
+
+
+def run_settings(row: Row, candidate: int, column: str, budget: Budget) -> dict[str, Any]:
+  """What a run of the row says to `presets.make_config`, but for data, seeds and places."""
+  settings = {**COMMON, **OF_COLUMN[column], **row.settings, **row.candidates[candidate]}
+  if settings["model"] == "svi" and column == "oracle":
+    settings["max_steps"] = 1  # nothing is trained
+  # Compiling takes longer than a whole training without refinement.
+  trains_long = settings["k"] > 0 and settings["model"] != "vae" and settings.get("max_steps") != 1
+  settings["jit_compile"] = "true" if trains_long and budget.preset != "tiny" else "false"
+  settings |= budget.settings
+  settings |= {name: min(settings[name], most) for name, most in budget.limits.items() if name in settings}
+  return {"dataset": "synthetic", "preset": budget.preset, **settings}
+
+
+def candidates(row: Row, budget: Budget) -> range:
+  """Indices of the candidates that are tried."""
+  return range(min(len(row.candidates), budget.candidates))
