@@ -58,6 +58,30 @@ def test_the_svi_curve_is_drawn_relative_to_its_start_and_names_both_ends():
   assert labels == ["epoch 1: 140.00 → 138.50", "epoch 2: 120.00 → 117.25"]
 
 
+def test_the_sweeps_curve_shows_each_bound_with_its_paired_error_and_marks_the_k_of_training():
+  rows = [
+    {"k": k, "bound": bound, "difference_se": se}
+    for k, bound, se in ((20, 20.8, 0.1), (0, 21.3, None), (10, 20.9, 0.05))
+  ]
+  figure = figures.steps_curve(rows, trained=10)
+  (ax,) = figure.axes
+  (points, _, (bars,)) = ax.containers[0].lines
+  np.testing.assert_array_equal(points.get_xydata(), [[0, 21.3], [10, 20.9], [20, 20.8]])
+  np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars.get_segments()], [0, 0.2, 0.4])
+  np.testing.assert_array_equal(ax.lines[0].get_xdata(), [10, 10])
+  assert list(ax.get_xticks()) == [0, 10, 20]
+  labels = {text.get_text() for text in figure.legends[0].get_texts()}
+  assert labels == {"K = 10 in training", "−ELBO, ± 2 s.e. of the difference to K = 20"}
+
+
+@pytest.mark.parametrize(
+  ("steps", "shown"),
+  [([0, 5, 10, 20, 40], [0, 5, 10, 20, 40]), ([0, 1, 2, 5, 80], [0, 5, 80]), ([3], [3]), ([9, 2], [2, 9])],
+)
+def test_numbers_of_steps_too_close_for_an_axis_leave_the_ends_and_what_has_room(steps, shown):
+  assert figures.step_ticks(steps) == shown
+
+
 def test_posteriors_are_those_of_the_model_at_both_ends(model, data):
   x = data.examples("valid", 10)
   posteriors = Inference(model)(x)

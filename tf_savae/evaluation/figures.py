@@ -122,15 +122,25 @@ def steps_curve(rows: Sequence[Mapping[str, Any]], trained: int, title: str = ""
   errors = [2 * (row["difference_se"] or 0) for row in rows]
   ax.axvline(trained, color="0.6", linestyle="--", linewidth=1.2, label=f"K = {trained} in training")
   ax.errorbar(steps, bounds, yerr=errors, color="C0", marker="o", linewidth=2, capsize=4, label=label)
-  ax.set_xticks(steps)
+  ax.set_xticks(step_ticks(steps))
   ax.set_xlabel("K, SVI steps at test time", fontsize=12)
   ax.set_ylabel("−ELBO, nats per example", fontsize=12)
   ax.tick_params(labelsize=11)
   ax.grid(alpha=0.3)
-  ax.legend(loc="best", fontsize=10)
+  figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)  # in no point's way
   if title:
     ax.set_title(title, fontsize=12)
   return figure
+
+
+def step_ticks(steps: Sequence[int]) -> list[int]:
+  """Those of some numbers of steps that an axis has room for: the largest, and what is far enough from the others."""
+  steps = sorted(steps)
+  result, apart = [steps[-1]], (steps[-1] - steps[0]) / 25
+  for k in reversed(steps[:-1]):
+    if result[-1] - k >= apart and (k == steps[0] or k - steps[0] >= apart):
+      result.append(k)
+  return result[::-1]
 
 
 def to_array(figure: Figure) -> np.ndarray:

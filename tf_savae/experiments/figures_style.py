@@ -1,0 +1,72 @@
+"""What all figures of an experiment share: a colour a method, text sizes, and files that are replaced in one piece."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tf_savae.evaluation import figures
+
+WIDTH = 9.0  # inches, of 100 pixels: what a README shows without shrinking
+TEXT, SMALL = 11, 10  # points
+
+# Colours of Okabe and Ito (2008), which colour-blind readers tell apart. A method has one, however it is tuned.
+COLOURS = {
+  "vae": "#0072B2",
+  "svi": "#009E73",
+  "vae-svi": "#CC79A7",
+  "savae": "#D55E00",
+}
+MARKERS = {"vae": "s", "svi": "^", "vae-svi": "D", "savae": "o"}
+OPTIMUM = "black"  # the best Gaussian
+FAMILY_LIMIT = "0.62"  # grey: what no choice of λ can give
+
+
+def method_of(key: str) -> str:
+  """The method, a key of `COLOURS`, of a row's key or name: "savae-repaired" and "SA-VAE, K = 20" are "savae".
+
+  Raises:
+    ValueError: it is none's.
+  """
+  key = key.lower().replace("sa-vae", "savae").replace("+", "-").replace("_", "-")
+  for method in sorted(COLOURS, key=len, reverse=True):
+    if key.startswith(method):
+      return method
+  raise ValueError(f"A key begins with one of {', '.join(COLOURS)}. Received: {key!r}")
+
+
+def colour_of(key: str) -> str:
+  """The colour of the method of a row's key or name."""
+  return COLOURS[method_of(key)]
+
+
+def marker_of(key: str) -> str:
+  """Its marker: methods differ in shape as well as in colour."""
+  return MARKERS[method_of(key)]
+
+
+def figure(height: float, width: float = WIDTH) -> Figure:
+  """An empty figure, in inches, that makes room for its labels."""
+  return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def label(ax, x: str, y: str, title: str = "") -> None:
+  """Axis labels and title in the sizes of all figures."""
+  ax.set_xlabel(x, fontsize=TEXT)
+  ax.set_ylabel(y, fontsize=TEXT)
+  ax.tick_params(labelsize=SMALL)
+  if title:
+    ax.set_title(title, fontsize=TEXT)
+
+
+def save(drawn: Figure, path: Path) -> None:
+  """Writes a PNG in one piece: a kill leaves the old one or the new one."""
+  temporary = path.with_name(f".{path.name}.tmp")
+  try:
+    figures.save(drawn, temporary)
+    os.replace(temporary, path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
