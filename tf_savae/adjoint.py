@@ -40,6 +40,7 @@ class Problem:
     context: arguments of `neg_elbo` after params and noise.
     conditioning: all float tensors, in `context` or closed over, that L depends on and that receive gradients.
     settings: K ≥ 1, momentum, clipping.
+    k_now: how many of the K steps are taken, 1 … K, a scalar int32; None: K.
   """
 
   neg_elbo: svi.NegELBO
@@ -49,6 +50,7 @@ class Problem:
   context: tuple[Any, ...]
   conditioning: tuple[tf.Tensor, ...]
   settings: svi.SVISettings
+  k_now: tf.Tensor | None = None
 
 
 class Adjoint:
@@ -63,7 +65,8 @@ class Adjoint:
 class UnrolledAdjoint(Adjoint):
   """The definition: the K steps unrolled in Python under the caller's tape.
 
-  Graph and memory grow with K; about 6K + 3 U. What the other modes are tested against.
+  Graph and memory grow with K, also where fewer steps are taken; about 6K + 3 U. What the other modes are tested
+  against.
   Source: paper, section 3.1; Domke (2012), Maclaurin et al. (2015).
   """
 
@@ -71,12 +74,17 @@ class UnrolledAdjoint(Adjoint):
     p = problem
     params = p.initial
     velocity = GaussianParams(tf.zeros_like(params.mean), tf.zeros_like(params.log_var))
-    active = svi.all_active(params, p.settings)
+    active = svi.all_active(params, p.settings, p.k_now)
     visited, velocities, gradients, losses, actives = [params], [], [], [], []
     for k in range(p.settings.num_steps):
+      if p.k_now is not None:
+        active &= k < p.k_now
+      before = active
       params, velocity, gradient, loss, active = svi.step(
         p.neg_elbo, params, velocity, p.step_sizes[k], p.noise[k], p.context, p.settings, active
       )
+      if before is not None and losses:
+        loss = tf.where(tf.reduce_any(before), loss, losses[-1])
       visited.append(params)
       velocities.append(velocity)
       gradients.append(gradient)
@@ -132,6 +140,7 @@ class RecursiveAdjoint(Adjoint):
         problem.noise,
         problem.context,
         problem.settings,
+        problem.k_now,
       )
       outside["trace"] = trace
 
@@ -149,8 +158,10 @@ class RecursiveAdjoint(Adjoint):
   def _backward(self, problem, trace, cotangent, variables):
     """Gradients of ⟨cotangent, λ_0…λ_K⟩: (for λ_0, α, conditioning tensors), (for variables)."""
     settings, num_steps = problem.settings, problem.settings.num_steps
-    first = num_steps - min(self.differentiated_steps(num_steps), num_steps)
-    last, stops = num_steps, trace.active is not None
+    differentiated = min(self.differentiated_steps(num_steps), num_steps)
+    first, last, stops = num_steps - differentiated, num_steps, trace.active is not None
+    if problem.k_now is not None:
+      first = tf.maximum(problem.k_now - differentiated, 0)
     if stops:
       # From step `last` on nobody moves: no loop for these.
       taken = tf.reduce_sum(tf.cast(tf.reduce_any(trace.active, axis=1), tf.int32))
@@ -187,22 +198,24 @@ class RecursiveAdjoint(Adjoint):
     zero = GaussianParams(tf.zeros_like(a.mean), tf.zeros_like(a.log_var))
     totals = [tf.zeros_like(t) for t in targets]
     history = [tf.TensorArray(a.mean.dtype, num_steps, element_shape=shape) for _ in range(2)]
-    if stops:
+    if stops or differentiated < num_steps:
       history = [h.unstack(tf.zeros_like(v)) for h, v in zip(history, trace.velocity, strict=True)]
     _, a, _, totals, history = tf.while_loop(
       lambda k, *_: k >= first,
       body,
       (tf.convert_to_tensor(last - 1), a, zero, totals, history),
       parallel_iterations=1,
-      maximum_iterations=num_steps - first,
+      maximum_iterations=differentiated,
     )
-    # The steps before `first`, the identity as far as λ goes: a only collects the trajectory's cotangents.
-    for k in reversed(range(first)):
-      history = [h.write(k, part) for h, part in zip(history, a, strict=True)]
-      a = GaussianParams(*(v + c[k] for v, c in zip(a, cotangent, strict=True)))
-    d_step_sizes = sum(
-      tf.reduce_sum(h.stack() * v, axis=1) for h, v in zip(history, trace.velocity, strict=True)
-    )
+    history = [h.stack() for h in history]
+    if differentiated < num_steps:
+      # The steps before `first`, the identity as far as λ goes: a only collects the trajectory's cotangents.
+      early = tf.reshape(tf.range(num_steps) < first, [-1, 1, 1])
+      passed = [tf.where(early, c[:-1], tf.zeros_like(c[:-1])) for c in cotangent]
+      after = [v + tf.cumsum(c, axis=0, exclusive=True, reverse=True) for v, c in zip(a, passed, strict=True)]
+      history = [tf.where(early, v, h) for v, h in zip(after, history, strict=True)]
+      a = GaussianParams(*(v + tf.reduce_sum(c, axis=0) for v, c in zip(a, passed, strict=True)))
+    d_step_sizes = sum(tf.reduce_sum(h * v, axis=1) for h, v in zip(history, trace.velocity, strict=True))
     if problem.step_sizes.shape[-1] == 1:
       d_step_sizes = tf.reduce_sum(d_step_sizes, axis=-1, keepdims=True)
     split = len(problem.conditioning)

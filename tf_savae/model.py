@@ -33,6 +33,8 @@ class SAVAE(keras.Model):
     method: a name in `tf_savae.methods.METHODS`.
     svi: the refinement; its `num_steps` is K in training.
     eval_k: K at evaluation; default: K for methods that refine, else 0.
+    k_schedule: steps that an update takes of the K, given its number, such as a Keras learning-rate schedule that
+      gives whole numbers from 1 to K; None: all of them. Evaluation does not ask it.
     adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
     initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good alone.
@@ -53,6 +55,7 @@ class SAVAE(keras.Model):
     svi: SVISettings | None = None,
     *,
     eval_k: int | None = None,
+    k_schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
     adjoint: str | adjoint_lib.Adjoint = "exact",
     learn_step_size: str = "none",
     initial_loss_weight: float = 0.0,
@@ -66,6 +69,7 @@ class SAVAE(keras.Model):
     self.method = methods.get(method)
     self.method_name = method
     self.svi = svi or SVISettings()
+    self.k_schedule = k_schedule
     self.adjoint = adjoint_lib.get(adjoint)
     self.encoder = encoder if self.method.has_encoder else None
     self.decoder = decoder
@@ -116,6 +120,8 @@ class SAVAE(keras.Model):
         "initial_loss_weight is 0 or more, and 0 but for a method that is trained through the refinement. "
         f"Received: method={self.method_name!r}, initial_loss_weight={self.initial_loss_weight}"
       )
+    if self.k_schedule is not None and not self.method.refines:
+      raise ValueError(f"A k_schedule is for methods that refine. Received: method={self.method_name!r}")
     if self.eval_k < 0:
       raise ValueError(f"eval_k is a number of SVI steps, 0 or more. Received: {self.eval_k}")
     if not self.free_bits >= 0:
@@ -225,9 +231,9 @@ class SAVAE(keras.Model):
     # Not a persistent tape: TensorFlow would prepare the loops under it for higher derivatives, which their own
     # custom gradient makes useless, and tracing would take several times as long.
     with tf.GradientTape() as tape:
-      batch = Batch(
-        self, x, step, self.step_sizes.settings(self.svi.num_steps), self._beta(step), True, Purpose.NOISE
-      )
+      settings = self.step_sizes.settings(self.svi.num_steps)
+      k_now = None if self.k_schedule is None else self.k_schedule(step)
+      batch = Batch(self, x, step, settings, self._beta(step), True, Purpose.NOISE, k_now)
       losses = self.method.losses(batch)
       loss = tf.reduce_mean(losses.loss)
     variables = self.trainable_variables
@@ -379,6 +385,7 @@ class SAVAE(keras.Model):
         "antithetic": self.svi.antithetic,
       },
       "eval_k": self.eval_k,
+      "k_schedule": None if self.k_schedule is None else serialize(self.k_schedule),
       "adjoint": adjoint_lib.to_config(self.adjoint),
       "learn_step_size": self.step_sizes.learned,
       "initial_loss_weight": self.initial_loss_weight,
@@ -391,8 +398,8 @@ class SAVAE(keras.Model):
   @classmethod
   def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SAVAE:
     config = dict(config)
-    for name in ("encoder", "decoder", "beta"):
-      if isinstance(config[name], dict):
+    for name in ("encoder", "decoder", "beta", "k_schedule"):
+      if isinstance(config.get(name), dict):
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
     config["svi"] = SVISettings(**config["svi"])
     config["adjoint"] = adjoint_lib.from_config(config["adjoint"])

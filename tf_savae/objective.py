@@ -101,10 +101,14 @@ class Batch:
     beta: weight of the KL.
     training: whether batch statistics and dropout are on.
     purpose: what the noise is for.
+    k_now: how many of the K steps to take, a scalar tensor; default: K.
   """
 
-  def __init__(self, model, x, step, settings: svi.SVISettings, beta, training: bool, purpose: Purpose):
+  def __init__(
+    self, model, x, step, settings: svi.SVISettings, beta, training: bool, purpose: Purpose, k_now=None
+  ):
     self.model, self.x, self.settings, self.training = model, x, settings, training
+    self.k_now = k_now
     # A Python number would become a float32 on its way through tf.cast.
     beta = beta if tf.is_tensor(beta) else tf.constant(beta, model.variable_dtype)
     self.beta = tf.stop_gradient(tf.cast(beta, model.variable_dtype))
@@ -150,7 +154,7 @@ class Batch:
   def refine(
     self, initial: GaussianParams, adjoint: str | Adjoint | None
   ) -> tuple[GaussianParams, GaussianParams, tf.Tensor]:
-    """K SVI steps from λ_0.
+    """K SVI steps from λ_0, or the first `k_now` of them.
 
     Args:
       initial: λ_0.
@@ -170,6 +174,7 @@ class Batch:
       noise=noise,
       context=(self._fixed_x, self.beta, self.context),
       adjoint=adjoint or "exact",
+      k_now=self.k_now,
     )
     if adjoint is None:
       params = GaussianParams(*map(tf.stop_gradient, params))

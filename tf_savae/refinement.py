@@ -34,6 +34,7 @@ def refine(
   noise: tf.Tensor,
   context: Sequence[Any] = (),
   adjoint: str | adjoint_lib.Adjoint = "exact",
+  k_now: int | tf.Tensor | None = None,
 ) -> Refinement:
   """Refines λ_0 by K steps of SVI, differentiably.
 
@@ -51,14 +52,18 @@ def refine(
       `settings.num_samples` > 1.
     context: further arguments of `neg_elbo`, tensors or nests of tensors.
     adjoint: an object of `tf_savae.adjoint` or its name: how gradients pass through the steps.
+    k_now: how many of the K steps to take, the first ones; the others cost nothing (but with `unrolled`). A scalar,
+      which may be a tensor: one graph serves all values. Below 1 counts as 1, above K as K; default: K.
 
   Returns:
-    `Refinement(params, trajectory)`.
+    `Refinement(params, trajectory)`; after `k_now` steps the trajectory stays where it is.
 
   Raises:
     ValueError: if `noise` does not have the shape above or `adjoint` is unknown.
   """
-  return refine_traced(neg_elbo, initial, settings, noise=noise, context=context, adjoint=adjoint)[0]
+  return refine_traced(
+    neg_elbo, initial, settings, noise=noise, context=context, adjoint=adjoint, k_now=k_now
+  )[0]
 
 
 def refine_traced(
@@ -69,8 +74,12 @@ def refine_traced(
   noise: tf.Tensor,
   context: Sequence[Any] = (),
   adjoint: str | adjoint_lib.Adjoint = "exact",
+  k_now: int | tf.Tensor | None = None,
 ) -> tuple[Refinement, tf.Tensor]:
-  """`refine`, and its by-product L(λ_k; ε_k) for k = 0 … K−1, `[num_steps, batch]`, without gradient."""
+  """`refine`, and its by-product L(λ_k; ε_k) for k = 0 … K−1, `[num_steps, batch]`, without gradient.
+
+  Steps that were not done repeat the last one.
+  """
   adjoint = adjoint_lib.get(adjoint)
   initial = GaussianParams(*(tf.convert_to_tensor(part) for part in initial))
   noise = _canonical_noise(noise, initial, settings)
@@ -84,6 +93,8 @@ def refine_traced(
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
   # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
   conditioning = {id(tensor): tensor for tensor in (*passed, *closed_over)}
+  if k_now is not None:
+    k_now = tf.clip_by_value(tf.cast(k_now, tf.int32), 1, settings.num_steps)
   trace = adjoint.run(
     adjoint_lib.Problem(
       neg_elbo=neg_elbo,
@@ -93,6 +104,7 @@ def refine_traced(
       context=context,
       conditioning=tuple(conditioning.values()),
       settings=settings,
+      k_now=k_now,
     )
   )
   return Refinement(GaussianParams(*(part[-1] for part in trace.params)), trace.params), trace.neg_elbo

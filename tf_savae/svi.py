@@ -6,7 +6,8 @@
     λ_{k+1} = λ_k + α_k v_{k+1}                      k = 0 … K−1
 
 With a tolerance, an example stops for good at the first step that is expected to gain no more than it, to first order
-−⟨g_k, α_k v_{k+1}⟩: from there on its v is 0, and steps that no example takes are not done.
+−⟨g_k, α_k v_{k+1}⟩: from there on its v is 0, and steps that no example takes are not done. Likewise all examples stop
+after the first `k_now` steps, where that is given: a tensor, so that one graph serves every number of steps.
 
 Everything is per example: L_i is the negative ELBO of one example, and clip and step never look at another row.
 This file runs the steps; `adjoint` differentiates through them.
@@ -116,7 +117,7 @@ class Trace(NamedTuple):
     gradient: g_0 … g_{K−1} before clipping, `[K, batch, latent]`.
     neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it.
       Steps that were not done repeat the last one.
-    active: whether an example took step k, `[K, batch]`; None without tolerance: all did.
+    active: whether an example took step k, `[K, batch]`; None without tolerance and `k_now`: all did.
   """
 
   params: GaussianParams
@@ -211,6 +212,7 @@ def step(
   if settings.tolerance:
     gain = -sum(tf.reduce_sum(g * step_size * v, axis=-1) for g, v in zip(gradient, velocity, strict=True))
     active &= gain > settings.tolerance
+  if active is not None:
     velocity = only(active, velocity)
   params = GaussianParams(*(p + step_size * v for p, v in zip(params, velocity, strict=True)))
   return params, velocity, gradient, loss, active
@@ -221,9 +223,10 @@ def only(active: tf.Tensor, parts: GaussianParams) -> GaussianParams:
   return GaussianParams(*(tf.where(active[:, tf.newaxis], p, tf.zeros_like(p)) for p in parts))
 
 
-def all_active(params: GaussianParams, settings: SVISettings) -> tf.Tensor | None:
-  """Who takes part at the beginning: everyone, `[batch]`; None without tolerance."""
-  return tf.ones_like(params.mean[:, 0], tf.bool) if settings.tolerance else None
+def all_active(params: GaussianParams, settings: SVISettings, k_now: tf.Tensor | None) -> tf.Tensor | None:
+  """Who takes part at the beginning: everyone, `[batch]`; None where nobody can stop before the last step."""
+  stops = settings.tolerance or k_now is not None
+  return tf.ones_like(params.mean[:, 0], tf.bool) if stops else None
 
 
 def descend(
@@ -233,6 +236,7 @@ def descend(
   noise: tf.Tensor,
   context: Sequence[Any],
   settings: SVISettings,
+  k_now: tf.Tensor | None = None,
 ) -> Trace:
   """K steps from `initial` in one `tf.while_loop`: a graph of constant size.
 
@@ -243,11 +247,15 @@ def descend(
     noise: ε, `[K, num_samples, batch, latent]`.
     context: further arguments of `neg_elbo`.
     settings: K ≥ 1, momentum, clipping and tolerance.
+    k_now: steps to take, 1 … K, a scalar int32; default: K.
   """
   shape, num_steps = initial.mean.shape, settings.num_steps
   zero = GaussianParams(tf.zeros_like(initial.mean), tf.zeros_like(initial.log_var))
   nothing = tf.zeros_like(initial.mean[:, 0])
-  stops = bool(settings.tolerance)
+  active = all_active(initial, settings, k_now)
+  stops = active is not None
+  active = [active] if stops else []
+  limit = num_steps if k_now is None else k_now
 
   def array(like):
     empty = tf.TensorArray(like.dtype, num_steps, element_shape=like.shape)
@@ -264,11 +272,10 @@ def descend(
     values = (*params, *velocity, *gradient, loss, *still)
     return k + 1, new, velocity, still, [a.write(k, v) for a, v in zip(arrays, values, strict=True)]
 
-  active = [all_active(initial, settings)] if stops else []
   arrays = [array(part) for part in (*zero, *zero, *zero, nothing, *(tf.zeros_like(a) for a in active))]
   end, final, _, _, arrays = tf.while_loop(
     lambda k, _params, _velocity, active, _arrays: (
-      (k < num_steps) & tf.reduce_any(active) if stops else k < num_steps
+      (k < limit) & tf.reduce_any(active) if settings.tolerance else k < limit
     ),
     body,
     (tf.constant(0), initial, zero, active, arrays),

@@ -1,5 +1,7 @@
 """A configuration becomes the model that it describes."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -68,6 +70,14 @@ def test_the_refinement_is_the_one_asked_for():
   assert not settings.antithetic
   assert svi_settings(config(svi_noise="antithetic", svi_samples=2)).antithetic
   assert svi_settings(config(k=0, svi_schedule="linear")).num_steps == 0
+
+
+def test_the_steps_of_an_update_rise_over_the_warm_up_where_the_method_refines(tokens):
+  settings = config(k=3, batch_size=10, k_warmup_epochs=1.5)  # 4 batches an epoch
+  schedule = build_model(settings, tokens).k_schedule
+  assert [int(schedule(step)) for step in range(8)] == [1, 1, 1, 2, 2, 2, 3, 3]
+  for without in ({"k_warmup_epochs": 0.0}, {"model": "vae"}, {"k": 0}):
+    assert build_model(dataclasses.replace(settings, **without), tokens).k_schedule is None
 
 
 @pytest.mark.slow

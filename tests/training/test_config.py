@@ -131,6 +131,7 @@ def test_the_run_directory_names_what_distinguishes_runs():
       {"min_learning_rate": 0.1, "learning_rate": 0.01},
       ["--min_learning_rate", "--learning_rate=0.01", "received 0.1"],
     ),
+    ({"k_warmup_epochs": -0.5}, ["--k_warmup_epochs", "at least 0", "-0.5"]),
     ({"svi_noise": "odd"}, ["--svi_noise", "independent, antithetic", "odd"]),
     ({"svi_noise": "antithetic", "svi_samples": 3}, ["even --svi_samples", "such as 4", "=3"]),
     ({"max_minutes": -1}, ["--max_minutes", "at least 0", "-1"]),
@@ -147,6 +148,14 @@ def test_a_wrong_value_gives_one_line_with_the_name_and_what_was_received(given,
   assert "\n" not in message
   for word in words:
     assert word in message
+
+
+def test_a_run_that_began_before_a_setting_existed_goes_on_with_its_default():
+  config = make_config(preset="tiny")
+  stored = config.to_dict()
+  del stored["svi_noise"], stored["k_warmup_epochs"]
+  assert RunConfig.from_dict(stored) == config
+  assert (config.svi_noise, config.k_warmup_epochs) == ("independent", 0.0)
 
 
 def test_clips_of_zero_or_less_are_off():

@@ -48,6 +48,7 @@ def config(directory, **changes):
     "deterministic": True,
     "learn_svi_lr": "step",
     "beta_warmup_epochs": 1.0,
+    "k_warmup_epochs": 2.0,
     "learning_rate": 1.0,
     "lr_patience": 1,
     "epochs": 3,

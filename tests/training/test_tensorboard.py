@@ -18,6 +18,7 @@ from tests import tiny_documents, tiny_runs
 from tf_savae.evaluation.latents import mutual_information
 from tf_savae.evaluation.posteriors import Inference
 from tf_savae.training import event_files
+from tf_savae.training.build import KWarmup
 from tf_savae.training.presets import make_config
 from tf_savae.training.tensorboard import TensorBoardLogger
 
@@ -63,7 +64,7 @@ class Recorded:
   def __init__(self, directory):
     self.directory = directory
     self.data = tiny_runs.image_data(is_stand_in=True)
-    self.model = tiny_runs.image_model("vae_svi", beta=0.5)
+    self.model = tiny_runs.image_model("vae_svi", beta=0.5, k_schedule=KWarmup(2, 4))
     self.board = board(directory, self.data)
     self.paths, self.after = [], []
     self.epochs = []
@@ -136,6 +137,7 @@ def test_the_gain_is_the_difference_of_the_bounds(run):
 def test_schedules_speed_and_skipped_updates_are_logged(run):
   events = run.events("train")
   assert [v for _, v in events.scalars("training/beta")] == [0.5] * 4
+  assert events.scalars("training/svi_steps") == [(2, 1.0), (3, 1.0), (4, 2.0), (6, 2.0)]
   np.testing.assert_allclose([v for _, v in events.scalars("training/learning_rate")], 0.01, rtol=1e-6)
   assert [v for _, v in events.scalars("training/skipped_updates")] == [0.0] * 4
   assert all(v > 0 for _, v in events.scalars("training/examples_per_second"))

@@ -49,6 +49,29 @@ class BetaWarmup(keras.optimizers.schedules.LearningRateSchedule):
     return {"start": self.start, "warmup_steps": self.warmup_steps, "cycles": self.cycles}
 
 
+@keras.saving.register_keras_serializable(package="tf_savae")
+class KWarmup(keras.optimizers.schedules.LearningRateSchedule):
+  """Number of SVI steps of an update: 1 at the first, rising linearly, K from update `warmup_steps` on.
+
+  A function of the update's number alone, so that a resumed run needs no state for it.
+
+  Args:
+    k: K, 1 or more.
+    warmup_steps: updates until K, 1 or more.
+  """
+
+  def __init__(self, k: int, warmup_steps: int):
+    self.k, self.warmup_steps = k, warmup_steps
+
+  def __call__(self, step: Any) -> Any:
+    step = keras.ops.cast(step, "int64")
+    k_now = keras.ops.minimum(self.k, 1 + (self.k - 1) * step // self.warmup_steps)
+    return keras.ops.cast(k_now, "int32")
+
+  def get_config(self) -> dict[str, Any]:
+    return {"k": self.k, "warmup_steps": self.warmup_steps}
+
+
 def _image_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networks:
   common = {"seed": config.seed, "dtype": config.precision}
   encoder = networks.ResNetEncoder(config.latent_dim, config.encoder_channels, **common)
@@ -138,6 +161,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
       config.model,
       svi_settings(config),
       eval_k=config.eval_k,
+      k_schedule=_k_schedule(config, data) if method.refines else None,
       adjoint=make_adjoint(config),
       learn_step_size=_learned_step_sizes(config, method),
       initial_loss_weight=config.initial_loss_weight,
@@ -166,6 +190,11 @@ def _learned_step_sizes(config: RunConfig, method: methods.Method) -> str:
   if config.learn_svi_lr != "auto":
     return config.learn_svi_lr
   return "step" if method.learns_step_size else "none"
+
+
+def _k_schedule(config: RunConfig, data: DataSet) -> KWarmup | None:
+  steps = round(config.k_warmup_epochs * data.steps_per_epoch(config.batch_size))
+  return KWarmup(config.k, steps) if config.k and steps else None
 
 
 def svi_settings(config: RunConfig) -> SVISettings:

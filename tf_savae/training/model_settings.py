@@ -31,6 +31,12 @@ class ModelSettings:
 
   # Refinement λ_0 → λ_K.
   k: int = option(20, whole(0), "K, SVI steps that refine a posterior in training", "Refinement")
+  k_warmup_epochs: float = option(
+    0.0,
+    number(0),
+    "epochs over which the SVI steps of an update rise linearly from 1 to --k in training; 0: --k from the start",
+    "Refinement",
+  )
   eval_k: int | None = option(
     None,
     optional(whole(0)),

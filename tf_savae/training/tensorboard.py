@@ -48,6 +48,7 @@ _SCALARS = {
   "gradient_norm_encoder": ("training/gradient_norm_encoder", "global norm before clipping"),
   "gradient_norm_decoder": ("training/gradient_norm_decoder", "global norm before clipping"),
   "beta": ("training/beta", "weight of the KL in the objective"),
+  "k_now": ("training/svi_steps", "SVI steps of an update"),
   "learning_rate": ("training/learning_rate", ""),
   "examples_per_second": ("training/examples_per_second", "while updating; validation does not count"),
   "skipped": ("training/skipped_updates", "updates so far whose loss or gradient was not finite"),
@@ -222,6 +223,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
       return
     beta = self.model.beta
     values["beta"] = float(beta(self._updates) if callable(beta) else beta)
+    if self.model.k_schedule is not None:
+      values["k_now"] = float(self.model.k_schedule(self._updates))
     values["learning_rate"] = float(self.model.optimizer.learning_rate)
     values["skipped"] = float(self.model.skipped.value)
     self._scalars("train", values, self._updates)
