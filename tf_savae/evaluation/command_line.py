@@ -1,4 +1,4 @@
-"""What the commands that evaluate a finished run share: flags, exit status. No TensorFlow."""
+"""What the commands that evaluate runs share: flags, exit status. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ from tf_savae.training import startup
 from tf_savae.training.options import Rule, one_of, optional, path, whole
 
 
-class Flags(argparse.ArgumentParser):
-  """Flags `--name=value`; every command has `--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`.
+class Parser(argparse.ArgumentParser):
+  """Flags `--name=value`, each with a rule.
 
   Args:
     command: the module, as in `python -m`.
     description: what it does, for `--help`.
-    num: default of `--num`.
   """
 
-  def __init__(self, command: str, description: str, num: int):
+  def __init__(self, command: str, description: str):
     super().__init__(f"python -m {command}", description=description, allow_abbrev=False)
-    self.flag("run_dir", None, path(), "directory of a trained run; needed")
-    self.flag("split", "test", one_of("train", "valid", "test"), "which examples")
-    self.flag("num", num, whole(1), "how many of them, from the first on")
-    self.flag("batch_size", 50, whole(1), "examples at a time")
-    self.flag("data_dir", None, optional(path()), "where the data are; default: where they were in training")
 
   def flag(self, name: str, default: object, rule: Rule, help_text: str) -> None:
     """Adds a flag that must keep to `rule`."""
@@ -51,15 +45,43 @@ class Flags(argparse.ArgumentParser):
 
   def parse(self, argv: Sequence[str]) -> argparse.Namespace:
     """The values. Raises UserError, one line."""
-    given = self.parse_args(argv)
+    return self.parse_args(argv)
+
+
+class Flags(Parser):
+  """What commands about a finished run have: `--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`.
+
+  Args:
+    command: the module, as in `python -m`.
+    description: what it does, for `--help`.
+    num: default of `--num`.
+  """
+
+  def __init__(self, command: str, description: str, num: int):
+    super().__init__(command, description)
+    self.flag("run_dir", None, path(), "directory of a trained run; needed")
+    self.flag("split", "test", one_of("train", "valid", "test"), "which examples")
+    self.flag("num", num, whole(1), "how many of them, from the first on")
+    self.flag("batch_size", 50, whole(1), "examples at a time")
+    self.flag("data_dir", None, optional(path()), "where the data are; default: where they were in training")
+
+  def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+    """The values. Raises UserError, one line."""
+    given = super().parse(argv)
     if given.run_dir is None:
       raise UserError("--run_dir is needed: the directory of a trained run; received none")
     given.run_dir = Path(os.path.expanduser(given.run_dir))
     return given
 
 
-def run(flags: Flags, argv: Sequence[str], work: Callable[[argparse.Namespace], None]) -> int:
-  """Parses `argv`, imports TensorFlow, and does the work; returns the exit status.
+def run(
+  flags: Parser,
+  argv: Sequence[str],
+  work: Callable[[argparse.Namespace], None],
+  *,
+  needs_tensorflow: bool = True,
+) -> int:
+  """Parses `argv`, imports TensorFlow where it is needed, and does the work; returns the exit status.
 
   Returns:
     0; 1 (the run), 2 (the flags), 130 (Ctrl-C), the cause being a line on stderr.
@@ -71,7 +93,8 @@ def run(flags: Flags, argv: Sequence[str], work: Callable[[argparse.Namespace], 
     return 2
 
   def evaluate():
-    startup.import_tensorflow()
+    if needs_tensorflow:
+      startup.import_tensorflow()
     work(given)
 
   return exit_status(evaluate)

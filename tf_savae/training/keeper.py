@@ -206,7 +206,8 @@ class RunKeeper(keras.callbacks.Callback):
     # Before the checkpoint: after a kill between the two, the validation is done again and replaces the row.
     seconds = {"seconds": float(progress.seconds)}
     if self._step_seconds is not None:
-      seconds["step_seconds"] = self._step_seconds  # of this epoch's updates; of a process's first, with tracing
+      # Of this epoch's updates. The first that a process does also traces.
+      seconds["step_seconds"] = self._step_seconds
     self._run.append_metrics(row | logs | seconds)
     self.save()
 
