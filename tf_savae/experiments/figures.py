@@ -16,6 +16,7 @@ from tf_savae.experiments import figures_curves as curves
 from tf_savae.experiments import figures_landscape as scenery
 from tf_savae.experiments import figures_style as style
 from tf_savae.experiments import rows as table
+from tf_savae.experiments.trials import FIRST_READING, truth_file
 from tf_savae.posterior import GaussianParams
 from tf_savae.training import restore
 from tf_savae.training.files import read_json, write_json
@@ -23,7 +24,6 @@ from tf_savae.training.files import read_json, write_json
 TEST_POINTS = (0, 1, 2)  # of the landscapes: the first ones, not chosen ones
 TEST_STEPS = (0, 5, 10, 20, 40)
 _SWEEP_EXAMPLES = 1000
-_MAIN = "lstm_input"  # the reading of the oracle that figures without a name of one show
 _WORDS = {
   "lstm_input": "z in the oracle's LSTM",
   "output_layer": "z in the oracle's output layer",
@@ -54,13 +54,13 @@ def draw_all(out: Path, say: Callable[[str], None] = print) -> None:
   """
   results = read_json(out / "results.json") or {}
   finals = [f for f in results.get("finals", []) if (out / "runs" / f["name"]).is_dir()]
-  readings = sorted({f["reading"] for f in finals}, key=lambda reading: (reading != _MAIN, reading))
+  readings = sorted({f["reading"] for f in finals}, key=lambda reading: (reading != FIRST_READING, reading))
   work: dict[str, Callable[[], Figure]] = {
     "train_vs_test": lambda: train_vs_test(out, finals),
     "step_sizes": lambda: step_sizes(out, finals),
   }
-  for reading in readings or [_MAIN]:
-    suffix = "" if reading == _MAIN else f"-{reading}"
+  for reading in readings or [FIRST_READING]:
+    suffix = "" if reading == FIRST_READING else f"-{reading}"
     of_reading = [f for f in finals if f["reading"] == reading and f["column"] == "oracle"]
     work[f"gap_stacks{suffix}"] = lambda of=of_reading: gap_stacks(out, of)
     for name, keys in _LANDSCAPES.items():
@@ -219,7 +219,7 @@ def _first(finals: Sequence[Final], key: str) -> Final | None:
   """The row's run of the first reading, oracle and seed."""
 
   def rank(final):
-    return final["column"] != "oracle", final["reading"] != _MAIN, final["data_seed"], final["seed"]
+    return final["column"] != "oracle", final["reading"] != FIRST_READING, final["data_seed"], final["seed"]
 
   return min((f for f in finals if f["row"] == key), key=rank, default=None)
 
@@ -231,4 +231,4 @@ def _data_of(final: Final) -> tuple[str, int]:
 
 def _truth(out: Path, final: Final) -> dict[str, np.ndarray] | None:
   """What is exactly known about a run's data; None: nothing."""
-  return per_example.load(out / f"truth-{final['reading']}-d{final['data_seed']}.npz")
+  return per_example.load(truth_file(out, *_data_of(final)))
