@@ -26,6 +26,7 @@ _WORKLOAD = flags.DEFINE_enum(
 )
 _METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
 _ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
+_PRECISION = flags.DEFINE_string("precision", "float32", "as of train.py")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
 _BATCH = flags.DEFINE_integer(
   "batch", None, "examples a step (default 10 for image, 4 for text, 50 for synthetic)", lower_bound=1
@@ -60,6 +61,7 @@ def measure(tf) -> dict:
     _BATCH.value,
     model=_METHOD.value,
     adjoint=_ADJOINT.value,
+    precision=_PRECISION.value,
     k=_K.value,
     decoder=_DECODER.value,
     jit_compile=_JIT.value,
@@ -87,6 +89,7 @@ def measure(tf) -> dict:
     "workload": _WORKLOAD.value,
     "method": config.model,
     "adjoint": config.adjoint,
+    "precision": config.precision,
     "k": config.k,
     "batch": config.batch_size,
     "decoder": config.decoder_name,

@@ -14,10 +14,15 @@ Costs are in U, one forward pass of the decoder; a reverse pass to λ alone cost
 
 A `neg_elbo` that has a method `directional_derivative(params, noise, tangent, *context) -> [batch]`, equal to
 ⟨tangent, ∇_λ L_i⟩, is asked for it; otherwise an inner tape computes the product.
+
+With a `compute_dtype`, the decoder computes the second-order products in it, by the method `computing_in(dtype)` that
+`neg_elbo` then needs; λ, u, a, b and the sum θ̄ keep float32, and so do the trajectory and the loss. Finite differences
+could not do so: they are smaller than the steps of bfloat16.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +60,8 @@ class Problem:
 
 class Adjoint:
   """How gradients pass through K steps of SVI."""
+
+  compute_dtype: str | None = None  # of the decoder's arithmetic in second-order products; None: its own
 
   def run(self, problem: Problem) -> svi.Trace:
     """Runs the steps; the trace's `params` are differentiable as the mode says."""
@@ -119,11 +126,13 @@ class RecursiveAdjoint(Adjoint):
     targets: Sequence[tf.Tensor | tf.Variable],
   ) -> list[tf.Tensor]:
     """Gradients of ⟨tangent, ∇_λ Σ_i L_i⟩ with respect to μ, log σ² and each of `targets`."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(params)
-      tape.watch(targets)
-      product = directional_derivative(neg_elbo, params, noise, tangent, context)
-    return _dense_gradients(tape, product, [*params, *targets])
+    dtype = self.compute_dtype
+    with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(params)
+        tape.watch(targets)
+        product = directional_derivative(neg_elbo, params, noise, tangent, context)
+      return _dense_gradients(tape, product, [*params, *targets])
 
   def run(self, problem: Problem) -> svi.Trace:
     outside = {}
@@ -227,7 +236,12 @@ class ExactAdjoint(RecursiveAdjoint):
   """The exact total derivative, every second-order term by nested tapes.
 
   About 8K + 3 U: 2K forward, 6K backward. Source: DESIGN section 4; Pearlmutter (1994) for the product.
+
+  Attributes:
+    compute_dtype: of the decoder's arithmetic in second-order products: "bfloat16", or None, its own.
   """
+
+  compute_dtype: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +249,14 @@ class TruncatedAdjoint(RecursiveAdjoint):
   """Exact over the last `steps` of the K steps, the identity before them; `steps` = K is exact, 0 is first order.
 
   About 2K + 6·steps + 3 U.
+
+  Attributes:
+    steps: 0 or more.
+    compute_dtype: as of `ExactAdjoint`.
   """
 
   steps: int = 5
+  compute_dtype: str | None = None
 
   def __post_init__(self):
     if self.steps < 0:

@@ -126,6 +126,11 @@ class SAVAE(keras.Model):
       raise ValueError(f"eval_k is a number of SVI steps, 0 or more. Received: {self.eval_k}")
     if not self.free_bits >= 0:
       raise ValueError(f"free_bits is a number of nats, 0 or more. Received: {self.free_bits}")
+    if self.adjoint.compute_dtype and not hasattr(self.decoder, "computing_in"):
+      raise ValueError(
+        "An adjoint with a compute_dtype needs a decoder with computing_in, such as a tf_savae.networks.Decoder. "
+        f"Received: {type(self.decoder).__name__}"
+      )
     if self.clip_norm is not None and not self.clip_norm > 0:
       raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
     if self.eval_k and not self.method.has_latent:

@@ -54,6 +54,8 @@ class NegELBO:
     self._decoder, self._free_bits = decoder, free_bits
     if hasattr(decoder, "log_prob_derivative"):
       self.directional_derivative = self._directional_derivative
+    if hasattr(decoder, "computing_in"):
+      self.computing_in = decoder.computing_in
 
   def bound(self, params: GaussianParams | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
     """The parts; `params` is None for a decoder without latent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -72,6 +73,22 @@ class Decoder(keras.layers.Layer, abc.ABC):
   def cast(self, tensor: Any) -> tf.Tensor:
     """A variable or tensor in the dtype of the network's arithmetic."""
     return tf.cast(tensor, self.compute_dtype)
+
+  @contextlib.contextmanager
+  def computing_in(self, dtype: str) -> Iterator[None]:
+    """Within it the network's arithmetic is in `dtype`; its float32 variables, and a context made before, stay.
+
+    A decoder that casts variables, z and context by `cast`, or leaves that to Keras layers, needs nothing more for it.
+    """
+    layers = self._flatten_layers()
+    policies = [layer.dtype_policy for layer in layers]
+    try:
+      for layer in layers:
+        layer.dtype_policy = f"mixed_{dtype}"
+      yield
+    finally:
+      for layer, policy in zip(layers, policies, strict=True):
+        layer.dtype_policy = policy
 
 
 def glorot_stream(seed: int) -> Iterator[keras.initializers.Initializer]:

@@ -241,9 +241,10 @@ class DilatedConvDecoder(SequenceDecoder):
     return _linear([embedded], self.cast(self.kernel), self.cast(self.bias))[0]
 
   def _first_layer(self, z, context):
+    words = self.cast(context[0])
     if not self.latent_dim:
-      return context[0]
-    return context[0] + tf.matmul(self.cast(z), self.cast(self.latent_kernel))[:, tf.newaxis]
+      return words
+    return words + tf.matmul(self.cast(z), self.cast(self.latent_kernel))[:, tf.newaxis]
 
   def _states(self, h, context, tangent=None):
     """The last states from the first layer's, and with a tangent their derivative along it, as a list.
@@ -256,7 +257,7 @@ class DilatedConvDecoder(SequenceDecoder):
       taps = [_taps(stream, self.kernel_size, dilation) for stream in _relu(inner)]
       streams = [a + b for a, b in zip(streams, self._after_taps(i, taps), strict=True)]
     mask = context[1:]
-    return [stream * mask[0] for stream in streams] if mask else streams
+    return [stream * self.cast(mask[0]) for stream in streams] if mask else streams
 
   def _after_taps(self, i, taps):
     """Block i from the taps of its dilated convolution, `[…, kernel_size · channels]`, to what it adds."""

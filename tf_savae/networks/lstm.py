@@ -310,7 +310,7 @@ class LSTMDecoder(Decoder):
     """
     if self._only_logits_see_latent:
       return tf.cast(context[0], self.variable_dtype) + self._latent_part(z)
-    inputs, *mask = context
+    inputs, *mask = map(self.cast, context)
     h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
     if to_gates is not None:
       inputs += to_gates[:, tf.newaxis]
@@ -321,7 +321,7 @@ class LSTMDecoder(Decoder):
     """`logits`, and their derivative along dz."""
     if self._only_logits_see_latent:
       return self.logits(z, context), self._latent_part(dz)
-    inputs, *mask = context
+    inputs, *mask = map(self.cast, context)
     h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
     d_h, d_to_gates, d_to_logits = self._start(dz, tf.shape(inputs)[0], tangent=True)
     if to_gates is None:

@@ -180,7 +180,7 @@ class GatedPixelCNN(Decoder):
       z: `[batch, latent]`; None for a plain PixelCNN.
       context: what `precompute` returned; it holds the image.
     """
-    vertical, horizontal, *rest = context
+    vertical, horizontal, *rest = map(self.cast, context)
     if self.latent_dim:
       weights, *rest = rest
       from_latent = self._latent_half(z, weights)

@@ -140,7 +140,7 @@ class TextLSTMDecoder(SequenceDecoder):
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
   ) -> tf.Tensor:
     """⟨dz, ∇_z log p_θ(x | z)⟩, `[batch]`; differentiable with respect to z, dz, context and weights."""
-    inputs, *mask = context
+    inputs, *mask = map(self.cast, context)
     rows = tf.concat([self.cast(z), self.cast(dz)], 0)
     constant, d_constant = tf.split(tf.matmul(rows, self.cast(self.latent_kernel)), 2)
     initial, d_initial = tf.split(tf.matmul(rows, self.cast(self.state_kernel)), 2)
@@ -160,7 +160,7 @@ class TextLSTMDecoder(SequenceDecoder):
 
   def _states(self, z, context):
     """What the softmax reads, `[length, batch, hidden]`."""
-    inputs, *mask = context
+    inputs, *mask = map(self.cast, context)
     initial, constant = self._from_latent(z, tf.shape(inputs)[0])
     states = lstm(inputs, constant, initial, self.cast(self.recurrent))
     return states * tf.transpose(mask[0], [1, 0, 2]) if mask else states

@@ -73,7 +73,7 @@ class KWarmup(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _image_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networks:
-  common = {"seed": config.seed, "dtype": config.precision}
+  common = {"seed": config.seed, "dtype": config.network_precision}
   encoder = networks.ResNetEncoder(config.latent_dim, config.encoder_channels, **common)
   decoder = networks.GatedPixelCNN(
     latent_dim,
@@ -93,7 +93,7 @@ def _token_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networ
     "hidden_dim": config.hidden_dim,
     "init_scale": config.init_scale,
   }
-  common = {"seed": config.seed, "dtype": config.precision}
+  common = {"seed": config.seed, "dtype": config.network_precision}
   encoder = networks.LSTMEncoder(data.vocab_size, config.latent_dim, **sizes, **common)
   if config.generator == "oracle":
     return encoder, oracle_decoder(data.oracle, **common)
@@ -113,7 +113,7 @@ def _text_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Network
     "embedding_dim": config.embedding_dim,
     "init_scale": config.init_scale,
     "seed": config.seed,
-    "dtype": config.precision,
+    "dtype": config.network_precision,
   }
   encoder = networks.TextLSTMEncoder(
     data.vocab_size, config.latent_dim, hidden_dim=config.hidden_dim, **common
@@ -216,7 +216,8 @@ def svi_settings(config: RunConfig) -> SVISettings:
 def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
   """The adjoint mode with the parameters that the flags give it."""
   parameters = {
-    adjoint.TruncatedAdjoint: {"steps": config.adjoint_steps},
+    adjoint.ExactAdjoint: {"compute_dtype": config.adjoint_dtype},
+    adjoint.TruncatedAdjoint: {"steps": config.adjoint_steps, "compute_dtype": config.adjoint_dtype},
     adjoint.FiniteDifferenceAdjoint: {"radius": config.fd_radius},
   }
   mode = adjoint.ADJOINTS[config.adjoint]

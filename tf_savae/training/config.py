@@ -81,12 +81,27 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         f"--min_learning_rate must be at most --learning_rate={show(self.learning_rate)}; received"
         f" {show(self.min_learning_rate)}; 0 is no limit"
       )
+    if self.adjoint_dtype and (self.model != "savae" or self.adjoint not in ("exact", "truncated")):
+      raise UserError(
+        "--precision=bfloat16_adjoint is for --model=savae with --adjoint=exact or truncated; received"
+        f" --model={self.model} --adjoint={self.adjoint}"
+      )
     if self.eval_file is not None and not self.is_text:
       raise UserError(
         f"--eval_file is for runs on text; received {self.eval_file} for --dataset={self.dataset}"
       )
     if self.eval_file is not None and not self.eval_only:
       raise UserError(f"--eval_file goes with --eval_only; received {self.eval_file} for training")
+
+  @property
+  def network_precision(self) -> str:
+    """The networks' dtype policy."""
+    return "float32" if self.precision == "bfloat16_adjoint" else self.precision
+
+  @property
+  def adjoint_dtype(self) -> str | None:
+    """Of the decoder's arithmetic in the adjoint sweep; None: as everywhere."""
+    return "bfloat16" if self.precision == "bfloat16_adjoint" else None
 
   @property
   def is_text(self) -> bool:

@@ -47,7 +47,11 @@ class MachineSettings:
   )
   keep_checkpoints: int = option(2, whole(2), "checkpoints kept, besides the best", "Machine", OnResume.FREE)
   precision: str = option(
-    "float32", one_of("float32", "mixed_bfloat16"), "arithmetic of the networks; λ stays float32", "Machine"
+    "float32",
+    one_of("float32", "mixed_bfloat16", "bfloat16_adjoint"),
+    "arithmetic of the networks; λ stays float32. bfloat16_adjoint: float32, but for the decoder's second derivatives"
+    " in the sweep back through the refinement",
+    "Machine",
   )
   jit_compile: str = option(
     "auto",
