@@ -22,9 +22,9 @@ _HEAD = (
   *("s a step", "paper: −ELBO"),
 )
 _LEGEND = (
-  "Means over oracles and training seeds. Gap: −ELBO at λ_K minus the true −log p(x) of the same test point, ± the"
-  " standard error over test points; sd: of the mean gap between training seeds, and between oracles. s a step: median"
-  " over epochs, beside the other workers."
+  "Means over oracles and training seeds. Gap: −ELBO at λ_K minus the true −log p(x) of the same test point, over those"
+  " whose truth is known, ± the standard error over test points; sd: of the mean gap between training seeds, and"
+  " between oracles. s a step: median over epochs, beside the other workers."
 )
 
 
@@ -97,9 +97,24 @@ def _line(cell: Mapping[str, Any]) -> list[str]:
 
 
 def _truth(truths: Sequence[Mapping[str, Any]]) -> str:
-  head = ["oracle", "data seed", "true NLL, nats", "gap of the best diagonal Gaussian"]
+  head = [
+    "oracle",
+    "data seed",
+    "test points",
+    "true NLL, nats",
+    "gap of the best diagonal Gaussian",
+    "of them",
+  ]
   lines = [
-    [t["reading"], str(t["data_seed"]), _with_error(t["nll"]), _with_error(t["gaussian_gap"])] for t in truths
+    [
+      t["reading"],
+      str(t["data_seed"]),
+      str(t["examples"]),
+      _with_error(t["nll"]),
+      _with_error(t["gaussian_gap"]),
+      f"the first {t['gaussian_examples']}",
+    ]
+    for t in truths
   ]
   return markdown(head, lines) + f"\n\nThe paper's true NLL: {rows.TRUE_NLL_OF_PAPER}." if lines else ""
 

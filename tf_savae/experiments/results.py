@@ -137,9 +137,10 @@ class Table:
     return cell
 
   def _gap(self, nats: np.ndarray, reading: str, data_seed: int) -> np.ndarray:
-    """−ELBO of each test point above its true −log p(x)."""
+    """−ELBO above the true −log p(x), of each test point whose truth is known."""
     truth = self._truths[reading, data_seed]["nll"]
-    return np.float64(nats) - truth[: len(nats)]
+    num = min(len(nats), len(truth))
+    return np.float64(nats[:num]) - truth[:num]
 
   def _differences(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Bounds of rows minus those of the best VAE of their column, or of their part's base, on the same points."""

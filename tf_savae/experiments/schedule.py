@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,47 +106,6 @@ class Progress:
     return self.bound(task.trial, task.split) is not None
 
 
-def run(out: Path, plan: Plan, num_workers: int) -> None:
-  """Does what the plan says and is not done. Trials that failed before are tried again.
-
-  Raises:
-    UserError: something else than a trial went wrong; the rest of the plan is done.
-    KeyboardInterrupt: Ctrl-C or SIGTERM. Runs in training have saved; the same call goes on.
-  """
-  for file in out.glob("runs/*/failure.json"):
-    file.unlink()
-  progress, broken = Progress(out), {}
-  pool: list[workers.Worker] = []
-  work, start = functools.partial(perform, out, plan), functools.partial(prepare, out)
-  with _bar(plan, progress) as bar, workers.stopping(pool):
-    while True:
-      running = [worker.task for worker in pool if worker.task is not None]
-      tasks = plan.open(progress.bound, progress.has_truth)
-      tasks = [task for task in tasks if task not in running and task not in broken]
-      for task in tasks[: num_workers - len(running)]:
-        idle = next((worker for worker in pool if worker.task is None), None)
-        if idle is None:
-          idle = workers.Worker(work, start)
-          pool.append(idle)
-        idle.give(task)
-      busy = [worker for worker in pool if worker.task is not None]
-      if not busy:
-        break
-      for worker in workers.wait(busy):
-        task, problem = worker.take()
-        if problem is not None and isinstance(task, Evaluate):
-          trials.write_failure(out, task.trial, problem)
-        if not progress.is_done(task):
-          broken[task] = problem
-        if not worker.is_alive:
-          worker.join()
-          pool.remove(worker)
-        _tell(bar, out, task, progress)
-  if broken:
-    task, problem = next(iter(broken.items()))
-    raise UserError(f"{_name(task)} could not be done: {problem}; the same command tries again")
-
-
 def perform(out: Path, plan: Plan, task: Task) -> None:
   """A task, in a worker."""
   from tf_savae.experiments import execution, truth
@@ -174,6 +134,60 @@ def prepare(out: Path) -> None:
 
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def run(
+  out: Path,
+  plan: Plan,
+  num_workers: int,
+  perform: Callable[[Path, Plan, Task], None] = perform,
+  prepare: Callable[[Path], None] = prepare,
+) -> None:
+  """Does what the plan says and is not done. Trials that failed before are tried again.
+
+  Args:
+    out: the table's directory.
+    plan: what to do.
+    num_workers: processes.
+    perform, prepare: what they do, by tasks and before the first one.
+
+  Raises:
+    UserError: something else than a trial went wrong; the rest of the plan is done.
+    KeyboardInterrupt: Ctrl-C or SIGTERM. Runs in training have saved; the same call goes on.
+  """
+  for file in out.glob("runs/*/failure.json"):
+    file.unlink()
+  progress, broken = Progress(out), {}
+  pool: list[workers.Worker] = []
+  work, start = functools.partial(perform, out, plan), functools.partial(prepare, out)
+  with _bar(plan, progress) as bar, workers.stopping(pool):
+    while True:
+      running = [worker.task for worker in pool if worker.task is not None]
+      tasks = plan.open(progress.bound, progress.has_truth)
+      tasks = [task for task in tasks if task not in running and task not in broken]
+      for task in tasks[: num_workers - len(running)]:
+        idle = next((worker for worker in pool if worker.task is None), None)
+        if idle is None:
+          idle = workers.Worker(work, start)
+          pool.append(idle)
+        idle.give(task)
+      busy = [worker for worker in pool if worker.task is not None]
+      if not busy:
+        break
+      for worker in workers.wait(busy):
+        task, problem = worker.take()
+        if problem is not None and isinstance(task, Evaluate):
+          with contextlib.suppress(UserError):  # it is told at the end
+            trials.write_failure(out, task.trial, problem)
+        if not progress.is_done(task):
+          broken[task] = problem
+        if not worker.is_alive:
+          worker.join()
+          pool.remove(worker)
+        _tell(bar, out, task, progress)
+  if broken:
+    task, problem = next(iter(broken.items()))
+    raise UserError(f"{_name(task)} could not be done: {problem}; the same command tries again")
 
 
 def _bar(plan: Plan, progress: Progress) -> tqdm.tqdm:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_savae.errors import UserError
 from tf_savae.evaluation import per_example
 from tf_savae.training.files import read_json, write_json
 from tf_savae.training.run_dir import RunDirectory
@@ -89,9 +90,16 @@ def failure(out: Path, trial: Trial) -> str | None:
 
 
 def write_failure(out: Path, trial: Trial, reason: str) -> None:
-  """Notes that the trial failed."""
+  """Notes that the trial failed.
+
+  Raises:
+    UserError: the note cannot be written.
+  """
   place = run_dir(out, trial)
-  place.mkdir(parents=True, exist_ok=True)
+  try:
+    place.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"cannot write in {place}: {error.strerror}") from error
   write_json(place / "failure.json", {"reason": reason})
 
 

@@ -1,0 +1,70 @@
+"""Rows, a plan, and trials whose files were written by hand rather than by training."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tf_savae.evaluation import per_example
+from tf_savae.experiments import rows, trials
+from tf_savae.experiments.plan import Plan, Task, Truth, select
+from tf_savae.experiments.trials import Trial
+
+
+def small_plan(*keys: str, oracle_seeds: int = 2, seeds: int = 2, budget: str = "full") -> Plan:
+  """A plan of a few rows."""
+  return Plan(select(keys), rows.BUDGETS[budget], oracle_seeds, seeds)
+
+
+def write_trial(out: Path, trial: Trial, split: str, bound, kl=1.0, bound_initial=None, seconds=0.5) -> None:
+  """The files of an evaluated trial."""
+  bound = np.asarray(bound, np.float32)
+  values = {"bound": bound, "kl": np.full_like(bound, kl)}
+  if bound_initial is not None:
+    values["bound_initial"] = np.asarray(bound_initial, np.float32)
+  trials.run_dir(out, trial).mkdir(parents=True, exist_ok=True)
+  trials.write_values(out, trial, split, values, {"seconds_per_step": seconds})
+
+
+def write_truth(out: Path, reading: str, data_seed: int, nll) -> None:
+  """The file of an oracle; its best Gaussians have a gap of 0.25 nats."""
+  nll = np.asarray(nll, np.float64)
+  zero = np.zeros_like(nll)
+  rows_of = {"nll": nll, "step_error": zero, "outside": zero, "best_bound": nll[:2] + 0.25}
+  per_example.save(trials.truth_file(out, reading, data_seed), rows_of)
+
+
+# What workers are given to do instead of training; they import it by name.
+
+
+def prepare(out: Path) -> None:
+  """Nothing is needed."""
+
+
+def pretend(out: Path, plan: Plan, task: Task) -> None:
+  """Writes what training would; what was done, to a file. A candidate 1 dies, a candidate 2 wins."""
+  with open(out / "done.txt", "a", encoding="utf-8") as file:
+    file.write(f"{task}\n")
+  if isinstance(task, Truth):
+    write_truth(out, task.reading, task.data_seed, [20.0, 21.0])
+  elif task.trial.candidate == 1:
+    os._exit(3)
+  else:
+    write_trial(out, task.trial, task.split, [22.0 - task.trial.candidate] * 2)
+
+
+def work(path: str) -> None:
+  """Writes its process id to a file, and waits for a signal; notes in another file that it came."""
+  Path(path).write_text(str(os.getpid()), encoding="utf-8")
+  try:
+    time.sleep(60)
+  except KeyboardInterrupt:
+    Path(f"{path}.saved").touch()
+    raise
+
+
+def start() -> None:
+  """Nothing is needed."""
