@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from tf_savae.experiments import rows as rows_lib
-from tf_savae.experiments.rows import Budget, Row
+from tf_savae.experiments.rows import COLUMNS, Budget, Row
 from tf_savae.experiments.trials import FIRST_READING, SECOND_READING, Trial
 
 # (trial, split) → mean −ELBO; infinity where it failed, None where it is not done.
@@ -64,12 +64,14 @@ class Plan:
       return None
     return min(range(len(bounds)), key=bounds.__getitem__, default=0)
 
-  def places(self, row: Row) -> list[tuple[str, int, int]]:
-    """(reading, data seed, training seed) of the row's models that are evaluated on test data."""
+  def places(self, row: Row, column: str) -> list[tuple[str, int, int]]:
+    """(reading, data seed, training seed) of a column's models that are evaluated on test data."""
     if row.part != "table":
       return [(FIRST_READING, 0, 0)]
     places = [(FIRST_READING, d, s) for d in range(self.oracle_seeds) for s in range(self.seeds)]
-    if row.second_reading:  # with what was chosen on the first one, and one training seed
+    if (
+      row.second_reading and column == COLUMNS[0]
+    ):  # with what was chosen on the first one, and one training seed
       places += [(SECOND_READING, d, 0) for d in range(self.oracle_seeds)]
     return places
 
@@ -78,17 +80,19 @@ class Plan:
     candidate = self.chosen(row, column, bound)
     if candidate is None:
       return None
-    return [Trial(row.key, candidate, column, *place) for place in self.places(row)]
+    return [Trial(row.key, candidate, column, *place) for place in self.places(row, column)]
 
   def truths(self) -> list[Truth]:
     """All oracles."""
-    places = {place[:2] for row in self.rows for place in self.places(row)}
+    places = {place[:2] for row in self.rows for column in row.columns for place in self.places(row, column)}
     return [Truth(*place) for place in sorted(places)]
 
   def total(self) -> int:
     """How many tasks there are."""
     of_rows = (
-      len(self.searched(row, column)) + len(self.places(row)) for row in self.rows for column in row.columns
+      len(self.searched(row, column)) + len(self.places(row, column))
+      for row in self.rows
+      for column in row.columns
     )
     return len(self.truths()) + sum(of_rows)
 

@@ -14,6 +14,7 @@ from tf_savae.experiments.plan import Plan
 from tf_savae.experiments.trials import FIRST_READING, SECOND_READING
 from tf_savae.training.files import atomic_write_text, write_json
 
+_WORDS = {"lstm_input": "z in the LSTM's input", "output_layer": "z in the output layer"}
 _COLUMNS = {"oracle": "Oracle Gen", "learned": "Learned Gen"}
 _SUMMARIES = ("bound", "gap", "gap_initial", "kl", "kl_initial")
 _PARTS = ("mean", "se", "sd_seeds", "sd_oracles")
@@ -46,7 +47,8 @@ def write(out: Path, plan: Plan) -> str:
 def page(found: Mapping[str, Any]) -> str:
   """The tables as Markdown, from `results.Table.collect`."""
   blocks = ["# Synthetic data", _truth(found["truth"])]
-  for reading, words in ((FIRST_READING, "z in the LSTM's input"), (SECOND_READING, "z in the output layer")):
+  for reading in (FIRST_READING, SECOND_READING):
+    words = _WORDS[reading]
     for column, name in _COLUMNS.items():
       cells = _cells(found, "table", column, reading)
       if cells:
@@ -54,10 +56,11 @@ def page(found: Mapping[str, Any]) -> str:
   blocks.append(_LEGEND)
   if any(line["part"] == "table" for line in found["differences"]):
     blocks += ["## Against the best VAE", _differences(found["differences"], "table")]
-  if cells := _cells(found, "ablation", "oracle", FIRST_READING):
-    blocks += ["## One repair at a time (Oracle Gen, one oracle, one training)"]
-    blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]
-    blocks += [_differences(found["differences"], "ablation")]
+  for column, what in (("oracle", "One repair at a time"), ("learned", "KL annealed, and free bits")):
+    if cells := _cells(found, "ablation", column, FIRST_READING):
+      blocks += [f"## {what} ({_COLUMNS[column]}, one oracle, one training)"]
+      blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]
+  blocks += [_differences(found["differences"], "ablation")]
   if cells := _cells(found, "train_k", "oracle", FIRST_READING):
     blocks += ["## K in training (Oracle Gen, one oracle, one training)"]
     blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]
