@@ -86,10 +86,11 @@ def compare_all() -> None:
   rows = {}
   for setting in main_settings:
     gradients = _GRADIENTS.value and setting.k == results_page.GRADIENTS_AT[setting.workload]
-    rows[setting] = measure(bench, setting, programs, _ROUNDS.value, gradients)
+    at = results_page.programs_at(setting, programs)
+    rows[setting] = measure(bench, setting, at, _ROUNDS.value, gradients)
   for settings in by_workload.values():
     for setting in (s for curve in settings for s in curve if s not in rows):
-      rows[setting] = measure(bench, setting, programs, 1, False)
+      rows[setting] = measure(bench, setting, results_page.programs_at(setting, programs, True), 1, False)
   page = pathlib.Path(_PAGE.value)
   results_page.write(page, rows, main_settings, by_workload, _machine(), bench.peak(_THREADS.value))
   rounds.write(

@@ -12,10 +12,18 @@ from benchmarks.tables import Row
 
 # K at the workload's own batch, and batches at one K.
 STEPS = (1, 5, 10, 20, 40)
-BATCHES = {"image": (5, 10, 20, 40), "text": (2, 4, 8, 16), "synthetic": (10, 50, 100, 200)}
+BATCHES = {"image": (5, 10, 20), "text": (2, 4, 8), "synthetic": (10, 50, 100, 200)}
+# What curves are drawn of, where they are among the programs.
+OF_CURVES = ("ours", "finite_difference")
 K_OF_BATCHES = {"image": 5, "text": 5, "synthetic": 20}
 # Those of the tables, with all rounds; the others, of the curves, have one.
 MAIN = {"image": (5, 10, 20), "text": (5, 20), "synthetic": (20,)}
+# Peers left out: their step takes minutes, or more memory than most machines have.
+LEFT_OUT = {
+  ("image", 20): ("unrolled", "hvp"),
+  ("text", 20): ("unrolled", "hvp"),
+  ("text", 40): ("finite_difference",),
+}
 GRADIENTS_AT = {"image": 5, "text": 5, "synthetic": 20}
 
 _INTRODUCTION = """# Speed of a training step
@@ -92,6 +100,14 @@ def _series(rows, settings, axis, value):
       if row.seconds is not None:
         points[getattr(setting, axis)] = value(row)
   return series
+
+
+def programs_at(setting: Setting, programs: Sequence[Program], of_curve: bool = False) -> list[Program]:
+  """Those that are run at a setting of a table, or at one of a curve alone."""
+  left_out = LEFT_OUT.get((setting.workload, setting.k), ())
+  if of_curve:
+    programs = [program for program in programs if program.name in OF_CURVES] or programs
+  return [program for program in programs if program.algorithm not in left_out]
 
 
 def programs_of(names: Sequence[str]) -> list[Program]:

@@ -119,3 +119,15 @@ def test_curves_cross_at_the_settings_of_the_tables():
 
 def test_a_program_named_twice_is_run_once():
   assert [p.name for p in results_page.programs_of(["ours", "hvp", "ours"])] == ["ours", "hvp"]
+
+
+def test_peers_whose_step_takes_minutes_are_left_out():
+  programs = results_page.programs_of(["ours", "ours:precision=bfloat16_adjoint", "hvp", "finite_difference"])
+
+  def names(k, **options):
+    return [p.name for p in results_page.programs_at(Setting("text", k, 4), programs, **options)]
+
+  assert names(5) == [p.name for p in programs]
+  assert names(20) == ["ours", "ours:precision=bfloat16_adjoint", "finite_difference"]
+  assert names(5, of_curve=True) == ["ours", "finite_difference"]
+  assert names(40, of_curve=True) == ["ours"]
