@@ -5,7 +5,7 @@ import math
 from tests.experiments.fabricated import small_plan
 from tf_savae.experiments import rows
 from tf_savae.experiments.plan import Evaluate, Truth
-from tf_savae.experiments.trials import Trial
+from tf_savae.experiments.trials import FIRST_READING, SECOND_READING, Trial
 
 VAE, SAVAE = rows.get("vae-adam"), rows.get("savae-repaired")
 
@@ -38,16 +38,16 @@ def test_a_search_chooses_by_validation_and_its_choice_alone_meets_test_data():
   assert {trial.candidate for trial in tested} == {1}
   assert {task.split for task in rounds[0] if isinstance(task, Evaluate)} == {"valid"}
   searched = [task.trial for task in rounds[0] if isinstance(task, Evaluate)]
-  assert {(t.reading, t.data_seed, t.seed) for t in searched} == {("lstm_input", 0, 0)}
+  assert {(t.reading, t.data_seed, t.seed) for t in searched} == {(FIRST_READING, 0, 0)}
 
 
-def test_every_oracle_and_seed_is_tested_and_the_second_reading_with_one_seed():
+def test_every_oracle_and_seed_is_tested_and_oracle_gen_on_the_second_reading_with_one_seed():
   plan = small_plan("vae-adam", oracle_seeds=2, seeds=3)
-  finals = plan.finals(VAE, "learned", lambda trial, split: 1.0)
+  finals = plan.finals(VAE, "oracle", lambda trial, split: 1.0)
   places = [(t.reading, t.data_seed, t.seed) for t in finals]
   assert len(set(places)) == len(places) == 2 * 3 + 2
-  assert places[6:] == [("output_layer", 0, 0), ("output_layer", 1, 0)]
-  assert len(small_plan("vae-sgd", seeds=3).finals(rows.get("vae-sgd"), "learned", lambda *_: 1.0)) == 6
+  assert places[6:] == [(SECOND_READING, 0, 0), (SECOND_READING, 1, 0)]
+  assert len(plan.finals(VAE, "learned", lambda trial, split: 1.0)) == 6
   assert len(plan.truths()) == 4
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.experiments.fabricated import small_plan, write_trial, write_truth
-from tf_savae.experiments import report, results, trials
-from tf_savae.experiments.trials import Trial
+from tf_savae.experiments import report, results, rows, trials
+from tf_savae.experiments.trials import FIRST_READING, Trial
 
 NLL = {0: np.array([10.0, 12.0, 20.0, 30.0]), 1: np.array([11.0, 13.0, 9.0, 9.0])}
 GAPS = {  # of savae-paper at (data seed, training seed): −ELBO above the truth
@@ -24,7 +24,7 @@ def table(tmp_path):
   """Rows vae-adam and savae-paper, Oracle Gen, first reading: the latter's gaps are GAPS, the other's 2 more."""
   plan = small_plan("vae-adam", "savae-paper")
   for data_seed, nll in NLL.items():
-    write_truth(tmp_path, "lstm_input", data_seed, nll)
+    write_truth(tmp_path, FIRST_READING, data_seed, nll)
   for row, better, more in (("vae-adam", 2, 2.0), ("savae-paper", 0, 0.0)):
     for candidate in range(3):
       bound = [20.0 if candidate == better else 21.0 + candidate] * 4
@@ -40,7 +40,7 @@ def table(tmp_path):
 
 def cell(found, row):
   return next(
-    c for c in found["rows"] if c["row"] == row and c["reading"] == "lstm_input" and c["column"] == "oracle"
+    c for c in found["rows"] if c["row"] == row and c["reading"] == FIRST_READING and c["column"] == "oracle"
   )
 
 
@@ -68,7 +68,7 @@ def test_one_oracle_and_one_seed_have_no_spread():
 
 def test_differences_to_the_best_vae_are_paired(table):
   found = results.Table(*table).collect()
-  (line,) = [one for one in found["differences"] if one["reading"] == "lstm_input"]
+  (line,) = [one for one in found["differences"] if one["reading"] == FIRST_READING]
   assert (line["row"], line["against"]) == ("savae-paper", "vae-adam")
   assert line["bound"]["mean"] == pytest.approx(-2.0)
   assert line["bound"]["se"] == pytest.approx(0.0, abs=1e-6)  # the same on every point
@@ -90,13 +90,13 @@ def test_all_files_say_the_same(table):
   assert found["chosen"]["vae-adam"] == {"oracle": 2, "learned": None}
   with open(out / "table.csv", newline="") as file:
     lines = {(r["row"], r["column"], r["reading"]): r for r in csv.DictReader(file)}
-  assert float(lines["savae-paper", "oracle", "lstm_input"]["gap_mean"]) == pytest.approx(1.75)
+  assert float(lines["savae-paper", "oracle", FIRST_READING]["gap_mean"]) == pytest.approx(1.75)
   with open(out / "search.csv", newline="") as file:
     searched = [r for r in csv.DictReader(file) if r["column"] == "oracle"]
   assert [float(r["bound"]) for r in searched] == [21, 22, 20, 20, 22, 23]
   assert [r["chosen"] for r in searched] == ["False", "False", "True", "True", "False", "False"]
   names = [final["name"] for final in found["finals"]]
-  assert "savae-paper.c0.oracle.lstm_input.d1.s0" in names and len(names) == 8
+  assert f"savae-paper.c0.oracle.{FIRST_READING}.d1.s0" in names and len(names) == 8
 
 
 def test_what_failed_is_in_the_table(table):
@@ -112,4 +112,5 @@ def test_what_failed_is_in_the_table(table):
   text = report.write(out, plan)
   assert "SA-VAE K=20, as in the paper (1 of 4 failed)" in text
   assert f"* {lost.name}: diverged: it did" in text
-  assert "| VAE (Adam) | Oracle Gen | learning_rate 0.0003 | FAILED |  |" in text
+  settings = results.settings_in_words(rows.get("vae-adam").candidates[0])
+  assert f"| VAE (Adam) | Oracle Gen | {settings} | FAILED |  |" in text

@@ -17,7 +17,7 @@ from tf_savae import data as data_lib
 from tf_savae.errors import UserError
 from tf_savae.evaluation import per_example
 from tf_savae.experiments import report, rows, schedule, synthetic, trials, workers
-from tf_savae.experiments.trials import Trial
+from tf_savae.experiments.trials import FIRST_READING, Trial
 
 
 def carry_out(out, plan):
@@ -53,7 +53,7 @@ def test_a_task_that_leaves_nothing_is_told_at_the_end(tmp_path):
   (tmp_path / "runs").write_text("a file where directories should be")
   with pytest.raises(UserError, match=r"train-k0\.c0\..* test could not be done: NotADirectoryError"):
     schedule.run(tmp_path, plan, 1, fabricated.pretend, fabricated.prepare)
-  assert trials.truth_file(tmp_path, "lstm_input", 0).exists()
+  assert trials.truth_file(tmp_path, FIRST_READING, 0).exists()
 
 
 def test_workers_that_are_stopped_save_first(tmp_path):
@@ -157,8 +157,8 @@ def test_the_whole_command_on_one_row(tmp_path, capsys):
   assert any((trials.run_dir(tmp_path, trial) / "tensorboard").rglob("*tfevents*"))
 
   # The truth is the likelihood of the oracle, here by averaging over the prior, and no Gaussian beats the best.
-  truth = per_example.load(trials.truth_file(tmp_path, "lstm_input", 0))
-  data = data_lib.load("synthetic", data_dir="unused", seed=0, data_seed=0, oracle="lstm_input")
+  truth = per_example.load(trials.truth_file(tmp_path, FIRST_READING, 0))
+  data = data_lib.load("synthetic", data_dir="unused", seed=0, data_seed=0, oracle=FIRST_READING)
   x, draws = next(iter(data.eval_batches("test", 20))), 1000
   z = tf.random.stateless_normal([20 * draws, 2], [0, 1])
   log_prob = tf.reshape(data.oracle.log_prob(tf.repeat(x, draws, axis=0), z), [20, draws])

@@ -17,7 +17,7 @@ from tf_savae.experiments.rows import Row
 from tf_savae.experiments.trials import FIRST_READING, SECOND_READING, Trial
 
 _VAES = ("vae-sgd", "vae-adam")
-_BASE = "ablation-paper"  # what other rows of its part are compared with
+_BASE = "ablation-paper"  # what a repair is compared with
 
 Values = Mapping[tuple[int, int], np.ndarray]  # (data seed, training seed) → nats of each test point `[n]`
 
@@ -143,10 +143,11 @@ class Table:
     return np.float64(nats[:num]) - truth[:num]
 
   def _differences(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Bounds of rows minus those of the best VAE of their column, or of their part's base, on the same points."""
+    """Bounds of rows minus the best VAE's of their column, repairs' minus the unrepaired's, on the same points."""
     found = []
     for cell in cells:
-      against = self._best_vae(cell["column"]) if cell["part"] == "table" else _BASE
+      is_repair = cell["part"] != "table" and cell["column"] == "oracle"
+      against = _BASE if is_repair else self._best_vae(cell["column"])
       keys = {row.key: row for row in self._plan.rows}
       if against is None or against not in keys or cell["row"] in (against, *_VAES):
         continue
