@@ -23,7 +23,7 @@ from tf_savae.training.config import RunConfig
 from tf_savae.training.files import reason
 from tf_savae.training.run_dir import RunDirectory
 
-_BATCH = 250
+_BATCH = 50
 
 
 def execute(out: Path, trial: Trial, split: str, warm_start: Trial | None, budget: Budget) -> None:

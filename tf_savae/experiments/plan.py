@@ -68,11 +68,11 @@ class Plan:
     """(reading, data seed, training seed) of a column's models that are evaluated on test data."""
     if row.part != "table":
       return [(FIRST_READING, 0, 0)]
-    places = [(FIRST_READING, d, s) for d in range(self.oracle_seeds) for s in range(self.seeds)]
-    if (
-      row.second_reading and column == COLUMNS[0]
-    ):  # with what was chosen on the first one, and one training seed
-      places += [(SECOND_READING, d, 0) for d in range(self.oracle_seeds)]
+    # All training seeds with the first oracle, one with each other: oracles and seeds differ in how much they vary.
+    places = [(FIRST_READING, 0, s) for s in range(self.seeds)]
+    places += [(FIRST_READING, d, 0) for d in range(1, self.oracle_seeds)]
+    if row.second_reading and column == COLUMNS[0]:  # with what was chosen on the first one
+      places.append((SECOND_READING, 0, 0))
     return places
 
   def finals(self, row: Row, column: str, bound: Bound) -> list[Trial] | None:

@@ -54,7 +54,7 @@ def _each(name: str, *values: Any) -> tuple[Settings, ...]:
 
 
 # Of all runs. Evaluation at the end of a run is not what the table shows, and kept short.
-COMMON = {"iw_samples": 1, "eval_batch_size": 250, "checkpoint_every": 0}
+COMMON = {"iw_samples": 1, "eval_batch_size": 50, "checkpoint_every": 0}
 OF_COLUMN = {
   # Nothing over-fits, and a learning rate that falls where validation stands still ends nearer to the optimum.
   "oracle": {"generator": "oracle", "epochs": 10, "lr_patience": 2, "early_stop_patience": 4},
@@ -108,7 +108,7 @@ _TABLE = (
       **_ADAM,
       "k": 20,
       "svi_schedule": "linear",
-      "svi_samples": 4,
+      "svi_samples": 2,
       "svi_noise": "antithetic",
     },
     _each("svi_lr", 0.02, 0.05, 0.1),
@@ -214,7 +214,7 @@ class Budget:
 
   Attributes:
     candidates: of each search, at most.
-    oracle_seeds, seeds: how many, unless flags say otherwise.
+    oracle_seeds, seeds: how many, unless flags say otherwise; all training seeds are with the first oracle.
     examples: of a split that are evaluated, at most.
     draws: of noise for each bound.
     truth: test points whose true likelihood is found, and so whose gaps are, at most.
@@ -230,7 +230,7 @@ class Budget:
   candidates: int = 3
   oracle_seeds: int = 2
   seeds: int = 3
-  examples: int = 5000
+  examples: int = 2000
   draws: int = 20
   truth: int = 2000
   grid_sizes: Settings = dataclasses.field(default_factory=lambda: {"lstm_input": 41, "output_layer": 31})
