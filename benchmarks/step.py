@@ -26,6 +26,7 @@ _WORKLOAD = flags.DEFINE_enum(
 )
 _METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
 _ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
+_SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "small", "tiny"], "preset of the networks' sizes")
 _PRECISION = flags.DEFINE_string("precision", "float32", "as of train.py")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
 _BATCH = flags.DEFINE_integer(
@@ -59,6 +60,7 @@ def measure(tf) -> dict:
   config = workloads.config_of(
     _WORKLOAD.value,
     _BATCH.value,
+    _SIZES.value,
     model=_METHOD.value,
     adjoint=_ADJOINT.value,
     precision=_PRECISION.value,
