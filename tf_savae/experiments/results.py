@@ -146,8 +146,7 @@ class Table:
     """Bounds of rows minus the best VAE's of their column, repairs' minus the unrepaired's, on the same points."""
     found = []
     for cell in cells:
-      is_repair = cell["part"] != "table" and cell["column"] == "oracle"
-      against = _BASE if is_repair else self._best_vae(cell["column"])
+      against = _BASE if cell["row"].startswith("ablation-") else self._best_vae(cell["column"])
       keys = {row.key: row for row in self._plan.rows}
       if against is None or against not in keys or cell["row"] in (against, *_VAES):
         continue

@@ -161,6 +161,17 @@ _ABLATION = (
   _repair("warmup", "+ K rises from 1 over 3 epochs", k_warmup_epochs=3.0),
 )
 
+# What the warm start alone gives: the same training again, without refinement.
+_ABLATION += (
+  Row(
+    "vae-longer",
+    "VAE (Adam), from its best, as long and as slowly as the repaired SA-VAE",
+    {"model": "vae", "k": 0, "optimizer": "adam", "learning_rate": 1e-3, "epochs": 5},
+    after="vae-adam",
+    part="ablation",
+  ),
+)
+
 # What a posterior costs that a learned decoder would do without.
 _FREE_BITS = {"part": "ablation", "columns": ("learned",)}
 _ABLATION += (
