@@ -134,6 +134,23 @@ def test_mixed_precision_keeps_losses_and_the_posterior_in_float32():
   np.testing.assert_allclose(loss, step("text_lstm", "exact")[1], rtol=0.02)
 
 
+def test_gradients_of_biases_over_many_pixels_do_not_stall_in_mixed_precision():
+  def gradients(dtype):
+    decoder = networks.GatedPixelCNN(LATENT, 3, (3, 3), 2, dtype=dtype)
+    x, z = tf.ones([4, 28, 28, 1]), tiny.normal(4, LATENT, dtype="float32")
+
+    @tf.function
+    def run():
+      with tf.GradientTape() as tape:
+        log_prob = tf.reduce_sum(decoder.log_prob(x, z, decoder.precompute(x)))
+      return tape.gradient(log_prob, [v.value for v in decoder.weights])
+
+    return run()
+
+  for mixed, full in zip(gradients("mixed_bfloat16"), gradients("float32"), strict=True):
+    assert distance([mixed], [full]) < 0.05
+
+
 def test_a_decoder_that_cannot_is_refused_by_name():
   encoder, decoder, _ = tiny.dense_networks("float32")
   with pytest.raises(ValueError, match=r"needs a decoder with computing_in.*Received: MaskedDecoder"):
