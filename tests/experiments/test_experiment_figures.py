@@ -14,6 +14,7 @@ from tf_savae.errors import UserError
 from tf_savae.evaluation import grid
 from tf_savae.experiments import figures, figures_curves, figures_landscape, figures_style
 from tf_savae.experiments.figures_curves import Gap, StepCurves, SweepPoint
+from tf_savae.experiments.trials import FIRST_READING, truth_file
 from tf_savae.posterior import GaussianParams
 
 
@@ -211,7 +212,7 @@ def test_a_figure_is_drawn_from_what_is_there_and_a_run_that_is_missing_is_left_
     {
       "row": row,
       "column": "oracle",
-      "reading": "lstm_input",
+      "reading": FIRST_READING,
       "data_seed": 0,
       "seed": s,
       "name": f"{row}.s{s}",
@@ -221,7 +222,7 @@ def test_a_figure_is_drawn_from_what_is_there_and_a_run_that_is_missing_is_left_
   ]
   (tmp_path / "results.json").write_text(json.dumps({"finals": finals}))
   best = {"best_mean": np.zeros([5, 2]), "best_log_var": np.zeros([5, 2])}
-  np.savez(tmp_path / "truth-lstm_input-d0.npz", nll=np.full(8, 20.0), best_bound=np.full(5, 20.05), **best)
+  np.savez(truth_file(tmp_path, FIRST_READING, 0), nll=np.full(8, 20.0), best_bound=np.full(5, 20.05), **best)
   for final in finals[:-1]:
     (tmp_path / "runs" / final["name"]).mkdir(parents=True)
     np.savez(tmp_path / "runs" / final["name"] / "values-test.npz", bound=np.full(8, 20.2, np.float32))
@@ -239,7 +240,7 @@ def test_a_landscape_needs_the_optimum_of_its_points(tmp_path):
   final = {
     "row": "vae-adam",
     "column": "oracle",
-    "reading": "lstm_input",
+    "reading": FIRST_READING,
     "data_seed": 0,
     "seed": 0,
     "name": "a",
