@@ -99,7 +99,7 @@ class Plan:
   def open(self, bound: Bound, has_truth: Callable[[Truth], bool]) -> list[Task]:
     """What is not done and can be done now, in the order in which it should be.
 
-    Rows that others wait for come first, searches before what they decide, and what is hardly waited for, last.
+    The truth comes first, then rows that others wait for, searches before what they decide; the second reading last.
     """
     waited_for = {row.after for row in self.rows}
     rows = sorted(self.rows, key=lambda row: (row.part != "table", row.key not in waited_for))
@@ -114,7 +114,9 @@ class Plan:
         waits_for, after = self._warm_start(trial, bound)
         if not waits_for:
           found.append(Evaluate(trial, split, after))
-    return found + [truth for truth in self.truths() if not has_truth(truth)]
+    truths = [truth for truth in self.truths() if not has_truth(truth)]
+    # Half-way, too, there is a table of gaps; what takes longest, z within the recurrence, comes last.
+    return sorted([*truths, *found], key=lambda task: _reading(task) != FIRST_READING)
 
   def _warm_start(self, trial: Trial, bound: Bound) -> tuple[bool, Trial | None]:
     """Whether the trial has to wait, and whose weights it begins with.
@@ -130,6 +132,10 @@ class Plan:
       return True, None
     after = dataclasses.replace(trial, row=key, candidate=candidate)
     return bound(after, "valid") is None and bound(after, "test") is None, after
+
+
+def _reading(task: Task) -> str:
+  return task.reading if isinstance(task, Truth) else task.trial.reading
 
 
 def select(keys: Sequence[str] | None) -> tuple[Row, ...]:
