@@ -116,6 +116,21 @@ def perform(out: Path, plan: Plan, task: Task) -> None:
     execution.execute(out, task.trial, task.split, task.after, plan.budget)
 
 
+def import_tensorflow() -> None:
+  """TensorFlow with one thread in everything that has to do with the table.
+
+  Workers do not hinder each other, and all see the same data: which tokens `tf.random.stateless_categorical` draws
+  depends on the number of threads.
+  """
+  from tf_savae.training import startup
+
+  startup.import_tensorflow()
+  import tensorflow as tf
+
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 def prepare(out: Path) -> None:
   """Makes a worker's process ready: TensorFlow with one thread, for there are other workers.
 
@@ -127,13 +142,7 @@ def prepare(out: Path) -> None:
     os.dup2(log, stream.fileno())
   os.close(log)
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  from tf_savae.training import startup
-
-  startup.import_tensorflow()
-  import tensorflow as tf
-
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
+  import_tensorflow()
 
 
 def run(

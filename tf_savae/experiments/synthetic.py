@@ -74,9 +74,7 @@ def _work(given: argparse.Namespace) -> None:
 
 
 def _draw(out: Path) -> None:
-  from tf_savae.training import startup
-
-  startup.import_tensorflow()
+  schedule.import_tensorflow()
   from tf_savae.experiments import figures
 
   figures.draw_all(out)
