@@ -49,9 +49,9 @@ def test_all_tasks_are_done_a_dead_worker_is_a_failed_trial_and_nothing_is_done_
 
 
 def test_a_task_that_leaves_nothing_is_told_at_the_end(tmp_path):
-  plan = small_plan("train-k0", oracle_seeds=1, seeds=1)
+  plan = small_plan("ablation-paper", oracle_seeds=1, seeds=1)
   (tmp_path / "runs").write_text("a file where directories should be")
-  with pytest.raises(UserError, match=r"train-k0\.c0\..* test could not be done: NotADirectoryError"):
+  with pytest.raises(UserError, match=r"ablation-paper\.c0\..* test could not be done: NotADirectoryError"):
     schedule.run(tmp_path, plan, 1, fabricated.pretend, fabricated.prepare)
   assert trials.truth_file(tmp_path, FIRST_READING, 0).exists()
 
@@ -148,12 +148,12 @@ def test_two_commands_do_not_share_a_directory(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_whole_command_on_one_row(tmp_path, capsys):
-  command = [f"--out={tmp_path}", "--budget=tiny", "--only=train-k0", "--workers=1"]
+  command = [f"--out={tmp_path}", "--budget=tiny", "--only=ablation-paper", "--workers=1"]
   assert synthetic.main(command) == 0
   text = capsys.readouterr().out
-  assert "2/2 " in text and "| K = 0 (VAE) | " in text and "FAILED" not in text
+  assert "2/2 " in text and "| SA-VAE K=20, as in the paper, α = 0.02 | " in text and "FAILED" not in text
   assert (tmp_path / "table.md").exists() and (tmp_path / "figures").is_dir()
-  trial = Trial("train-k0", 0, "oracle")
+  trial = Trial("ablation-paper", 0, "oracle")
   assert any((trials.run_dir(tmp_path, trial) / "tensorboard").rglob("*tfevents*"))
 
   # The truth is the likelihood of the oracle, here by averaging over the prior, and no Gaussian beats the best.

@@ -127,8 +127,9 @@ def import_tensorflow() -> None:
   startup.import_tensorflow()
   import tensorflow as tf
 
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
+  with contextlib.suppress(RuntimeError):  # a process that has begun with more threads keeps them
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def prepare(out: Path) -> None:
