@@ -188,3 +188,28 @@ def relative_error(value, reference, floor: float = 0.0) -> float:
   """max |value − reference| / max(max |reference|, floor)."""
   value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
   return float(np.max(np.abs(value - reference)) / max(np.max(np.abs(reference)), floor, 1e-300))
+
+
+def check_log_prob_derivative(decoder, x, z, dz, context):
+  """`log_prob_derivative` is what nested tapes give: in value, and in gradients for z, dz, context and all weights."""
+  sources = [z, dz, *context, *(v.value for v in decoder.trainable_variables)]
+  along = tf.constant([0.7, -1.3], tf.float64)
+
+  def nested():
+    with tf.GradientTape() as tape:
+      tape.watch(z)
+      log_prob = decoder.log_prob(x, z, context)
+    return tf.reduce_sum(dz * tape.gradient(log_prob, z), axis=-1)
+
+  def value_and_gradients(function):
+    with tf.GradientTape() as tape:
+      tape.watch(sources)
+      value = function()
+      total = tf.reduce_sum(along * value)
+    gradients = tape.gradient(total, sources, unconnected_gradients="zero")
+    return [value, *map(tf.convert_to_tensor, gradients)]
+
+  ours = value_and_gradients(lambda: decoder.log_prob_derivative(x, z, dz, context))
+  assert ours[0].shape == (2,)
+  for a, b in zip(ours, value_and_gradients(nested), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)

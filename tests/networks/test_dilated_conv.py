@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import tiny
 from tf_savae.errors import UserError
 from tf_savae.networks.dilated_conv import DilatedConvDecoder
 from tf_savae.tokens import END, PAD, START, UNKNOWN
@@ -146,27 +147,7 @@ def test_hand_written_derivative_equals_nested_tapes(logit_positions):
   x = documents()
   x[1, 6:] = END, *[PAD] * 4
   context = decoder.precompute(x, True, SEED)
-  sources = [z, dz, *context, *(v.value for v in decoder.trainable_variables)]
-  along = tf.constant([0.7, -1.3], tf.float64)
-
-  def nested():
-    with tf.GradientTape() as tape:
-      tape.watch(z)
-      log_prob = decoder.log_prob(x, z, context)
-    return tf.reduce_sum(dz * tape.gradient(log_prob, z), axis=-1)
-
-  def value_and_gradients(function):
-    with tf.GradientTape() as tape:
-      tape.watch(sources)
-      value = function()
-      total = tf.reduce_sum(along * value)
-    gradients = tape.gradient(total, sources, unconnected_gradients="zero")
-    return [value, *map(tf.convert_to_tensor, gradients)]
-
-  ours = value_and_gradients(lambda: decoder.log_prob_derivative(x, z, dz, context))
-  assert ours[0].shape == (2,)
-  for a, b in zip(ours, value_and_gradients(nested), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+  tiny.check_log_prob_derivative(decoder, x, z, dz, context)
 
 
 def test_one_graph_serves_every_length():

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_savae.errors import UserError
 from tf_savae.networks import LSTMDecoder, LSTMEncoder
-from tf_savae.networks.lstm import lstm_scan
+from tf_savae.networks.lstm_cell import lstm_scan
 
 
 def make(latent_dim=2, vocab_size=3, length=3, **kwargs):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_savae.networks.lstm import lstm_scan
+from tf_savae.networks.lstm_cell import lstm_scan
 from tf_savae.networks.recurrence import lstm, lstm_tangent
 
 BATCH, LENGTH, HIDDEN = 3, 6, 4

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tf_savae import tokens
 from tf_savae.networks.base import check, uniform_stream
-from tf_savae.networks.lstm import LSTMEncoder, check_sizes, lstm_cell
+from tf_savae.networks.lstm import LSTMEncoder, check_sizes
+from tf_savae.networks.lstm_cell import lstm_cell
 from tf_savae.networks.recurrence import lstm, lstm_tangent
 from tf_savae.networks.sequence import SequenceDecoder
 from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
