@@ -1,6 +1,8 @@
 """The oracle is the model its docstring says, and the data are drawn from it by seed."""
 
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -178,3 +180,22 @@ def test_the_full_size_oracle_has_about_the_paper_s_entropy():
   )
   assert 15 < conditional < 22
   assert LATENT == 2
+
+
+def test_data_do_not_depend_on_the_number_of_threads(tmp_path):
+  program = """
+import sys
+import numpy as np
+import tensorflow as tf
+tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
+from tf_savae import data
+drawn = data.load("synthetic", data_dir="data", seed=0, oracle="output_layer")
+np.save(sys.argv[2], drawn.examples("test", drawn.num_examples("test")))
+"""
+  drawn = []
+  for threads in (1, 3):
+    file = tmp_path / f"{threads}.npy"
+    subprocess.run([sys.executable, "-c", program, str(threads), str(file)], check=True)
+    drawn.append(np.load(file))
+  assert drawn[0].shape == (5000, 5)
+  np.testing.assert_array_equal(*drawn)

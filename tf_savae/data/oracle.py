@@ -128,7 +128,7 @@ class Oracle:
     return all(np.array_equal(a, b) if a is not None and b is not None else a is b for a, b in pairs)
 
   def sample(self, n: int, seed: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Draws `n` sequences.
+    """Draws `n` sequences, the same ones whatever the number of TensorFlow's threads.
 
     Args:
       n: how many.
@@ -139,11 +139,13 @@ class Oracle:
     """
     latent_seed, *token_seeds = tf.unstack(tf.random.split(seed, self.length + 1))
     z = tf.random.stateless_normal([n, LATENT], latent_seed)
-    token, state = self._start(n)
+    # In float64 the order of a sum, which threads may change, decides about a token once in 10¹² draws or so.
+    exact = self._in_float64()
+    token, state = exact._start(n)
     tokens = []
     for token_seed in token_seeds:
-      logits, state = self._next(token, z, state)
-      token = tf.random.stateless_categorical(logits, 1, token_seed, dtype=tf.int32)[:, 0]
+      logits, state = exact._next(token, tf.cast(z, tf.float64), state)
+      token = _draw(logits, token_seed)
       tokens.append(token)
     return tf.stack(tokens, axis=1).numpy(), z.numpy()
 
@@ -158,9 +160,13 @@ class Oracle:
       total -= tf.nn.sparse_softmax_cross_entropy_with_logits(labels=token, logits=logits)
     return total
 
+  def _in_float64(self):
+    weights = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+    return dataclasses.replace(self, **{name: value.astype(np.float64) for name, value in weights.items()})
+
   def _start(self, n):
     """The start symbol `[n]` and the LSTM's state (h, c) before it, zeros `[n, hidden]`."""
-    zeros = tf.zeros([n, self.recurrent_kernel.shape[0]])
+    zeros = tf.zeros([n, self.recurrent_kernel.shape[0]], self.recurrent_kernel.dtype)
     return tf.fill([n], self.vocab_size), (zeros, zeros)
 
   def _next(self, token, z, state):
@@ -177,3 +183,14 @@ class Oracle:
     if self.latent_output is not None:
       logits += self.output_bias + tf.matmul(z, self.latent_output, transpose_b=True)
     return logits, (h, c)
+
+
+def _draw(logits, seed):
+  """A token `[n]` from each row of `logits` `[n, vocab_size]`, by inversion of the distribution function.
+
+  `tf.random.stateless_categorical` would draw other tokens with another number of threads.
+  """
+  below = tf.cumsum(tf.nn.softmax(logits), axis=1)
+  u = tf.random.stateless_uniform([tf.shape(logits)[0], 1], seed, dtype=logits.dtype)
+  token = tf.reduce_sum(tf.cast(below <= u, tf.int32), axis=1)
+  return tf.minimum(token, logits.shape[1] - 1)  # the sum of all probabilities may be rounded to less than u

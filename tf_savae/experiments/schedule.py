@@ -117,11 +117,7 @@ def perform(out: Path, plan: Plan, task: Task) -> None:
 
 
 def import_tensorflow() -> None:
-  """TensorFlow with one thread in everything that has to do with the table.
-
-  Workers do not hinder each other, and all see the same data: which tokens `tf.random.stateless_categorical` draws
-  depends on the number of threads.
-  """
+  """TensorFlow with one thread: workers do not hinder each other."""
   from tf_savae.training import startup
 
   startup.import_tensorflow()
