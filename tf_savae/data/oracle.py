@@ -18,6 +18,7 @@ LATENT = 2  # z = (z₁, z₂)
 # Reading → range of its output layer that puts the true negative log-likelihood near the paper's 19.63 nats.
 READINGS = {"lstm_input": 1.45, "output_layer": 1.0}
 _LATENT_OUTPUT_SCALE = 5.0
+_AT_ONCE = 5000  # sequences, whose distributions take 40 MB a token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,17 +138,31 @@ class Oracle:
     Returns:
       Tokens int32 `[n, length]` and the latents they were drawn with, float32 `[n, 2]`.
     """
-    latent_seed, *token_seeds = tf.unstack(tf.random.split(seed, self.length + 1))
+    latent_seed, token_seed = tf.unstack(tf.random.split(seed))
     z = tf.random.stateless_normal([n, LATENT], latent_seed)
+    u = tf.random.stateless_uniform([n, self.length], token_seed, dtype=tf.float64)
     # In float64 the order of a sum, which threads may change, decides about a token once in 10¹² draws or so.
     exact = self._in_float64()
-    token, state = exact._start(n)
+    parts = [
+      exact._invert(u[i : i + _AT_ONCE], tf.cast(z[i : i + _AT_ONCE], tf.float64))
+      for i in range(0, n, _AT_ONCE)
+    ]
+    return tf.concat(parts, axis=0).numpy(), z.numpy()
+
+  def _invert(self, u, z):
+    """Tokens `[n, length]` from uniform numbers of that shape, each by inversion of its distribution function.
+
+    `tf.random.stateless_categorical` would draw other tokens with another number of threads.
+    """
+    token, state = self._start(tf.shape(u)[0])
     tokens = []
-    for token_seed in token_seeds:
-      logits, state = exact._next(token, tf.cast(z, tf.float64), state)
-      token = _draw(logits, token_seed)
+    for t in range(self.length):
+      logits, state = self._next(token, z, state)
+      below = tf.cumsum(tf.nn.softmax(logits), axis=1)
+      token = tf.reduce_sum(tf.cast(below <= u[:, t, tf.newaxis], tf.int32), axis=1)
+      token = tf.minimum(token, self.vocab_size - 1)  # all probabilities may add up to less than u
       tokens.append(token)
-    return tf.stack(tokens, axis=1).numpy(), z.numpy()
+    return tf.stack(tokens, axis=1)
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
     """log p(x | z) in nats `[batch]` of tokens `x` `[batch, length]` given latents `z` `[batch, 2]`."""
@@ -183,14 +198,3 @@ class Oracle:
     if self.latent_output is not None:
       logits += self.output_bias + tf.matmul(z, self.latent_output, transpose_b=True)
     return logits, (h, c)
-
-
-def _draw(logits, seed):
-  """A token `[n]` from each row of `logits` `[n, vocab_size]`, by inversion of the distribution function.
-
-  `tf.random.stateless_categorical` would draw other tokens with another number of threads.
-  """
-  below = tf.cumsum(tf.nn.softmax(logits), axis=1)
-  u = tf.random.stateless_uniform([tf.shape(logits)[0], 1], seed, dtype=logits.dtype)
-  token = tf.reduce_sum(tf.cast(below <= u, tf.int32), axis=1)
-  return tf.minimum(token, logits.shape[1] - 1)  # the sum of all probabilities may be rounded to less than u

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import numpy as np
@@ -62,6 +63,7 @@ def load(
   strict: bool = False,
   data_seed: int = 0,
   num_examples: int = 5000,
+  train_examples: int | None = None,
   vocab_size: int = 1000,
   length: int = 5,
   hidden: int = 100,
@@ -69,13 +71,14 @@ def load(
   output_scale: float | None = None,
   oracle: str = "lstm_input",
 ) -> TokenDataSet:
-  """Makes an oracle and `num_examples` sequences a split, all from `data_seed`.
+  """Makes an oracle and `num_examples` sequences a split, or `train_examples` for training, all from `data_seed`.
 
   Args:
     data_dir, download, strict: not used; nothing is read.
     seed: the training run's seed; it decides the order of the training examples only.
     data_seed: chooses oracle, latents and sequences.
     num_examples: sequences in each of the three splits.
+    train_examples: sequences for training, if not as many.
     vocab_size, length, hidden, embedding: sizes of the oracle and its sequences.
     output_scale: range of the oracle's output layer; larger means less entropy. The default puts the true
       negative log-likelihood of the full-size oracle near the paper's 19.63 nats.
@@ -89,6 +92,7 @@ def load(
     output_scale = READINGS.get(oracle, 1.0)
   sizes = {
     "num_examples": num_examples,
+    "train_examples": num_examples if train_examples is None else train_examples,
     "vocab_size": vocab_size,
     "length": length,
     "hidden": hidden,
@@ -98,24 +102,27 @@ def load(
   for name, value in sizes.items():
     if not value > 0:
       raise UserError(f"synthetic data: {name} must be positive. Received: {value}")
-  # On the CPU also where a GPU is visible: the last bit of a logit can decide a token.
-  with tf.device("CPU:0"):
-    model = Oracle.random(
-      data_seed,
-      vocab_size=vocab_size,
-      length=length,
-      hidden=hidden,
-      embedding=embedding,
-      output_scale=output_scale,
-      reading=oracle,
-    )
-    drawn = {
-      split: model.sample(num_examples, stateless_seed(data_seed, 1 + i, Purpose.ORACLE))
-      for i, split in enumerate(SPLITS)
-    }
+  model, tokens, latents = _draw(data_seed, oracle, **sizes)
+  more = f", {len(tokens['train'])} for training" if len(tokens["train"]) != num_examples else ""
   source = (
     f"synthetic, drawn from an LSTM oracle ({_WHERE[oracle]}) with data seed {data_seed}: {num_examples} sequences "
-    f"a split, {length} tokens of {vocab_size}"
+    f"a split{more}, {length} tokens of {vocab_size}"
   )
-  tokens, latents = ({split: pair[i] for split, pair in drawn.items()} for i in range(2))
   return TokenDataSet(tokens, latents, model, source=source, seed=seed)
+
+
+@functools.lru_cache(
+  maxsize=4
+)  # two seconds; a worker of the synthetic table asks for the same data again and again
+def _draw(data_seed, reading, num_examples, train_examples, **sizes):
+  """The oracle, and the tokens and latents of each split."""
+  # On the CPU also where a GPU is visible: the last bit of a logit can decide a token.
+  with tf.device("CPU:0"):
+    model = Oracle.random(data_seed, reading=reading, **sizes)
+    drawn = {
+      split: model.sample(
+        train_examples if split == "train" else num_examples, stateless_seed(data_seed, 1 + i, Purpose.ORACLE)
+      )
+      for i, split in enumerate(SPLITS)
+    }
+  return model, *({split: pair[i] for split, pair in drawn.items()} for i in range(2))

@@ -23,7 +23,7 @@ from tf_savae.training.config import RunConfig
 from tf_savae.training.files import reason
 from tf_savae.training.run_dir import RunDirectory
 
-_BATCH = 50
+_BATCH = 250
 
 
 def execute(out: Path, trial: Trial, split: str, warm_start: Trial | None, budget: Budget) -> None:
@@ -87,7 +87,7 @@ def _train(config: RunConfig) -> None:
   if run.is_finished:
     run.check_same_run(config)
     return
-  runner.run(config)
+  runner.run(config, splits=())  # `_evaluate` does that
 
 
 def _evaluate(out: Path, trial: Trial, split: str, budget: Budget) -> None:

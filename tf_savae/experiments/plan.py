@@ -139,13 +139,13 @@ def _reading(task: Task) -> str:
 
 
 def select(keys: Sequence[str] | None) -> tuple[Row, ...]:
-  """The rows of these keys, and those that they are `after`, in the order of the table; None: all.
+  """The rows of these keys, and those that they are `after`, in the order of the table; None: all but part "data".
 
   Raises:
     UserError: a key that no row has.
   """
   if keys is None:
-    return rows_lib.ROWS
+    return tuple(row for row in rows_lib.ROWS if row.part != "data")
   wanted = {rows_lib.get(key).key for key in keys}
   wanted |= {row.after for row in rows_lib.ROWS if row.key in wanted and row.after}
   return tuple(row for row in rows_lib.ROWS if row.key in wanted)

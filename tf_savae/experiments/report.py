@@ -61,6 +61,9 @@ def page(found: Mapping[str, Any]) -> str:
       blocks += [f"## {what} ({_COLUMNS[column]}, one oracle, one training)"]
       blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]
   blocks += [_differences(found["differences"], "ablation")]
+  if cells := _cells(found, "data", "learned", FIRST_READING):
+    blocks += ["## More to learn from (Learned Gen, one oracle, one training)"]
+    blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]
   if cells := _cells(found, "train_k", "oracle", FIRST_READING):
     blocks += ["## K in training (Oracle Gen, one oracle, one training)"]
     blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]

@@ -18,6 +18,7 @@ from tf_savae.experiments.trials import FIRST_READING, SECOND_READING, Trial
 
 _VAES = ("vae-sgd", "vae-adam")
 _BASE = "ablation-paper"  # what a repair is compared with
+_ALSO = {"savae-repaired": ("vae-refined",)}  # does training through the steps add to taking them?
 
 Values = Mapping[tuple[int, int], np.ndarray]  # (data seed, training seed) → nats of each test point `[n]`
 
@@ -143,32 +144,38 @@ class Table:
     return np.float64(nats[:num]) - truth[:num]
 
   def _differences(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Bounds of rows minus the best VAE's of their column, repairs' minus the unrepaired's, on the same points."""
-    found = []
-    for cell in cells:
-      against = _BASE if cell["row"].startswith("ablation-") else self._best_vae(cell["column"])
-      keys = {row.key: row for row in self._plan.rows}
-      if against is None or against not in keys or cell["row"] in (against, *_VAES):
-        continue
-      other = {(t.data_seed, t.seed): t for t in self._done(keys[against], cell["column"], cell["reading"])}
-      ours = {
-        (t.data_seed, t.seed): t for t in self._done(keys[cell["row"]], cell["column"], cell["reading"])
-      }
-      line = {name: cell[name] for name in ("row", "name", "part", "column", "reading")} | {
-        "against": against
-      }
-      for name, theirs in (("bound", "bound"), ("bound_initial", "bound")):
-        differences = {}
-        for key in ours.keys() & other.keys():
-          one = trials.values(self._out, ours[key], "test")
-          two = trials.values(self._out, other[key], "test")
-          if name in one:
-            differences[key] = np.float64(one[name]) - two[theirs]
-        if differences:
-          line[name] = summary(differences)
-      if "bound" in line:
-        found.append(line)
-    return found
+    """Bounds of rows minus those of the rows that they are compared with, on the same points."""
+    pairs = [(cell, against) for cell in cells for against in self._compared_with(cell)]
+    lines = [self._difference(*pair) for pair in pairs]
+    return [line for line in lines if "bound" in line]
+
+  def _difference(self, cell: Mapping[str, Any], against: str) -> dict[str, Any]:
+    keys = {row.key: row for row in self._plan.rows}
+    ours, other = (
+      {(t.data_seed, t.seed): t for t in self._done(keys[key], cell["column"], cell["reading"])}
+      for key in (cell["row"], against)
+    )
+    line = {name: cell[name] for name in ("row", "name", "part", "column", "reading")} | {"against": against}
+    for name in ("bound", "bound_initial"):
+      differences = {}
+      for key in ours.keys() & other.keys():
+        one = trials.values(self._out, ours[key], "test")
+        two = trials.values(self._out, other[key], "test")
+        if name in one:
+          differences[key] = np.float64(one[name]) - two["bound"]
+      if differences:
+        line[name] = summary(differences)
+    return line
+
+  def _compared_with(self, cell: Mapping[str, Any]) -> list[str]:
+    """Keys of the plan's rows: the unrepaired SA-VAE for a repair, the best VAE for others."""
+    if cell["row"] in (_BASE, *_VAES):
+      return []
+    if cell["row"].startswith("ablation-"):
+      against = [_BASE]
+    else:
+      against = [self._best_vae(cell["column"]), *_ALSO.get(cell["row"], ())]
+    return [key for key in against if key in {row.key for row in self._plan.rows}]
 
   def _best_vae(self, column: str) -> str | None:
     """The row of the VAE with the better validation bound; where there was no search, the first that is there."""

@@ -125,9 +125,8 @@ def _omniglot_outline(config: RunConfig) -> DataSet:
 
 
 def _synthetic_outline(config: RunConfig) -> DataSet:
-  return data_lib.load(
-    "synthetic", data_dir=config.data_dir, seed=0, num_examples=1, **run_data.options_of(config)
-  )
+  options = run_data.options_of(config) | {"train_examples": 1}
+  return data_lib.load("synthetic", data_dir=config.data_dir, seed=0, num_examples=1, **options)
 
 
 _OUTLINES: dict[str, Callable[[RunConfig], DataSet]] = {

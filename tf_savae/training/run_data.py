@@ -50,7 +50,7 @@ def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
 
 def options_of(config: RunConfig) -> dict[str, Any]:
   """What the settings say to `tf_savae.data.load` about one data set only."""
-  names = {"synthetic": ("data_seed", "oracle")}
+  names = {"synthetic": ("data_seed", "oracle", "train_examples")}
   if config.is_text:
     names = {config.dataset: ("vocab_size", "min_count", "max_length")}
   return {name: getattr(config, name) for name in names.get(config.dataset, ())}
@@ -59,6 +59,9 @@ def options_of(config: RunConfig) -> dict[str, Any]:
 def _facts(data: DataSet) -> dict[str, Any]:
   """What may not change about the data between two starts of a run."""
   facts = {"is_stand_in": data.is_stand_in, **{split: data.num_examples(split) for split in data_lib.SPLITS}}
+  if data.kind == "tokens":
+    drawn = data.examples("train", data.num_examples("train"))
+    facts["tokens"] = f"sha256 {hashlib.sha256(drawn.tobytes()).hexdigest()[:16]}"
   if data.kind == "text":
     words = "\n".join(data.vocabulary.words).encode()
     facts |= {f"{split}_tokens": data.num_tokens(split) for split in data_lib.SPLITS}

@@ -76,6 +76,10 @@ class RunSettings:
     only=SYNTHETIC,
   )
 
+  train_examples: int = option(
+    5000, whole(1), "sequences drawn from the synthetic oracle for training", "Data", only=SYNTHETIC
+  )
+
   vocab_size: int = option(
     20_000,
     whole(1),

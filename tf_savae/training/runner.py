@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -27,10 +28,14 @@ from tf_savae.training.tensorboard import TensorBoardLogger
 from tf_savae.training.warm_start import warm_start
 
 
-def run(config: RunConfig) -> dict[str, Any]:
+def run(config: RunConfig, splits: Sequence[str] = ("valid", "test")) -> dict[str, Any]:
   """Trains (or, with `eval_only`, only evaluates) and returns the content of results.json.
 
   The same call goes on with a run that was killed. Prints progress and, at the end, a table and what to do next.
+
+  Args:
+    config: the settings.
+    splits: what the best model is evaluated on at the end; always "test" with `config.eval_file`.
 
   Raises:
     UserError: whatever the user can mend: the data, the run directory, settings, a full disk.
@@ -58,7 +63,8 @@ def run(config: RunConfig) -> dict[str, Any]:
           _train(config, data, model, keeper, board)
         elif not keeper.checkpoints.restore_latest(must_exist=run_dir.has_progress):
           raise UserError(f"--run_dir={run_dir.path} holds no trained weights yet; train there first")
-        return _finish(config, run_dir, data, model, keeper, board)
+        splits = ("test",) if config.eval_file else splits
+        return _finish(config, run_dir, data, model, keeper, board, splits)
     except OSError as error:
       raise UserError(f"cannot go on: {reason(error)}; the run in {run_dir.path} can be resumed") from error
     except tf.errors.ResourceExhaustedError as error:
@@ -138,6 +144,7 @@ def _finish(
   model: SAVAE,
   keeper: RunKeeper,
   board: TensorBoardLogger | None,
+  splits: Sequence[str],
 ) -> dict[str, Any]:
   """Evaluates the best model, writes results.json, and prints the table."""
   stopped_by = keeper.stopped_by()
@@ -172,7 +179,7 @@ def _finish(
     results["eval_file"] = config.eval_file
   compile_evaluation = config.deterministic and data.kind != "text"
   evaluate = Evaluator(model, config.iw_samples, jit_compile=compile_evaluation)
-  for split in ("test",) if config.eval_file else ("valid", "test"):
+  for split in splits:
     total = data.num_examples(split)
     with tqdm.tqdm(
       total=total, desc=f"evaluate {split}", leave=False, disable=not sys.stderr.isatty()
