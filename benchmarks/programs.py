@@ -23,7 +23,13 @@ DEFAULT = ("ours", *PEERS)
 # Decoder passes of a step of K refinement steps, as (a, b) of a K + b; tf_savae.adjoint and
 # benchmarks.peers.refinement say why.
 _PASSES = {
-  "ours": {"exact": (8, 3), "unrolled": (6, 3), "finite_difference": (8, 3), "first_order": (2, 3)},
+  "ours": {
+    "exact": (8, 3),
+    "stored": (6, 3),
+    "unrolled": (6, 3),
+    "finite_difference": (8, 3),
+    "first_order": (2, 3),
+  },
   "peers": {"finite_difference": (6, 3), "unrolled": (6, 3), "hvp": (8, 3)},
 }
 # Options of ours that benchmarks.gradients knows, too; others change how a step runs and not what it computes.

@@ -14,15 +14,17 @@ from benchmarks.tables import Row
 STEPS = (1, 5, 10, 20, 40)
 BATCHES = {"image": (5, 10, 20), "text": (2, 4, 8), "synthetic": (10, 50, 100, 200)}
 # What curves are drawn of, where they are among the programs.
-OF_CURVES = ("ours", "finite_difference")
+OF_CURVES = ("ours", "ours:adjoint=stored", "finite_difference")
 K_OF_BATCHES = {"image": 5, "text": 5, "synthetic": 20}
 # Those of the tables, with all rounds; the others, of the curves, have one.
 MAIN = {"image": (5, 10, 20), "text": (5, 20), "synthetic": (20,)}
-# Peers left out: their step takes minutes, or more memory than most machines have.
+# Programs left out: their step takes minutes, or more memory than most machines have.
 LEFT_OUT = {
+  ("image", 10): ("hvp",),
   ("image", 20): ("unrolled", "hvp"),
+  ("image", 40): ("ours:adjoint=stored",),
   ("text", 20): ("unrolled", "hvp"),
-  ("text", 40): ("finite_difference",),
+  ("text", 40): ("finite_difference", "ours:adjoint=stored"),
 }
 GRADIENTS_AT = {"image": 5, "text": 5, "synthetic": 20}
 
@@ -107,7 +109,7 @@ def programs_at(setting: Setting, programs: Sequence[Program], of_curve: bool = 
   left_out = LEFT_OUT.get((setting.workload, setting.k), ())
   if of_curve:
     programs = [program for program in programs if program.name in OF_CURVES] or programs
-  return [program for program in programs if program.algorithm not in left_out]
+  return [program for program in programs if not {program.name, program.algorithm} & set(left_out)]
 
 
 def programs_of(names: Sequence[str]) -> list[Program]:

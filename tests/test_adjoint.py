@@ -21,6 +21,7 @@ from tf_savae.adjoint import (
   ExactAdjoint,
   FiniteDifferenceAdjoint,
   FirstOrderAdjoint,
+  StoredAdjoint,
   TruncatedAdjoint,
   UnrolledAdjoint,
 )
@@ -148,6 +149,10 @@ class TestExactEqualsUnrolled:
     problem = Problem(network, "float64", clip, momentum)
     assert tensor_error(problem.gradients("exact"), problem.gradients("unrolled")) < 1e-9
 
+  def test_stored_in_float64(self, network, clip, momentum):
+    problem = Problem(network, "float64", clip, momentum)
+    assert tensor_error(problem.gradients("stored"), problem.gradients("exact")) < 1e-9
+
   def test_in_float32(self, network, clip, momentum):
     problem = Problem(network, "float32", clip, momentum)
     assert group_error(problem.gradients("exact"), problem.gradients("unrolled")) < 1e-5
@@ -165,6 +170,7 @@ def test_every_network_is_in_the_registry():
 CONFORMANCE = {
   "unrolled": [(UnrolledAdjoint(), "central differences", 1e-6)],
   "exact": [(ExactAdjoint(), "unrolled", 1e-9)],
+  "stored": [(StoredAdjoint(), "unrolled", 1e-9)],
   "truncated": [
     (TruncatedAdjoint(steps=K), "unrolled", 1e-9),
     (TruncatedAdjoint(steps=K + 5), "unrolled", 1e-9),

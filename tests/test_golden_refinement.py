@@ -66,7 +66,7 @@ def assert_equal(gradients, expected):
     assert error < 1e-9, f"{name}: {error}"
 
 
-@pytest.fixture(scope="module", params=["exact", "unrolled"])
+@pytest.fixture(scope="module", params=["exact", "stored", "unrolled"])
 def savae(request):
   return Step("savae", "noise_final", request.param).run()
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests import tiny
 from tests.tiny import relative_error
 from tf_savae import SAVAE, svi
-from tf_savae.adjoint import ExactAdjoint, FirstOrderAdjoint, TruncatedAdjoint, UnrolledAdjoint
+from tf_savae.adjoint import ExactAdjoint, FirstOrderAdjoint, StoredAdjoint, TruncatedAdjoint, UnrolledAdjoint
 from tf_savae.posterior import GaussianParams
 from tf_savae.refinement import refine_traced
 from tf_savae.svi import SVISettings
@@ -64,6 +64,8 @@ def test_all_steps_are_those_without_a_schedule_to_the_last_bit(adjoint):
     (PLAIN, ExactAdjoint(), 2),
     (STOPPING, ExactAdjoint(), 3),
     (STOPPING, UnrolledAdjoint(), 3),
+    (MOVING, StoredAdjoint(), 3),
+    (STOPPING, StoredAdjoint(), 3),
   ],
 )
 def test_the_first_j_steps_are_a_refinement_of_j_steps(settings, adjoint, j):

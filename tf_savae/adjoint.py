@@ -105,6 +105,19 @@ class UnrolledAdjoint(Adjoint):
     return svi.Trace(stack(visited), stack(velocities), stack(gradients), losses, actives)
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredAdjoint(Adjoint):
+  """The same with the steps in one loop, through which the caller's tape goes: it keeps what each step computed.
+
+  The graph is constant in K; memory grows with K by all intermediate values of a step. About 6K + 3 U.
+  """
+
+  def run(self, problem: Problem) -> svi.Trace:
+    p = problem
+    trace = svi.descend(p.neg_elbo, p.initial, p.step_sizes, p.noise, p.context, p.settings, p.k_now)
+    return trace._replace(neg_elbo=tf.stop_gradient(trace.neg_elbo))
+
+
 class RecursiveAdjoint(Adjoint):
   """The recursion above over the last steps; the steps before them count as the identity ∂λ_{k+1}/∂λ_k = I.
 
@@ -305,6 +318,7 @@ class FiniteDifferenceAdjoint(RecursiveAdjoint):
 
 ADJOINTS: dict[str, type[Adjoint]] = {
   "exact": ExactAdjoint,
+  "stored": StoredAdjoint,
   "unrolled": UnrolledAdjoint,
   "finite_difference": FiniteDifferenceAdjoint,
   "truncated": TruncatedAdjoint,

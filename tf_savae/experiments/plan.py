@@ -99,10 +99,12 @@ class Plan:
   def open(self, bound: Bound, has_truth: Callable[[Truth], bool]) -> list[Task]:
     """What is not done and can be done now, in the order in which it should be.
 
-    The truth comes first, then rows that others wait for, searches before what they decide; the second reading last.
+    The truth comes first, then rows that others wait for, searches before what they decide; then the second reading,
+    and rows with one model each at last.
     """
     waited_for = {row.after for row in self.rows}
     rows = sorted(self.rows, key=lambda row: (row.part != "table", row.key not in waited_for))
+    by_key = {row.key: row for row in self.rows}
     searches, finals = [], []
     for row in rows:
       for column in row.columns:
@@ -115,8 +117,10 @@ class Plan:
         if not waits_for:
           found.append(Evaluate(trial, split, after))
     truths = [truth for truth in self.truths() if not has_truth(truth)]
-    # Half-way, too, there is a table of gaps; what takes longest, z within the recurrence, comes last.
-    return sorted([*truths, *found], key=lambda task: _reading(task) != FIRST_READING)
+    alone = [task for task in found if by_key[task.trial.row].part != "table"]
+    # Half-way, too, there is a table of gaps; what takes longest, z within the recurrence, is not left for the end,
+    # where a worker may have nothing else to do.
+    return sorted([*truths, *found], key=lambda task: (task in alone, _reading(task) != FIRST_READING))
 
   def _warm_start(self, trial: Trial, bound: Bound) -> tuple[bool, Trial | None]:
     """Whether the trial has to wait, and whose weights it begins with.

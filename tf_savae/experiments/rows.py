@@ -196,7 +196,7 @@ def _with_data(examples: int, epochs: int) -> tuple[Row, ...]:
   )
 
 
-_DATA = (*_with_data(50_000, epochs=4), *_with_data(500_000, epochs=2))
+_DATA = (*_with_data(50_000, epochs=4), *_with_data(500_000, epochs=1))
 
 
 def _train_k(k: int) -> Row:

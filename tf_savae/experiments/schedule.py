@@ -18,6 +18,8 @@ from tf_savae.experiments.plan import Evaluate, Plan, Task, Truth
 from tf_savae.experiments.trials import Trial
 from tf_savae.training.files import read_json, write_json
 
+_TASKS_OF_A_WORKER = 15  # TensorFlow keeps some 100 MB of what it compiled for each
+
 
 def check_settings(out: Path, plan: Plan) -> None:
   """Compares a plan with that of the table in `out`, if there is one, and stores it.
@@ -187,7 +189,8 @@ def run(
             trials.write_failure(out, task.trial, problem)
         if not progress.is_done(task):
           broken[task] = problem
-        if not worker.is_alive:
+        if not worker.is_alive or worker.num_done >= _TASKS_OF_A_WORKER:
+          worker.stop()
           worker.join()
           pool.remove(worker)
         _tell(bar, out, task, progress)

@@ -30,6 +30,7 @@ class Worker:
     self.process.start()
     theirs.close()
     self.task: Any = None
+    self.num_done = 0
 
   def give(self, task: Any) -> None:
     """Begins with a task. Only an idle worker may be given one."""
@@ -45,6 +46,7 @@ class Worker:
       self.process.join()
       problem = f"its process ended with exit code {self.process.exitcode}"
     task, self.task = self.task, None
+    self.num_done += 1
     return task, problem
 
   @property

@@ -9,7 +9,7 @@ SEQUENCES = (*TEXT, *SYNTHETIC)
 DATASETS = (*IMAGES, *TEXT, *SYNTHETIC)
 ORACLES = ("lstm_input", "output_layer")
 MODELS = ("autoreg", "vae", "svi", "vae_svi", "vae_svi_kl", "savae")
-ADJOINTS = ("exact", "unrolled", "finite_difference", "truncated", "first_order")
+ADJOINTS = ("exact", "stored", "unrolled", "finite_difference", "truncated", "first_order")
 PRESETS = ("paper", "small", "tiny")
 # The decoders that a data set can have; `auto` is the first.
 DECODERS = {
