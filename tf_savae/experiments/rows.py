@@ -135,7 +135,7 @@ _TABLE = (
   # The same training and the same steps, but no gradient through them.
   Row(
     "vae-refined",
-    "VAE (Adam), refined at test time as the repaired SA-VAE",
+    "VAE (Adam), repaired SVI at test",
     {**_REPAIRED, **_OF_VAE, "epochs": 5},
     _each("svi_lr", 0.01, 0.03, 0.1),
     after="vae-adam",
