@@ -182,6 +182,17 @@ def test_the_full_size_oracle_has_about_the_paper_s_entropy():
   assert LATENT == 2
 
 
+def test_more_can_be_drawn_for_training_than_for_the_rest():
+  more, usual = load(train_examples=7000), load()
+  assert [more.num_examples(split) for split in data.SPLITS] == [7000, 30, 30]
+  assert "30 sequences a split, 7000 for training, 3 tokens of 7" in more.source
+  np.testing.assert_array_equal(more.examples("test", 30), usual.examples("test", 30))
+  tokens, z = more.oracle.sample(
+    6000, stateless_seed(3, 0, Purpose.ORACLE)
+  )  # in two parts, of numbers of their own
+  assert not np.array_equal(tokens[:1000], tokens[5000:]) and z.shape == (6000, 2)
+
+
 def test_data_do_not_depend_on_the_number_of_threads(tmp_path):
   program = """
 import sys

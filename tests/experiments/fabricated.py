@@ -45,9 +45,9 @@ def prepare(out: Path) -> None:
 
 
 def pretend(out: Path, plan: Plan, task: Task) -> None:
-  """Writes what training would; what was done, to a file. A candidate 1 dies, a candidate 2 wins."""
+  """Writes what training would; who did what, to a file. A candidate 1 dies, a candidate 2 wins."""
   with open(out / "done.txt", "a", encoding="utf-8") as file:
-    file.write(f"{task}\n")
+    file.write(f"{os.getpid()} {task}\n")
   if isinstance(task, Truth):
     write_truth(out, task.reading, task.data_seed, [20.0, 21.0])
   elif task.trial.candidate == 1:

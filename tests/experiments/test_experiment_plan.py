@@ -4,7 +4,7 @@ import math
 
 from tests.experiments.fabricated import small_plan
 from tf_savae.experiments import rows
-from tf_savae.experiments.plan import Evaluate, Truth
+from tf_savae.experiments.plan import Evaluate, Truth, _reading
 from tf_savae.experiments.trials import FIRST_READING, SECOND_READING, Trial
 
 VAE, SAVAE = rows.get("vae-adam"), rows.get("savae-repaired")
@@ -70,6 +70,16 @@ def test_a_plan_has_as_many_tasks_as_it_says_and_ends():
   tasks = [task for tasks in rounds for task in tasks]
   assert len(set(tasks)) == len(tasks) == plan.total()
   assert plan.open(bound, lambda truth: True) == []
+
+
+def test_rows_with_one_model_come_after_the_second_reading():
+  plan = small_plan("vae-adam", "ablation-paper", oracle_seeds=1, seeds=1)
+  tasks = plan.open(lambda trial, split: 1.0 if split == "valid" else None, lambda truth: False)
+  kinds = [
+    (isinstance(task, Evaluate) and task.trial.row == "ablation-paper", _reading(task) == SECOND_READING)
+    for task in tasks
+  ]
+  assert kinds == sorted(kinds) and len(set(kinds)) == 3
 
 
 def test_a_candidate_that_fails_is_not_chosen_and_a_row_that_fails_stops_nothing():
