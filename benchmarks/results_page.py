@@ -12,9 +12,10 @@ from benchmarks.tables import Row
 
 # K at the workload's own batch, and batches at one K.
 STEPS = (1, 5, 10, 20, 40)
-BATCHES = {"image": (5, 10, 20), "text": (2, 4, 8), "synthetic": (10, 50, 100, 200)}
+BATCHES = {"image": (5, 10, 20), "text": (2, 4, 8), "synthetic": (10, 50, 200)}
 # What curves are drawn of, where they are among the programs.
-OF_CURVES = ("ours", "ours:adjoint=stored", "finite_difference")
+_WITH_STORED = ("ours", "ours:adjoint=stored", "finite_difference")
+OF_CURVES = {"image": _WITH_STORED, "text": _WITH_STORED, "synthetic": ("ours", "finite_difference")}
 K_OF_BATCHES = {"image": 5, "text": 5, "synthetic": 20}
 # Those of the tables, with all rounds; the others, of the curves, have one.
 MAIN = {"image": (5, 10, 20), "text": (5, 20), "synthetic": (20,)}
@@ -108,7 +109,7 @@ def programs_at(setting: Setting, programs: Sequence[Program], of_curve: bool = 
   """Those that are run at a setting of a table, or at one of a curve alone."""
   left_out = LEFT_OUT.get((setting.workload, setting.k), ())
   if of_curve:
-    programs = [program for program in programs if program.name in OF_CURVES] or programs
+    programs = [program for program in programs if program.name in OF_CURVES[setting.workload]] or programs
   return [program for program in programs if not {program.name, program.algorithm} & set(left_out)]
 
 
