@@ -42,7 +42,7 @@ def lines(
   path: pathlib.Path, series: Mapping[str, Mapping[float, float]], *, x_label: str, y_label: str
 ) -> None:
   """One line for each of `series`: y by x. Axes begin at 0, so that what is constant or proportional looks so."""
-  figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+  figure, axis = plt.subplots(figsize=(6, 5), layout="constrained")
   for name, values in series.items():
     if values:
       xs = sorted(values)
@@ -53,6 +53,6 @@ def lines(
   axis.set_ylabel(y_label)
   axis.grid(alpha=0.3)
   if series:
-    axis.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
   figure.savefig(path, dpi=120)
   plt.close(figure)

@@ -40,7 +40,8 @@ own on the same cores, in turn (A B C A B C), and only ratios within a round cou
 machine. Peers are our own, in plain PyTorch ([benchmarks/peers](peers)); `python -m benchmarks.check_peers` shows that
 they compute our gradients. A gradient error is ‖g − g64‖ / ‖g64‖, g64 from float64 at the same point with clipping off;
 "decoder, 2nd order" is relative to that part of the gradient alone. U is one forward pass of the decoder; the share of
-the peak is the arithmetic of a step's passes over its time, over the fastest {peaks} here.
+the peak is the arithmetic of a step's passes over its time, over the machine's float32 peak of what the workload does
+most. Peaks measured: {peaks}.
 """
 
 
@@ -76,7 +77,7 @@ def write(
 
   charts.bars(folder / "ratios.png", {_short(setting): rows[setting] for setting in main})
   parts = [
-    _INTRODUCTION.format(machine=_machine(machine), peaks=_peaks(peaks)),
+    _INTRODUCTION.format(machine=_machine(machine), peaks=_peaks(peaks)).rstrip(),
     figure("ratios", "time of a step against ours"),
   ]
   for workload, (over_k, over_batch) in by_workload.items():
