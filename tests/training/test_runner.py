@@ -271,7 +271,7 @@ def test_a_finished_run_is_not_trained_again_and_evaluating_it_repeats_its_numbe
     with pytest.raises(UserError, match="is finished; evaluate it with --eval_only") as caught:
       run(changed)
     one_line(caught)
-  with pytest.raises(UserError, match=r"--learning_rate was 1\.0 in this run directory, received 0\.1"):
+  with pytest.raises(UserError, match=r"--learning_rate was 0\.7 in this run directory, received 0\.1"):
     run(dataclasses.replace(settings, learning_rate=0.1))
   run(dataclasses.replace(settings, eval_only=True))
   assert_same_outcome(outcome, Outcome.of(directory))
