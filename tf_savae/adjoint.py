@@ -107,7 +107,7 @@ class UnrolledAdjoint(Adjoint):
 
 @dataclasses.dataclass(frozen=True)
 class StoredAdjoint(Adjoint):
-  """The same with the steps in one loop, through which the caller's tape goes: it keeps what each step computed.
+  """The definition with the steps in one loop under the caller's tape, which keeps what each step computed.
 
   The graph is constant in K; memory grows with K by all intermediate values of a step. About 6K + 3 U.
   """

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_savae import data
+from tf_savae.data import oracle as oracle_lib
 from tf_savae.data.oracle import LATENT, Oracle
 from tf_savae.errors import UserError
 from tf_savae.seeds import Purpose, stateless_seed
@@ -187,10 +188,14 @@ def test_more_can_be_drawn_for_training_than_for_the_rest():
   assert [more.num_examples(split) for split in data.SPLITS] == [7000, 30, 30]
   assert "30 sequences a split, 7000 for training, 3 tokens of 7" in more.source
   np.testing.assert_array_equal(more.examples("test", 30), usual.examples("test", 30))
-  tokens, z = more.oracle.sample(
-    6000, stateless_seed(3, 0, Purpose.ORACLE)
-  )  # in two parts, of numbers of their own
-  assert not np.array_equal(tokens[:1000], tokens[5000:]) and z.shape == (6000, 2)
+
+
+def test_sequences_drawn_a_few_at_a_time_are_those_drawn_at_once(monkeypatch):
+  drawn, seed = load().oracle, stateless_seed(3, 0, Purpose.ORACLE)
+  at_once = drawn.sample(40, seed)
+  monkeypatch.setattr(oracle_lib, "_AT_ONCE", 7)
+  for ours, theirs in zip(drawn.sample(40, seed), at_once, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_data_do_not_depend_on_the_number_of_threads(tmp_path):

@@ -111,9 +111,8 @@ def load(
   return TokenDataSet(tokens, latents, model, source=source, seed=seed)
 
 
-@functools.lru_cache(
-  maxsize=4
-)  # two seconds; a worker of the synthetic table asks for the same data again and again
+# It takes two seconds, and a worker of the synthetic table asks for the same data again and again.
+@functools.lru_cache(maxsize=4)
 def _draw(data_seed, reading, num_examples, train_examples, **sizes):
   """The oracle, and the tokens and latents of each split."""
   # On the CPU also where a GPU is visible: the last bit of a logit can decide a token.

@@ -118,18 +118,6 @@ def perform(out: Path, plan: Plan, task: Task) -> None:
     execution.execute(out, task.trial, task.split, task.after, plan.budget)
 
 
-def import_tensorflow() -> None:
-  """TensorFlow with one thread: workers do not hinder each other."""
-  from tf_savae.training import startup
-
-  startup.import_tensorflow()
-  import tensorflow as tf
-
-  with contextlib.suppress(RuntimeError):  # a process that has begun with more threads keeps them
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
 def prepare(out: Path) -> None:
   """Makes a worker's process ready: TensorFlow with one thread, for there are other workers.
 
@@ -141,7 +129,13 @@ def prepare(out: Path) -> None:
     os.dup2(log, stream.fileno())
   os.close(log)
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  import_tensorflow()
+  from tf_savae.training import startup
+
+  startup.import_tensorflow()
+  import tensorflow as tf
+
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def run(

@@ -74,7 +74,9 @@ def _work(given: argparse.Namespace) -> None:
 
 
 def _draw(out: Path) -> None:
-  schedule.import_tensorflow()
+  from tf_savae.training import startup
+
+  startup.import_tensorflow()
   from tf_savae.experiments import figures
 
   figures.draw_all(out)
