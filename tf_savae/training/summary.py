@@ -62,8 +62,9 @@ def summary_table(results: Mapping[str, Any]) -> str:
         name = _WITHOUT_LATENT.get(key, name)
       rows.append((name.format(k=k, samples=samples, examples=f"{unit}s"), *cells))
   lines = [_title(results), f"data: {_source(results)}", ""]
-  lines += _aligned([(f"nats per {unit}, lower is better", *(_SPLITS[s] for s in splits)), *rows])
-  return "\n".join([*lines, "", _cost(results)])
+  if rows:
+    lines += [*_aligned([(f"nats per {unit}, lower is better", *(_SPLITS[s] for s in splits)), *rows]), ""]
+  return "\n".join([*lines, _cost(results)])
 
 
 def next_steps(run_dir: str | os.PathLike[str], writes: bool = False) -> str:
