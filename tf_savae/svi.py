@@ -207,6 +207,8 @@ def step(
 ) -> tuple[GaussianParams, GaussianParams, GaussianParams, tf.Tensor, tf.Tensor | None]:
   """One SVI step: (λ_{k+1}, v_{k+1}, g_k, L(λ_k), who took it) from (λ_k, v_k, who took all steps before)."""
   loss, gradient = mean_value_and_gradient(neg_elbo, params, noise, context)
+  # Here, not after the loop, whose derivative would pass a gradient of zeros back through the decoder.
+  loss = tf.stop_gradient(loss)
   clipped = clip(gradient, settings.clip_norm)
   velocity = GaussianParams(*(settings.momentum * v - c for v, c in zip(velocity, clipped, strict=True)))
   if settings.tolerance:

@@ -48,9 +48,24 @@ def lstm(inputs: tf.Tensor, constant: tf.Tensor, initial: tf.Tensor, recurrent: 
   def run(inputs, constant, initial, recurrent):
     steps = _run(inputs, constant, initial, recurrent)
 
+    # The gradient's own gradient is written out for what it takes most: TensorFlow's would add up the recurrent
+    # weights' gradient step by step. `steps` are what the arguments gave, so every argument has its share.
+    @tf.custom_gradient
+    def back(by_state, inputs, constant, initial, recurrent):
+      del inputs, constant
+      by_gates, by_cell, by_total = _back(recurrent, *_coefficients(steps), by_state)
+
+      def gradient_of_back(direction):
+        d_gates, d_cell, d_state = _run_along(direction, steps, recurrent)
+        by_gates_too = _back_along(by_cell, by_total, steps, d_gates, d_cell, recurrent)
+        shares = _distribute(by_gates_too, _before(steps.state, initial), recurrent)
+        *_, by_recurrent = _distribute(by_gates, _before(d_state), recurrent)
+        return d_state, *shares[:3], shares[3] + by_recurrent
+
+      return by_gates, gradient_of_back
+
     def gradient(by_state):
-      a, a_cell, forget = _coefficients(steps)
-      by_gates = _back(by_state, a, a_cell, forget, recurrent)
+      by_gates = back(by_state, inputs, constant, initial, recurrent)
       return _distribute(by_gates, _before(steps.state, initial), recurrent)
 
     return steps.state, gradient
@@ -167,26 +182,54 @@ def _tangent_coefficients(steps, d_gates, d_cell):
   return tf.concat([b, b_j], -1), b_cell, d
 
 
-def _back(by_state, a, a_cell, forget, recurrent):
-  """Gradient with respect to the gates' inputs, `[length, batch, 4 hidden]`."""
-  length = tf.shape(by_state)[0]
+def _back(recurrent, a, a_cell, forget, by_state=None, by_cell=None, by_gates=None):
+  """Back through time from gradients with respect to states, cells and gates' inputs, each None for 0.
 
-  def body(k, from_next, by_c, array):
+  Returns:
+    The gradients with all that comes from later steps: of the gates' inputs `[length, batch, 4 hidden]`, of the cells
+    and of the states, each `[length, batch, hidden]`.
+  """
+  length = tf.shape(a)[0]
+  given = by_state, by_cell, by_gates
+
+  def body(k, by_h, by_c, arrays):
     t = length - 1 - k
-    by_h = tf.gather(by_state, t) + from_next
-    by_c += by_h * tf.gather(a_cell, t)
-    by_gates = tf.concat([by_c, by_c, by_h, by_c], -1) * tf.gather(a, t)
-    return (
-      k + 1,
-      tf.matmul(by_gates, recurrent, transpose_b=True),
-      by_c * tf.gather(forget, t),
-      array.write(t, by_gates),
-    )
+    at_h, at_c, at_gates = (0.0 if part is None else tf.gather(part, t) for part in given)
+    by_h += at_h
+    by_c += by_h * tf.gather(a_cell, t) + at_c
+    by_gates = tf.concat([by_c, by_c, by_h, by_c], -1) * tf.gather(a, t) + at_gates
+    arrays = [array.write(t, v) for array, v in zip(arrays, (by_gates, by_c, by_h), strict=True)]
+    return k + 1, tf.matmul(by_gates, recurrent, transpose_b=True), by_c * tf.gather(forget, t), arrays
 
-  zero = tf.zeros_like(by_state[0])
-  array = tf.TensorArray(a.dtype, length, element_shape=a.shape[1:])
-  *_, array = _loop(a, body, (zero, zero, array), time_axis=0)
-  return array.stack()
+  zero = tf.zeros_like(a_cell[0])
+  arrays = [tf.TensorArray(a.dtype, length, element_shape=like.shape[1:]) for like in (a, a_cell, a_cell)]
+  *_, arrays = _loop(a, body, (zero, zero, arrays), time_axis=0)
+  return tuple(array.stack() for array in arrays)
+
+
+def _run_along(direction, steps, recurrent):
+  """The derivative of `_run` along a direction of the gates' inputs, `[length, batch, 4 hidden]`, where it has run."""
+  a, a_cell, forget = _coefficients(steps)
+
+  def body(t, d_h, d_c, arrays):
+    g = tf.gather(direction, t) + tf.matmul(d_h, recurrent)
+    of_i, of_f, d_o, of_j = tf.split(tf.gather(a, t) * g, 4, axis=-1)
+    d_c = tf.gather(forget, t) * d_c + of_i + of_f + of_j
+    d_h = d_o + tf.gather(a_cell, t) * d_c
+    return t + 1, d_h, d_c, [array.write(t, v) for array, v in zip(arrays, (g, d_c, d_h), strict=True)]
+
+  zero = tf.zeros_like(a_cell[0])
+  arrays = [tf.TensorArray(a.dtype, tf.shape(a)[0], element_shape=x.shape[1:]) for x in (a, a_cell, a_cell)]
+  *_, arrays = _loop(a, body, (zero, zero, arrays), time_axis=0)
+  return tuple(array.stack() for array in arrays)
+
+
+def _back_along(by_d_cell, by_d_state, steps, d_gates, d_cell, recurrent):
+  """The gates' inputs' gradient of what `_run_along` gives, from that of the derivative (all of it, as of `_back`)."""
+  b, b_cell, d = _tangent_coefficients(steps, d_gates, d_cell)
+  from_next = tf.concat([(by_d_cell * d)[1:], tf.zeros_like(d[:1])], 0)
+  by_gates = tf.concat([by_d_cell, by_d_cell, by_d_state, by_d_cell], -1) * b
+  return _back(recurrent, *_coefficients(steps), by_cell=by_d_state * b_cell + from_next, by_gates=by_gates)[0]
 
 
 def _back_tangent(by_state, by_d_state, steps, d_gates, d_cell, recurrent):

@@ -44,10 +44,11 @@ def token_nll(
       return (tf.reduce_logsumexp(logits, axis=-1) - tf.gather(logits, targets, batch_dims=1),)
 
     def gradient(upstream):
+      if positions is None:
+        return _gradient_that_keeps(rows, kernel, bias, flat, upstream)
+
       def backward(rows, targets, upstream):
-        # The same product as in `forward`, which TensorFlow then computes once for both.
-        logits = _logits(rows, kernel, bias)
-        weighted = upstream[:, tf.newaxis] * tf.nn.softmax(logits)
+        weighted = upstream[:, tf.newaxis] * tf.nn.softmax(_logits(rows, kernel, bias))
         return _products(rows, kernel, _minus_one_hot(weighted, targets, upstream))
 
       return _in_chunks(backward, (rows, flat, upstream), positions, [rows], [kernel, bias])
@@ -98,6 +99,30 @@ def token_nll_derivative(
     return _in_chunks(forward, (rows, d_rows, flat), positions, [bias[:1]])[0], gradient
 
   return _of_tokens(derivative(_rows(states), _rows(d_states), kernel, bias), targets)
+
+
+def _gradient_that_keeps(rows, kernel, bias, targets, upstream):
+  """The gradients of rows, kernel and bias; those of the rows' keep p alone for a gradient of their own."""
+  # The same product as for the loss, which TensorFlow then computes once for both.
+  p = tf.nn.softmax(_logits(rows, kernel, bias))
+
+  def by_logits():
+    return _minus_one_hot(upstream[:, tf.newaxis] * p, targets, upstream)
+
+  @tf.custom_gradient
+  def of_rows(upstream, rows, kernel, bias):
+    def gradient(direction):
+      d_logits = tf.cast(tf.matmul(direction, kernel), bias.dtype)
+      mean = tf.reduce_sum(p * d_logits, axis=-1, keepdims=True)
+      by_upstream = mean[:, 0] - tf.gather(d_logits, targets, batch_dims=1)
+      by_rows, by_kernel, by_bias = _products(rows, kernel, upstream[:, tf.newaxis] * p * (d_logits - mean))
+      by_kernel += tf.matmul(direction, tf.cast(by_logits(), rows.dtype), transpose_a=True)
+      return by_upstream, by_rows, by_kernel, by_bias
+
+    return tf.matmul(tf.cast(by_logits(), rows.dtype), kernel, transpose_b=True), gradient
+
+  _, by_kernel, by_bias = _products(rows, kernel, by_logits())
+  return of_rows(upstream, rows, kernel, bias), by_kernel, by_bias
 
 
 def _rows(states):
