@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_savae.networks import pixelcnn_sampling
+from tf_savae.networks import columns, pixelcnn_sampling
 from tf_savae.networks.base import Decoder, check, dropout_mask, gate, glorot_stream, latent_rows
 
 tfd = tfp.distributions
@@ -29,6 +29,7 @@ class GatedPixelCNN(Decoder):
   and "strictly" is one more row or column of padding, with the last row or column dropped. So every layer's
   vertical map is moved down by a row of zeros, and the first horizontal map right by a column, biases
   included. The code leaves that row of zeros out: row r of a vertical map belongs to row r + 1 of the image.
+  Within the network maps lie column by column, as `tf_savae.networks.columns` wants them.
 
   Follows van den Oord et al., *Conditional Image Generation with PixelCNN Decoders*, 2016, with the choices
   of Kim et al., *Semi-Amortized Variational Autoencoders*, 2018.
@@ -138,8 +139,8 @@ class GatedPixelCNN(Decoder):
       seed: of the mask, `[2]` int32.
 
     Returns:
-      `(vertical, horizontal, latent weights, mask)`: `[batch, height - 1, width, 2 channels]`,
-      `[batch, height, width, 2 channels]`, see `latent_map`, `[batch, height, width, channels]`; the third with a
+      `(vertical, horizontal, latent weights, mask)`: `[batch, width, height - 1, 2 channels]`,
+      `[batch, width, height, 2 channels]`, see `latent_map`, `[batch, width, height, channels]`; the third with a
       latent only, the fourth with dropout in training mode only.
 
     Raises:
@@ -152,18 +153,18 @@ class GatedPixelCNN(Decoder):
       tuple(x.shape),
       "set image_shape to that of the data",
     )
-    x = tf.ensure_shape(x, [None, *self.image_shape])
-    vertical = self._look_up(_without_last(x, axis=1), self.vertical[0])
-    vertical = self._plus(vertical, self.vertical_bias[0])
-    horizontal = self._look_left(_without_last(x, axis=2), self.horizontal[0])
-    horizontal = _right(self._plus(horizontal, self.horizontal_bias[0]))
+    x = tf.transpose(tf.ensure_shape(x, [None, *self.image_shape]), [2, 0, 1, 3])
+    vertical = self._first_vertical(x, self.vertical[0]) + self.cast(self.vertical_bias[0])
+    horizontal = columns.look_left(columns.without_last(x), self.cast(self.horizontal[0]))
+    horizontal = columns.shifted(horizontal + self.cast(self.horizontal_bias[0]))
     horizontal += self.cast(self.across_bias[0])
-    context = [vertical, horizontal]
+    context = [_batch_first(vertical), _batch_first(horizontal)]
     if self.latent_dim:
       weights, biases = self.latent_map()
       context = [half + bias for half, bias in zip(context, biases, strict=True)] + [weights]
     if training and self.dropout:
-      shape = [tf.shape(x)[0], *self.image_shape[:2], self.channels]
+      height, width, _ = self.image_shape
+      shape = [tf.shape(x)[1], width, height, self.channels]
       context.append(dropout_mask(shape, self.dropout, seed, self.compute_dtype))
     return tuple(context)
 
@@ -186,21 +187,23 @@ class GatedPixelCNN(Decoder):
       from_latent = self._latent_half(z, weights)
       vertical += from_latent[0]
       horizontal += from_latent[1]
+    vertical, horizontal, *rest = map(_width_first, (vertical, horizontal, *rest))
     h = v = None
     for i in range(len(self.kernel_sizes)):
       if i:
-        vertical = self._plus(self._look_above(v, self.vertical[i]), self.vertical_bias[i])
-        horizontal = self._look_left(h, self.horizontal[i])
+        vertical = columns.look_above(v, self.cast(self.vertical[i])) + self.cast(self.vertical_bias[i])
+        horizontal = columns.look_left(h, self.cast(self.horizontal[i]))
       # The bias comes after this sum: TensorFlow 2.21's graph optimiser crashes on BiasAdd(Conv2D) + Pad.
-      horizontal += _down(_convolve(vertical, self.cast(self.across[i])))
+      horizontal += _down(columns.each(vertical, self.cast(self.across[i])))
       if i:
         horizontal += self.cast(self.horizontal_bias[i]) + self.cast(self.across_bias[i])
       v = gate(vertical)
-      o = self._plus(_convolve(gate(horizontal), self.cast(self.out[i])), self.out_bias[i])
+      o = self._plus(columns.each(gate(horizontal), self.cast(self.out[i])), self.out_bias[i])
       h = o if i == 0 else h + o
     if rest:  # the dropout mask
       h *= rest[0]
-    logits = self._plus(_convolve(h, self.cast(self.logit_kernel)), self.logit_bias)
+    logits = self._plus(columns.each(h, self.cast(self.logit_kernel)), self.logit_bias)
+    logits = tf.transpose(logits, [1, 2, 0, 3])
     return tf.cast(logits, self.variable_dtype)
 
   def latent_map(self) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
@@ -211,30 +214,36 @@ class GatedPixelCNN(Decoder):
     product. Done as a convolution instead, the derivative with respect to the few maps is oneDNN's slowest.
 
     Returns:
-      Weights `[latent, (2 height - 1) · width · 2 channels]`, vertical before horizontal; and the biases' share,
-      `[1, height - 1, width, 2 channels]` and `[1, height, width, 2 channels]`.
+      Weights `[latent, width · (2 height - 1) · 2 channels]`, vertical before horizontal; and the biases' share,
+      `[1, width, height - 1, 2 channels]` and `[1, width, height, 2 channels]`.
     """
     maps = tf.concat([self.cast(self.latent_kernel), self.cast(self.latent_bias)[None]], axis=0)
-    maps = tf.reshape(maps, [-1, *self.image_shape[:2], self.latent_maps])
-    vertical = self._look_up(_without_last(maps, axis=1), self.vertical_latent)
-    horizontal = _right(self._look_left(_without_last(maps, axis=2), self.horizontal_latent))
-    flat = [tf.reshape(half[:-1], [self.latent_dim, -1]) for half in (vertical, horizontal)]
-    return tf.concat(flat, axis=1), (vertical[-1:], horizontal[-1:])
+    maps = tf.transpose(tf.reshape(maps, [-1, *self.image_shape[:2], self.latent_maps]), [2, 0, 1, 3])
+    vertical = self._first_vertical(maps, self.vertical_latent)
+    left = columns.look_left(columns.without_last(maps), self.cast(self.horizontal_latent))
+    halves = _batch_first(vertical), _batch_first(columns.shifted(left))
+    flat = [tf.reshape(half[:-1], [self.latent_dim, -1]) for half in halves]
+    return tf.concat(flat, axis=1), tuple(half[-1:] for half in halves)
+
+  def _first_vertical(self, x: tf.Tensor, kernel) -> tf.Tensor:
+    """What row 1 and those below it see above them, `[width, batch, height - 1, 2 channels]`."""
+    # tf.slice, because the gradient kernel of […, 1:] is slow.
+    return tf.slice(columns.look_above(x, self.cast(kernel)), [0, 0, 1, 0], [-1] * 4)
 
   def _latent_half(self, z: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """What z adds to the first layer's `(vertical, horizontal)` map, but for the biases."""
     height, width, _ = self.image_shape
     flat = tf.matmul(self.cast(z), weights)
-    row = width * 2 * self.channels
-    vertical = tf.slice(flat, [0, 0], [-1, (height - 1) * row])
-    horizontal = tf.slice(flat, [0, (height - 1) * row], [-1, height * row])
+    column = width * 2 * self.channels
+    vertical = tf.slice(flat, [0, 0], [-1, (height - 1) * column])
+    horizontal = tf.slice(flat, [0, (height - 1) * column], [-1, height * column])
     return (
-      tf.reshape(vertical, [-1, height - 1, width, 2 * self.channels]),
-      tf.reshape(horizontal, [-1, height, width, 2 * self.channels]),
+      tf.reshape(vertical, [-1, width, height - 1, 2 * self.channels]),
+      tf.reshape(horizontal, [-1, width, height, 2 * self.channels]),
     )
 
   def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What z adds to the first layer's `(vertical, horizontal)` map, biases included."""
+    """What z adds to the first layer's `(vertical, horizontal)` map, biases included, as in `precompute`."""
     weights, biases = self.latent_map()
     return tuple(half + bias for half, bias in zip(self._latent_half(z, weights), biases, strict=True))
 
@@ -257,21 +266,6 @@ class GatedPixelCNN(Decoder):
     """Logits of p(x_i | x_<i, z), `[batch, height, width, 1]`; without dropout."""
     return self.logits(z, self.precompute(x))
 
-  def _look_above(self, x: tf.Tensor, kernel) -> tf.Tensor:
-    """Vertical convolution of a map without its first row, strictly above: `[batch, height - 1, …]`."""
-    return self._look_up(_without_last(x, axis=1), kernel, extra=1)
-
-  def _look_up(self, x: tf.Tensor, kernel, extra: int = 0) -> tf.Tensor:
-    """Row r of the result sees rows r - extra - reach + 1 to r - extra of `x`; it has `extra` rows more."""
-    reach, columns = kernel.shape[:2]
-    x = tf.pad(x, [[0, 0], [reach - 1 + extra, 0], [columns // 2, columns // 2], [0, 0]])
-    return _convolve(x, self.cast(kernel))
-
-  def _look_left(self, x: tf.Tensor, kernel) -> tf.Tensor:
-    """Column c of the result sees columns c - reach + 1 to c of `x`."""
-    x = tf.pad(x, [[0, 0], [0, 0], [kernel.shape[1] - 1, 0], [0, 0]])
-    return _convolve(x, self.cast(kernel))
-
   def _plus(self, x: tf.Tensor, bias) -> tf.Tensor:
     # Only for what comes out of a convolution, with whose gradient TensorFlow fuses this one's: alone, it adds up in
     # bfloat16, where a sum stops growing at 256 times its terms.
@@ -290,23 +284,13 @@ class GatedPixelCNN(Decoder):
     }
 
 
-def _convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-  # tf.pad and VALID: with the padding as an attribute of the convolution, oneDNN's gradients are 15 % slower.
-  return tf.nn.conv2d(x, kernel, 1, "VALID")
+def _width_first(x: tf.Tensor) -> tf.Tensor:
+  return tf.transpose(x, [1, 0, 2, 3])
 
 
-def _without_last(x: tf.Tensor, axis: int) -> tf.Tensor:
-  # tf.slice, because the gradient kernel of x[:, :-1] is slow: 8 % of a refinement step.
-  size = [-1] * x.shape.rank
-  size[axis] = x.shape[axis] - 1
-  return tf.slice(x, [0] * x.shape.rank, size)
+_batch_first = _width_first  # the same exchange
 
 
 def _down(x: tf.Tensor) -> tf.Tensor:
   """A row of zeros at the top."""
-  return tf.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]])
-
-
-def _right(x: tf.Tensor) -> tf.Tensor:
-  """A column of zeros at the left."""
   return tf.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0]])

@@ -63,8 +63,8 @@ def _begin(decoder: GatedPixelCNN, z: tf.Tensor | None, num: tf.Tensor):
   dtype = decoder.compute_dtype
   if decoder.latent_dim:
     vertical, horizontal = decoder.latent_half(z)
-    vertical = tf.pad(vertical, [[0, 0], [1, 0], [0, 0], [0, 0]])  # the first row, which sees nothing
-    latent = _FromLatent(*(tf.transpose(t, [1, 0, 2, 3]) for t in (vertical, horizontal)))
+    vertical = tf.pad(vertical, [[0, 0], [0, 0], [1, 0], [0, 0]])  # the first row, which sees nothing
+    latent = _FromLatent(*(tf.transpose(t, [2, 0, 1, 3]) for t in (vertical, horizontal)))
   else:
     zeros = tf.zeros([height, num, width, 2 * decoder.channels], dtype)
     latent = _FromLatent(zeros, zeros)
