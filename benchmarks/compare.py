@@ -107,7 +107,11 @@ def measure(
   found = [bench.round(setting, index, programs) for index in range(num_rounds)]
   errors = bench.gradient_errors(setting, programs) if gradients else {}
   config = workloads.config_of(setting.workload, setting.batch)
-  return tables.rows_of(programs, found, errors, setting.k, work.decoder_pass(config, setting.tokens))
+
+  def of_program(program):
+    return work.decoder_pass(config, setting.tokens, program.ours)
+
+  return tables.rows_of(programs, found, errors, setting.k, of_program)
 
 
 def _bench():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.programs import Program
@@ -47,7 +47,7 @@ def rows_of(
   rounds: Sequence[Mapping[str, Result]],
   gradients: Mapping[str, Result],
   k: int,
-  work: float,
+  work: Callable[[Program], float],
 ) -> list[Row]:
   """One row a program.
 
@@ -56,7 +56,7 @@ def rows_of(
     rounds: results by program's name.
     gradients: errors by program's name; may lack some.
     k: SVI steps.
-    work: operations of one decoder pass.
+    work: operations of one decoder pass of a program.
   """
   rows = []
   for program in programs:
@@ -84,7 +84,7 @@ def rows_of(
         peak_rss_mb=max(result["peak_rss_mb"] for result in good),
         gradient=gradient,
         passes_per_second=rate,
-        gflops=None if rate is None else rate * work / 1e9,
+        gflops=None if rate is None else rate * work(program) / 1e9,
       )
     )
   return rows

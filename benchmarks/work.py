@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from benchmarks import workloads
+from tf_savae.networks import columns
 from tf_savae.training.config import RunConfig
 
 
-def decoder_pass(config: RunConfig, num_tokens: int) -> float:
+def decoder_pass(config: RunConfig, num_tokens: int, ours: bool = True) -> float:
   """Floating-point operations of one forward pass for a batch (U): two for every multiply-add of a weight.
 
   What is computed once for all refinement steps, the image's or the tokens' part of the first layer, does not count,
@@ -15,12 +16,13 @@ def decoder_pass(config: RunConfig, num_tokens: int) -> float:
   Args:
     config: of a workload.
     num_tokens: text: tokens of every document.
+    ours: with wide convolutions by spectra where the product computes them so, not directly.
   """
-  per_example = _pixelcnn(config) if config.dataset == "omniglot" else _lstm(config, num_tokens)
+  per_example = _pixelcnn(config, ours) if config.dataset == "omniglot" else _lstm(config, num_tokens)
   return 2.0 * config.batch_size * per_example
 
 
-def _pixelcnn(config):
+def _pixelcnn(config, ours):
   """Multiply-adds of an image."""
   side, c = workloads.IMAGE_SIDE, config.decoder_channels
   pixels, rows_above = side * side, side * (side - 1)  # vertical maps lack a row
@@ -28,9 +30,16 @@ def _pixelcnn(config):
   for i, k in enumerate(config.decoder_kernels):
     reach = k // 2 + 1
     if i:
-      total += rows_above * reach * k * c * 2 * c + pixels * reach * c * 2 * c
+      above = _spectral(side, k, c) if ours and columns.by_fourier(k, c) else side * reach * k * c * 2 * c
+      total += (side - 1) * above + pixels * reach * c * 2 * c
     total += rows_above * 2 * c * 2 * c + pixels * c * c
   return total + pixels * c
+
+
+def _spectral(width, k, c):
+  """Multiply-adds of a row of a vertical convolution: to spectra, their products, and back."""
+  period = width + k // 2 + (width + k // 2) % 2
+  return period * width * c + (period // 2) * (k // 2 + 1) * 2 * c * 2 * 2 * c + period * width * 2 * c
 
 
 def _lstm(config, num_tokens):

@@ -143,7 +143,8 @@ def documents() -> tf.Tensor:
 def image_networks(dtype: str = "float64", dropout: float = 0.3):
   """Residual encoder and PixelCNN for 8×8 images, and such images."""
   encoder = networks.ResNetEncoder(LATENT, (3, 4), dtype=dtype)
-  decoder = networks.GatedPixelCNN(LATENT, 3, (3, 3), 2, (8, 8, 1), dropout, dtype=dtype)
+  # The second layer is wide enough to be computed by spectra.
+  decoder = networks.GatedPixelCNN(LATENT, 8, (3, 5), 2, (8, 8, 1), dropout, dtype=dtype)
   return encoder, decoder, images(dtype=dtype)
 
 

@@ -19,6 +19,11 @@ def is_token(x: tf.Tensor) -> tf.Tensor:
   return tf.not_equal(x, PAD)
 
 
+def total(values: tf.Tensor, ids: tf.Tensor, axis: int) -> tf.Tensor:
+  """Sum along an axis of what belongs to tokens, leaving out padding; values and ids are of one shape."""
+  return tf.reduce_sum(tf.where(is_token(ids), values, tf.zeros_like(values)), axis=axis)
+
+
 def lengths(x: tf.Tensor) -> tf.Tensor:
   """Tokens of each row, words and END, `[batch]` int32: what perplexity divides by."""
   return tf.math.count_nonzero(is_token(x), axis=-1, dtype=tf.int32)

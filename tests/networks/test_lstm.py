@@ -2,14 +2,12 @@
 
 import itertools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_savae.errors import UserError
 from tf_savae.networks import LSTMDecoder, LSTMEncoder
-from tf_savae.networks.lstm_cell import lstm_scan
 
 
 def make(latent_dim=2, vocab_size=3, length=3, **kwargs):
@@ -18,23 +16,6 @@ def make(latent_dim=2, vocab_size=3, length=3, **kwargs):
 
 def all_sequences(vocab_size, length):
   return np.array(list(itertools.product(range(vocab_size), repeat=length)), "int32")
-
-
-def test_scan_equals_the_keras_lstm():
-  rng = np.random.default_rng(0)
-  inputs, h = rng.normal(size=(2, 6, 3)), rng.normal(size=(2, 4))
-  kernel, recurrent, bias = rng.normal(size=(3, 16)), rng.normal(size=(4, 16)), rng.normal(size=16)
-  ours = lstm_scan(tf.constant(inputs @ kernel + bias), tf.constant(h), tf.constant(recurrent))
-
-  def keras_order(w):  # input, forget, output, candidate → input, forget, candidate, output
-    i, f, o, g = np.split(w, 4, axis=-1)
-    return np.concatenate([i, f, g, o], axis=-1)
-
-  layer = keras.layers.LSTM(4, return_sequences=True, dtype="float64")
-  layer.build(inputs.shape)
-  layer.set_weights([keras_order(w) for w in (kernel, recurrent, bias)])
-  theirs = layer(inputs, initial_state=[h, np.zeros((2, 4))])
-  np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +53,10 @@ def test_latent_enters_at_every_step(latent_to_state):
 
 
 def test_latent_to_state_starts_the_hidden_state_at_a_linear_function_of_z():
-  decoder, z = make(latent_to_state=True), np.array([[0.3, -1.2]])
-  h, *_ = decoder._start(z, 1)
+  decoder, z, inputs = make(latent_to_state=True), np.array([[0.3, -1.2]]), tf.zeros([1, 3, 20], tf.float64)
+  h, _ = decoder._from_latent(z, inputs)
   np.testing.assert_allclose(h, z @ decoder.state_kernel.numpy() + decoder.state_bias.numpy(), rtol=1e-12)
-  np.testing.assert_array_equal(make()._start(z, 1)[0], np.zeros((1, 5)))
+  np.testing.assert_array_equal(make()._from_latent(z, inputs)[0], np.zeros((1, 5)))
 
 
 def test_sample_frequencies_are_the_models_probabilities():
@@ -144,6 +125,7 @@ def test_parameters_start_uniform_in_the_given_range():
     {"hidden_dim": -5},
     {"length": 0},
     {"dropout": 1.0},
+    {"latent_to_state": True, "latent_to_logits": True},
   ],
   ids=str,
 )

@@ -1,10 +1,11 @@
 """The LSTM over time, its derivative along a direction, and their gradients, against a plain unrolled LSTM."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_savae.networks.lstm_cell import lstm_scan
+from tf_savae.networks.lstm_cell import lstm_cell
 from tf_savae.networks.recurrence import lstm, lstm_tangent
 
 BATCH, LENGTH, HIDDEN = 3, 6, 4
@@ -24,7 +25,11 @@ modes = pytest.mark.parametrize("wrap", [lambda f: f, tf.function(autograph=Fals
 
 
 def unrolled(inputs, constant, initial, recurrent):
-  return tf.transpose(lstm_scan(inputs + constant[:, tf.newaxis], initial, recurrent), [1, 0, 2])
+  h, c, states = initial, tf.zeros_like(initial), []
+  for x_t in tf.unstack(inputs + constant[:, tf.newaxis], axis=1):
+    h, c = lstm_cell(x_t + tf.matmul(h, recurrent), c)
+    states.append(h)
+  return tf.stack(states)
 
 
 def first(scan):
@@ -63,6 +68,24 @@ def tangent_by_tensorflow():
 def assert_equal(received, expected):
   for a, b in zip(received, expected, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+def test_states_are_those_of_the_keras_lstm():
+  rng = np.random.default_rng(0)
+  inputs, h = rng.normal(size=(2, 6, 3)), rng.normal(size=(2, 4))
+  kernel, recurrent, bias = rng.normal(size=(3, 16)), rng.normal(size=(4, 16)), rng.normal(size=16)
+  gates, zero = tf.constant(inputs @ kernel + bias), tf.zeros([2, 16], tf.float64)
+  ours = lstm(gates, zero, tf.constant(h), tf.constant(recurrent))
+
+  def keras_order(w):  # input, forget, output, candidate → input, forget, candidate, output
+    i, f, o, g = np.split(w, 4, axis=-1)
+    return np.concatenate([i, f, g, o], axis=-1)
+
+  layer = keras.layers.LSTM(4, return_sequences=True, dtype="float64")
+  layer.build(inputs.shape)
+  layer.set_weights([keras_order(w) for w in (kernel, recurrent, bias)])
+  theirs = layer(inputs, initial_state=[h, np.zeros((2, 4))])
+  np.testing.assert_allclose(tf.transpose(ours, [1, 0, 2]), theirs, rtol=1e-10)
 
 
 @modes

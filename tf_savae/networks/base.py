@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_savae.errors import UserError
@@ -113,6 +114,16 @@ def gate(x: tf.Tensor) -> tf.Tensor:
   wide = tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
   a, b = tf.split(wide, 2, axis=-1)
   return tf.cast(tf.tanh(a) * tf.sigmoid(b), x.dtype)
+
+
+def transpose(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+  """`tf.transpose`, whose derivatives of any order have constant axes, as XLA asks for of a loop under a tape."""
+
+  @tf.custom_gradient
+  def apply(x):
+    return tf.transpose(x, axes), lambda upstream: transpose(upstream, np.argsort(axes).tolist())
+
+  return apply(x)
 
 
 def dropout_mask(shape: Any, rate: float, seed: tf.Tensor | None, dtype: str) -> tf.Tensor:

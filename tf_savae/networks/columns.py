@@ -1,7 +1,7 @@
 """Convolutions of maps that lie column by column, `[width, batch, height, channels]`.
 
-With the width first, the columns of a kernel reach along the outermost axis, which a matrix product and a convolution of
-one long image both do without moving data, and a kernel's rows are neighbours within a column.
+With the width first, the columns of a kernel reach along the outermost axis, which a matrix product and a convolution
+of one long image both do without moving data, and a kernel's rows are neighbours within a column.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def look_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     `[width, batch, height, channels out]`.
   """
   reach, side, seen, made = kernel.shape
-  if _by_fourier(side, seen):
+  if by_fourier(side, seen):
     return fourier.look_above(x, kernel)
   height = x.shape[2]
   padded = tf.pad(x, [[side // 2, side // 2], [0, 0], [reach, 0], [0, 0]])
@@ -54,8 +54,8 @@ def shifted(x: tf.Tensor) -> tf.Tensor:
   return tf.pad(x, [[1, 0], [0, 0], [0, 0], [0, 0]])
 
 
-def _by_fourier(side, seen):
-  """Whether spectra are the faster way: on a CPU, for kernels that are wide and have more than a few channels."""
+def by_fourier(side: int, seen: int) -> bool:
+  """Whether to use spectra for kernels of `side` columns and `seen` channels: wide ones of many channels, on a CPU."""
   return side >= 5 and seen >= 8 and not tf.config.list_physical_devices("GPU")
 
 

@@ -176,8 +176,8 @@ class DilatedConvDecoder(SequenceDecoder):
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
     (states,) = self._states(self._first_layer(z, context), context)
-    nll = token_nll(states, *self._softmax(), _documents(x), self.logit_positions)
-    return -tf.reduce_sum(nll, axis=1)
+    targets = _documents(x)
+    return -tokens.total(token_nll(states, *self._softmax(), targets, self.logit_positions), targets, axis=1)
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -189,8 +189,9 @@ class DilatedConvDecoder(SequenceDecoder):
     words = self._first_layer(z, context)
     along = tf.matmul(self.cast(dz), self.cast(self.latent_kernel))[:, tf.newaxis]
     states, d_states = self._states(words, context, tf.broadcast_to(along, tf.shape(words)))
-    nll = token_nll_derivative(states, d_states, *self._softmax(), _documents(x), self.logit_positions)
-    return -tf.reduce_sum(nll, axis=1)
+    targets = _documents(x)
+    nll = token_nll_derivative(states, d_states, *self._softmax(), targets, self.logit_positions)
+    return -tokens.total(nll, targets, axis=1)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all positions, `[batch, length, vocab]`, of the variables' dtype.

@@ -119,7 +119,7 @@ def _from_spectrum(product, like):
 
 
 def _side_by_side(spectrum, rows, above=0, below=0):
-  """For each row r, rows r + `rows` of the padded maps as channels: `[frequency, batch · height, len(rows) · 2 · c]`."""
+  """Of each row r, rows r + `rows` of the padded maps as channels, `[frequency, batch · height, channels]`."""
   _, frequencies, _, height, channels = spectrum.shape
   parts = tf.transpose(spectrum, [1, 2, 3, 0, 4])
   padded = tf.pad(parts, [[0, 0], [0, 0], [above, below], [0, 0], [0, 0]])

@@ -6,8 +6,11 @@ import keras
 import tensorflow as tf
 import tqdm
 
-from tf_savae.networks.base import Decoder, check, dropout_mask, latent_rows, uniform_stream
-from tf_savae.networks.lstm_cell import lstm_cell, lstm_scan, lstm_scan_tangent
+from tf_savae import tokens
+from tf_savae.networks.base import Decoder, check, dropout_mask, latent_rows, transpose, uniform_stream
+from tf_savae.networks.lstm_cell import lstm_cell
+from tf_savae.networks.recurrence import lstm, lstm_tangent
+from tf_savae.networks.softmax import token_nll, token_nll_derivative
 from tf_savae.posterior import GaussianParams
 
 
@@ -90,7 +93,7 @@ class LSTMEncoder(keras.layers.Layer):
   def _last_state(self, x, inputs):
     """The hidden state after the last token, `[batch, hidden]`, from the gates' inputs."""
     h = tf.zeros([tf.shape(_tokens(x))[0], self.hidden_dim], self.compute_dtype)
-    return lstm_scan(inputs, h, self._cast(self.recurrent))[:, -1]
+    return lstm(inputs, tf.zeros_like(inputs[:, 0]), h, self._cast(self.recurrent))[-1]
 
   def _cast(self, variable):
     return tf.cast(variable, self.compute_dtype)
@@ -154,6 +157,12 @@ class LSTMDecoder(Decoder):
     self.vocab_size, self.latent_dim = vocab_size, latent_dim
     self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
     self.dropout, self.length = dropout, length
+    check(
+      not (latent_to_state and latent_to_logits),
+      "z is seen by the LSTM or in the output layer",
+      {"latent_to_state": latent_to_state, "latent_to_logits": latent_to_logits},
+      "give one of them",
+    )
     self.latent_to_state, self.latent_to_logits = latent_to_state, latent_to_logits
     self.init_scale, self.seed = init_scale, seed
     init = uniform_stream(seed, init_scale)
@@ -203,18 +212,19 @@ class LSTMDecoder(Decoder):
       embedded *= dropout_mask([*shape, self.embedding_dim], self.dropout, seeds[0], self.compute_dtype)
       masks = (dropout_mask([*shape, self.hidden_dim], self.dropout, seeds[1], self.compute_dtype),)
     inputs = tf.tensordot(embedded, self.cast(self.kernel), 1) + self.cast(self.bias)
-    if self._only_logits_see_latent:
-      h = tf.zeros([tf.shape(x)[0], self.hidden_dim], self.compute_dtype)
-      states = self._masked(lstm_scan(inputs, h, self.cast(self.recurrent)), masks)
-      return (self.cast(self._to_logits(states)),)
+    if self._logits_see_latent:
+      return (self.cast(self._to_logits(self._states(None, (inputs, *masks)))),)
     return inputs, *masks
 
   @property
-  def _only_logits_see_latent(self) -> bool:
-    return bool(self.latent_dim) and self.latent_to_logits and not self.latent_to_state
+  def _logits_see_latent(self) -> bool:
+    return bool(self.latent_dim) and self.latent_to_logits
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over tokens. See `Decoder.log_prob`."""
+    if not self._logits_see_latent:
+      nll = token_nll(self._states(z, context), *self._softmax(), tokens.transposed(_tokens(x)))
+      return -tf.reduce_sum(nll, axis=0)
     logits = self.logits(z, context)
     # Not the fused cross entropy, which always makes its gradient, too, nor TFP's Categorical, which copies all
     # logits where the batch size is unknown.
@@ -228,9 +238,12 @@ class LSTMDecoder(Decoder):
 
     Differentiable with respect to z, dz, context and weights.
     """
-    logits, d_logits = self._logits_tangent(z, dz, context)
-    slope = self._one_hot(x) - tf.nn.softmax(logits)
-    return tf.reduce_sum(slope * d_logits, axis=[1, 2])
+    if not self._logits_see_latent:
+      states, d_states = self._states_along(z, dz, context)
+      nll = token_nll_derivative(states, d_states, *self._softmax(), tokens.transposed(_tokens(x)))
+      return -tf.reduce_sum(nll, axis=0)
+    slope = self._one_hot(x) - tf.nn.softmax(self.logits(z, context))
+    return tf.reduce_sum(slope * self._latent_part(dz), axis=[1, 2])
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype.
@@ -239,35 +252,45 @@ class LSTMDecoder(Decoder):
       z: `[batch, latent]`; None for a plain language model.
       context: what `precompute` returned; it holds the tokens.
     """
-    if self._only_logits_see_latent:
+    if self._logits_see_latent:
       return tf.cast(context[0], self.variable_dtype) + self._latent_part(z)
-    inputs, *mask = map(self.cast, context)
-    h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
-    if to_gates is not None:
-      inputs += to_gates[:, tf.newaxis]
-    states = self._masked(lstm_scan(inputs, h, self.cast(self.recurrent)), mask)
-    return self._to_logits(states, None if to_logits is None else to_logits[:, tf.newaxis])
+    return self._to_logits(self._states(z, context))
 
-  def _logits_tangent(self, z, dz, context):
-    """`logits`, and their derivative along dz."""
-    if self._only_logits_see_latent:
-      return self.logits(z, context), self._latent_part(dz)
+  def _states(self, z, context):
+    """What the softmax reads, `[length, batch, hidden]`; z None: without z's part."""
     inputs, *mask = map(self.cast, context)
-    h, to_gates, to_logits = self._start(z, tf.shape(inputs)[0])
-    d_h, d_to_gates, d_to_logits = self._start(dz, tf.shape(inputs)[0], tangent=True)
-    if to_gates is None:
-      d_to_gates = tf.zeros_like(inputs[:, 0])
-    else:
-      inputs += to_gates[:, tf.newaxis]
-    states, d_states = lstm_scan_tangent(inputs, h, d_to_gates, d_h, self.cast(self.recurrent))
-    states, d_states = self._masked(states, mask), self._masked(d_states, mask)
-    both = tf.tensordot(tf.concat([states, d_states], 0), self.cast(self.logit_kernel), 1)
-    logits, d_logits = tf.split(tf.cast(both, self.variable_dtype), 2)
-    logits += self.logit_bias
-    if to_logits is not None:
-      logits += to_logits[:, tf.newaxis]
-      d_logits += d_to_logits[:, tf.newaxis]
-    return logits, d_logits
+    initial, constant = self._from_latent(z, inputs)
+    states = lstm(inputs, constant, initial, self.cast(self.recurrent))
+    return states * transpose(mask[0], [1, 0, 2]) if mask else states
+
+  def _states_along(self, z, dz, context):
+    """`_states`, and their derivative along dz."""
+    inputs, *mask = map(self.cast, context)
+    initial, constant = self._from_latent(z, inputs)
+    d_initial, d_constant = self._from_latent(dz, inputs, tangent=True)
+    states, d_states = lstm_tangent(
+      inputs, constant, d_constant, initial, d_initial, self.cast(self.recurrent)
+    )
+    if not mask:
+      return states, d_states
+    by_time = transpose(mask[0], [1, 0, 2])
+    return states * by_time, d_states * by_time
+
+  def _from_latent(self, z, inputs, tangent=False):
+    """The initial hidden state `[batch, hidden]` and z's part of the gate inputs `[batch, 4 hidden]`.
+
+    With `tangent`, their derivatives along z.
+    """
+    constant = tf.zeros_like(inputs[:, 0])
+    initial = constant[:, : self.hidden_dim]
+    if z is None:
+      return initial, constant
+    z = self.cast(z)
+    if self.latent_to_state:
+      initial = tf.matmul(z, self.cast(self.state_kernel))
+      if not tangent:
+        initial += self.cast(self.state_bias)
+    return initial, tf.matmul(z, self.cast(self.latent_kernel))
 
   def _latent_part(self, z):
     """z's part of the logits, `[batch, 1, vocab]`."""
@@ -277,30 +300,14 @@ class LSTMDecoder(Decoder):
   def _one_hot(self, x):
     return tf.one_hot(_tokens(x), self.vocab_size, dtype=self.variable_dtype)
 
-  def _masked(self, states, mask):
-    return states * mask[0] if mask else states
+  def _softmax(self):
+    # The bias stays in the variables' dtype, in which the likelihood is computed.
+    return self.cast(self.logit_kernel), tf.convert_to_tensor(self.logit_bias)
 
-  def _start(self, z, num, tangent=False):
-    """The initial hidden state `[batch, hidden]`, and z's part of the gate inputs and of the logits, one being None.
-
-    With `tangent`, their derivatives along z.
-    """
-    h = tf.zeros([num, self.hidden_dim], self.compute_dtype)
-    if not self.latent_dim:
-      return h, None, None
-    z = self.cast(z)
-    if self.latent_to_state:
-      h = tf.matmul(z, self.cast(self.state_kernel))
-      if not tangent:
-        h += self.cast(self.state_bias)
-    from_latent = tf.matmul(z, self.cast(self.latent_kernel))
-    return (h, None, from_latent) if self.latent_to_logits else (h, from_latent, None)
-
-  def _to_logits(self, states, from_latent=None):
-    logits = tf.tensordot(states, self.cast(self.logit_kernel), 1) + self.cast(self.logit_bias)
-    if from_latent is not None:
-      logits += from_latent
-    return tf.cast(logits, self.variable_dtype)
+  def _to_logits(self, states):
+    """From `[length, batch, hidden]` to `[batch, length, vocab]`."""
+    logits = tf.tensordot(transpose(states, [1, 0, 2]), self.cast(self.logit_kernel), 1)
+    return tf.cast(logits, self.variable_dtype) + self.logit_bias
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
     """Logits of p(x_t | x_<t, z), `[batch, length, vocab]`; without dropout."""
@@ -319,24 +326,24 @@ class LSTMDecoder(Decoder):
   def _draw(self, z, num, seed, progress):
     """Tokens `[batch, length]`, and the logits they were drawn from `[batch, length, vocab]`."""
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
-    h, to_gates, to_logits = self._start(z, num)
-    c = tf.zeros_like(h)
-    token = tf.fill([num], self.vocab_size)
-    tokens, all_logits = [], []
+    empty = tf.zeros([num, 1, 4 * self.hidden_dim], self.compute_dtype)
+    h, constant = self._from_latent(None if self._logits_see_latent else z, empty)
+    c, token = tf.zeros_like(h), tf.fill([num], self.vocab_size)
+    drawn, all_logits = [], []
     for t in tqdm.trange(self.length, desc="sampling", unit="token", disable=not progress):
       gates = tf.matmul(tf.gather(self.cast(self.embedding), token), self.cast(self.kernel))
-      gates += self.cast(self.bias) + tf.matmul(h, self.cast(self.recurrent))
-      if to_gates is not None:
-        gates += to_gates
+      gates += self.cast(self.bias) + constant + tf.matmul(h, self.cast(self.recurrent))
       h, c = lstm_cell(gates, c)
-      logits = self._to_logits(h, to_logits)
-      scores = logits
+      logits = self._to_logits(h[tf.newaxis])
+      if self._logits_see_latent:
+        logits += self._latent_part(z)
+      logits = scores = logits[:, 0]
       if seed is not None:
         scores += gumbel(tf.shape(logits), tf.random.experimental.stateless_fold_in(seed, t), logits.dtype)
       token = tf.argmax(scores, axis=-1, output_type=tf.int32)
-      tokens.append(token)
+      drawn.append(token)
       all_logits.append(logits)
-    return tf.stack(tokens, axis=1), tf.stack(all_logits, axis=1)
+    return tf.stack(drawn, axis=1), tf.stack(all_logits, axis=1)
 
   def get_config(self):
     return {

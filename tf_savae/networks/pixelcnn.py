@@ -9,7 +9,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_savae.networks import columns, pixelcnn_sampling
-from tf_savae.networks.base import Decoder, check, dropout_mask, gate, glorot_stream, latent_rows
+from tf_savae.networks.base import (
+  Decoder,
+  check,
+  dropout_mask,
+  gate,
+  glorot_stream,
+  latent_rows,
+  transpose,
+)
 
 tfd = tfp.distributions
 
@@ -153,7 +161,7 @@ class GatedPixelCNN(Decoder):
       tuple(x.shape),
       "set image_shape to that of the data",
     )
-    x = tf.transpose(tf.ensure_shape(x, [None, *self.image_shape]), [2, 0, 1, 3])
+    x = transpose(tf.ensure_shape(x, [None, *self.image_shape]), [2, 0, 1, 3])
     vertical = self._first_vertical(x, self.vertical[0]) + self.cast(self.vertical_bias[0])
     horizontal = columns.look_left(columns.without_last(x), self.cast(self.horizontal[0]))
     horizontal = columns.shifted(horizontal + self.cast(self.horizontal_bias[0]))
@@ -203,7 +211,7 @@ class GatedPixelCNN(Decoder):
     if rest:  # the dropout mask
       h *= rest[0]
     logits = self._plus(columns.each(h, self.cast(self.logit_kernel)), self.logit_bias)
-    logits = tf.transpose(logits, [1, 2, 0, 3])
+    logits = transpose(logits, [1, 2, 0, 3])
     return tf.cast(logits, self.variable_dtype)
 
   def latent_map(self) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
@@ -218,7 +226,7 @@ class GatedPixelCNN(Decoder):
       `[1, width, height - 1, 2 channels]` and `[1, width, height, 2 channels]`.
     """
     maps = tf.concat([self.cast(self.latent_kernel), self.cast(self.latent_bias)[None]], axis=0)
-    maps = tf.transpose(tf.reshape(maps, [-1, *self.image_shape[:2], self.latent_maps]), [2, 0, 1, 3])
+    maps = transpose(tf.reshape(maps, [-1, *self.image_shape[:2], self.latent_maps]), [2, 0, 1, 3])
     vertical = self._first_vertical(maps, self.vertical_latent)
     left = columns.look_left(columns.without_last(maps), self.cast(self.horizontal_latent))
     halves = _batch_first(vertical), _batch_first(columns.shifted(left))
@@ -285,7 +293,7 @@ class GatedPixelCNN(Decoder):
 
 
 def _width_first(x: tf.Tensor) -> tf.Tensor:
-  return tf.transpose(x, [1, 0, 2, 3])
+  return transpose(x, [1, 0, 2, 3])
 
 
 _batch_first = _width_first  # the same exchange

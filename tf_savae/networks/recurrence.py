@@ -122,7 +122,7 @@ def _run(inputs, constant, initial, recurrent):
 
   arrays = _arrays(inputs, [3 * hidden, hidden, hidden, hidden])
   *_, arrays = _loop(inputs, body, (initial, tf.zeros_like(initial), arrays))
-  return _Steps(*(a.stack() for a in arrays))
+  return _Steps(*_stacked(arrays, inputs))
 
 
 def _run_tangent(inputs, constant, d_constant, initial, d_initial, recurrent):
@@ -149,7 +149,7 @@ def _run_tangent(inputs, constant, d_constant, initial, d_initial, recurrent):
   zero = tf.zeros_like(initial)
   start = (tf.concat([initial, d_initial], 0), zero, zero, _arrays(inputs, sizes))
   *_, arrays = _loop(inputs, body, start)
-  *steps, d_gates, d_cell, d_state = (a.stack() for a in arrays)
+  *steps, d_gates, d_cell, d_state = _stacked(arrays, inputs)
   return _Steps(*steps), d_gates, d_cell, d_state
 
 
@@ -229,7 +229,9 @@ def _back_along(by_d_cell, by_d_state, steps, d_gates, d_cell, recurrent):
   b, b_cell, d = _tangent_coefficients(steps, d_gates, d_cell)
   from_next = tf.concat([(by_d_cell * d)[1:], tf.zeros_like(d[:1])], 0)
   by_gates = tf.concat([by_d_cell, by_d_cell, by_d_state, by_d_cell], -1) * b
-  return _back(recurrent, *_coefficients(steps), by_cell=by_d_state * b_cell + from_next, by_gates=by_gates)[0]
+  return _back(recurrent, *_coefficients(steps), by_cell=by_d_state * b_cell + from_next, by_gates=by_gates)[
+    0
+  ]
 
 
 def _back_tangent(by_state, by_d_state, steps, d_gates, d_cell, recurrent):
@@ -278,6 +280,14 @@ def _before(values, first=None):
 def _arrays(inputs, sizes):
   length = tf.shape(inputs)[1]
   return [tf.TensorArray(inputs.dtype, length, element_shape=[inputs.shape[0], size]) for size in sizes]
+
+
+def _stacked(arrays, inputs):
+  """What a loop over `inputs` `[batch, length, …]` wrote, of its length where that is known: XLA asks for it."""
+  stacked = [array.stack() for array in arrays]
+  for values in stacked:
+    values.set_shape([inputs.shape[1], inputs.shape[0], None])
+  return stacked
 
 
 def _loop(sequence, body, start, time_axis=1):

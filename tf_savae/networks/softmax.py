@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tf_savae import tokens
-
 
 def token_nll(
   states: tf.Tensor,
@@ -23,7 +21,7 @@ def token_nll(
   targets: tf.Tensor,
   positions: int | None = None,
 ) -> tf.Tensor:
-  """−log p(target | state) of every token, nats; 0 where the target is PAD. Twice differentiable.
+  """−log p(target | state) of every token, nats. Twice differentiable.
 
   Args:
     states: what the softmax layer reads, `[..., hidden]`.
@@ -55,7 +53,7 @@ def token_nll(
 
     return _in_chunks(forward, (rows, flat), positions, [bias[:1]])[0], gradient
 
-  return _of_tokens(nll(rows, kernel, bias), targets)
+  return tf.reshape(nll(rows, kernel, bias), tf.shape(targets))
 
 
 def token_nll_derivative(
@@ -98,7 +96,7 @@ def token_nll_derivative(
 
     return _in_chunks(forward, (rows, d_rows, flat), positions, [bias[:1]])[0], gradient
 
-  return _of_tokens(derivative(_rows(states), _rows(d_states), kernel, bias), targets)
+  return tf.reshape(derivative(_rows(states), _rows(d_states), kernel, bias), tf.shape(targets))
 
 
 def _gradient_that_keeps(rows, kernel, bias, targets, upstream):
@@ -127,11 +125,6 @@ def _gradient_that_keeps(rows, kernel, bias, targets, upstream):
 
 def _rows(states):
   return tf.reshape(states, [-1, states.shape[-1]])
-
-
-def _of_tokens(rows, targets):
-  values = tf.reshape(rows, tf.shape(targets))
-  return tf.where(tokens.is_token(targets), values, tf.zeros_like(values))
 
 
 def _logits(rows, kernel, bias):

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.base import check, uniform_stream
+from tf_savae.networks.base import check, transpose, uniform_stream
 from tf_savae.networks.lstm import LSTMEncoder, check_sizes
 from tf_savae.networks.lstm_cell import lstm_cell
 from tf_savae.networks.recurrence import lstm, lstm_tangent
@@ -132,10 +132,8 @@ class TextLSTMDecoder(SequenceDecoder):
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
-    states = self._states(z, context)
-    return -tf.reduce_sum(
-      token_nll(states, *self._softmax(), tokens.transposed(x), self.logit_positions), axis=0
-    )
+    states, targets = self._states(z, context), tokens.transposed(x)
+    return -tokens.total(token_nll(states, *self._softmax(), targets, self.logit_positions), targets, axis=0)
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -150,21 +148,22 @@ class TextLSTMDecoder(SequenceDecoder):
       inputs, constant, d_constant, initial, d_initial, self.cast(self.recurrent)
     )
     if mask:
-      by_time = tf.transpose(mask[0], [1, 0, 2])
+      by_time = transpose(mask[0], [1, 0, 2])
       states, d_states = states * by_time, d_states * by_time
-    nll = token_nll_derivative(states, d_states, *self._softmax(), tokens.transposed(x), self.logit_positions)
-    return -tf.reduce_sum(nll, axis=0)
+    targets = tokens.transposed(x)
+    nll = token_nll_derivative(states, d_states, *self._softmax(), targets, self.logit_positions)
+    return -tokens.total(nll, targets, axis=0)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype; `context` is of `precompute`."""
-    return self._to_logits(tf.transpose(self._states(z, context), [1, 0, 2]))
+    return self._to_logits(transpose(self._states(z, context), [1, 0, 2]))
 
   def _states(self, z, context):
     """What the softmax reads, `[length, batch, hidden]`."""
     inputs, *mask = map(self.cast, context)
     initial, constant = self._from_latent(z, tf.shape(inputs)[0])
     states = lstm(inputs, constant, initial, self.cast(self.recurrent))
-    return states * tf.transpose(mask[0], [1, 0, 2]) if mask else states
+    return states * transpose(mask[0], [1, 0, 2]) if mask else states
 
   def _from_latent(self, z, num):
     """The initial hidden state `[num, hidden]` and z's part of the gate inputs `[num, 4 hidden]`."""
