@@ -32,7 +32,10 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "how often each program is run", low
 _STEPS = flags.DEFINE_integer("steps", 3, "timed steps of a run", lower_bound=1)
 _CORES = flags.DEFINE_list("cores", ["0"], "processors on which every program runs, such as 0 or 0,1")
 _PROGRAMS = flags.DEFINE_string(
-  "programs", " ".join(DEFAULT), "what is compared, separated by spaces; the first is what ratios are against"
+  "programs",
+  None,
+  "what is compared, separated by spaces; the first is what ratios are against (default: ours and the peers; --all: "
+  "our variants, too)",
 )
 _GRADIENTS = flags.DEFINE_bool(
   "gradients", True, "measure the errors of gradients, too, which takes float64 runs"
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 def compare() -> None:
   """One setting."""
-  bench, programs = _bench(), _programs()
+  bench, programs = _bench(), _programs(DEFAULT)
   batch = _BATCH.value or workloads.WORKLOADS[_WORKLOAD.value].batch
   setting = Setting(_WORKLOAD.value, _K.value, batch, _THREADS.value, _TOKENS.value)
   rows = measure(bench, setting, programs, _ROUNDS.value, _GRADIENTS.value)
@@ -76,7 +79,7 @@ def compare() -> None:
 
 def compare_all() -> None:
   """The page of results."""
-  bench, programs = _bench(), _programs()
+  bench, programs = _bench(), _programs(results_page.PROGRAMS)
   common = {"threads": _THREADS.value, "tokens": _TOKENS.value}
   main_settings, by_workload = [], {}
   for workload in dict.fromkeys(_ONLY.value):
@@ -136,8 +139,8 @@ def _cores():
   return tuple(map(int, _CORES.value))
 
 
-def _programs():
-  programs = results_page.programs_of(_PROGRAMS.value.split())
+def _programs(default):
+  programs = results_page.programs_of(default if _PROGRAMS.value is None else _PROGRAMS.value.split())
   if not programs:
     raise UserError(f"--programs needs at least one of {', '.join(DEFAULT)}; received none")
   return programs

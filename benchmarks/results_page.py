@@ -13,9 +13,19 @@ from benchmarks.tables import Row
 # K at the workload's own batch, and batches at one K.
 STEPS = (1, 5, 10, 20, 40)
 BATCHES = {"image": (5, 10, 20), "text": (2, 4, 8), "synthetic": (10, 50, 200)}
-# What curves are drawn of, where they are among the programs.
-_WITH_STORED = ("ours", "ours:adjoint=stored", "finite_difference")
-OF_CURVES = {"image": _WITH_STORED, "text": _WITH_STORED, "synthetic": ("ours", "finite_difference")}
+# What is compared, and what curves are drawn of, where they are among the programs.
+PROGRAMS = (
+  "ours",
+  "ours:adjoint=stored",
+  "ours:precision=bfloat16_adjoint",
+  "ours:precision=mixed_bfloat16",
+  "ours:adjoint=stored,precision=mixed_bfloat16",
+  "finite_difference",
+  "finite_difference:compile",
+  "unrolled",
+  "hvp",
+)
+OF_CURVES = ("ours", "ours:adjoint=stored", "finite_difference")
 K_OF_BATCHES = {"image": 5, "text": 5, "synthetic": 20}
 # Those of the tables, with all rounds; the others, of the curves, have one.
 MAIN = {"image": (5, 10, 20), "text": (5, 20), "synthetic": (20,)}
@@ -25,7 +35,7 @@ LEFT_OUT = {
   ("image", 20): ("unrolled", "hvp"),
   ("image", 40): ("ours:adjoint=stored",),
   ("text", 20): ("unrolled", "hvp"),
-  ("text", 40): ("finite_difference", "ours:adjoint=stored"),
+  ("text", 40): ("finite_difference",),
 }
 GRADIENTS_AT = {"image": 5, "text": 5, "synthetic": 20}
 
@@ -110,7 +120,7 @@ def programs_at(setting: Setting, programs: Sequence[Program], of_curve: bool = 
   """Those that are run at a setting of a table, or at one of a curve alone."""
   left_out = LEFT_OUT.get((setting.workload, setting.k), ())
   if of_curve:
-    programs = [program for program in programs if program.name in OF_CURVES[setting.workload]] or programs
+    programs = [program for program in programs if program.name in OF_CURVES] or programs
   return [program for program in programs if not {program.name, program.algorithm} & set(left_out)]
 
 

@@ -35,7 +35,9 @@ _BATCH = flags.DEFINE_integer(
 _TOKENS = flags.DEFINE_integer("tokens", 80, "text: tokens of every document", lower_bound=2)
 _DECODER = flags.DEFINE_string("decoder", "auto", "auto, or for text lstm or dilated_conv")
 _STEPS = flags.DEFINE_integer("steps", 5, "timed steps", lower_bound=1)
-_THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
+_THREADS = flags.DEFINE_integer(
+  "threads", 1, "threads within an operation, and operations at once", lower_bound=1
+)
 _JIT = flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "XLA; auto as in training")
 
 
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> None:
   import tensorflow as tf
 
   tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
   print(json.dumps(measure(tf)), flush=True)
 
 

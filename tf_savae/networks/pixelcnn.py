@@ -230,8 +230,8 @@ class GatedPixelCNN(Decoder):
     vertical = self._first_vertical(maps, self.vertical_latent)
     left = columns.look_left(columns.without_last(maps), self.cast(self.horizontal_latent))
     halves = _batch_first(vertical), _batch_first(columns.shifted(left))
-    flat = [tf.reshape(half[:-1], [self.latent_dim, -1]) for half in halves]
-    return tf.concat(flat, axis=1), tuple(half[-1:] for half in halves)
+    weights, biases = zip(*(tf.split(half, [self.latent_dim, 1]) for half in halves), strict=True)
+    return tf.concat([tf.reshape(half, [self.latent_dim, -1]) for half in weights], axis=1), biases
 
   def _first_vertical(self, x: tf.Tensor, kernel) -> tf.Tensor:
     """What row 1 and those below it see above them, `[width, batch, height - 1, 2 channels]`."""
