@@ -23,12 +23,11 @@ import tensorflow as tf
 
 
 class _Steps(NamedTuple):
-  """What the steps of an LSTM leave behind, each `[length, batch, hidden]` but `sigmoids`, with 3 hidden."""
+  """What the steps of an LSTM leave behind."""
 
-  sigmoids: tf.Tensor  # i, f, o
-  candidate: tf.Tensor  # j
-  cell: tf.Tensor  # c
-  state: tf.Tensor  # h
+  gates: tf.Tensor  # the gates' inputs, [length, batch, 4 hidden]
+  cell: tf.Tensor  # c, [length, batch, hidden]
+  state: tf.Tensor  # h, [length, batch, hidden]
 
 
 def lstm(inputs: tf.Tensor, constant: tf.Tensor, initial: tf.Tensor, recurrent: tf.Tensor) -> tf.Tensor:
@@ -43,34 +42,21 @@ def lstm(inputs: tf.Tensor, constant: tf.Tensor, initial: tf.Tensor, recurrent: 
   Returns:
     `[length, batch, hidden]`, differentiable with respect to all arguments, twice.
   """
+  made = []
 
+  # Gates and cells are results, too: the gradient is a function of them, and so its own gradient comes back here,
+  # together with that of the states, and both go back through time at once.
   @tf.custom_gradient
   def run(inputs, constant, initial, recurrent):
-    steps = _run(inputs, constant, initial, recurrent)
+    def gradient(by_gates, by_cell, by_state):
+      gates, cell, state = made
+      by_gates = _back(by_gates, by_cell, by_state, gates, cell, recurrent)
+      return _distribute(by_gates, _before(state, initial), recurrent)
 
-    # The gradient's own gradient is written out for what it takes most: TensorFlow's would add up the recurrent
-    # weights' gradient step by step. `steps` are what the arguments gave, so every argument has its share.
-    @tf.custom_gradient
-    def back(by_state, inputs, constant, initial, recurrent):
-      del inputs, constant
-      by_gates, by_cell, by_total = _back(recurrent, *_coefficients(steps), by_state)
+    return tuple(_run(inputs, constant, initial, recurrent)), gradient
 
-      def gradient_of_back(direction):
-        d_gates, d_cell, d_state = _run_along(direction, steps, recurrent)
-        by_gates_too = _back_along(by_cell, by_total, steps, d_gates, d_cell, recurrent)
-        shares = _distribute(by_gates_too, _before(steps.state, initial), recurrent)
-        *_, by_recurrent = _distribute(by_gates, _before(d_state), recurrent)
-        return d_state, *shares[:3], shares[3] + by_recurrent
-
-      return by_gates, gradient_of_back
-
-    def gradient(by_state):
-      by_gates = back(by_state, inputs, constant, initial, recurrent)
-      return _distribute(by_gates, _before(steps.state, initial), recurrent)
-
-    return steps.state, gradient
-
-  return run(inputs, constant, initial, recurrent)
+  made.extend(run(inputs, constant, initial, recurrent))
+  return made[-1]
 
 
 def lstm_tangent(
@@ -113,14 +99,13 @@ def _run(inputs, constant, initial, recurrent):
 
   def body(t, h, c, arrays):
     gates = tf.gather(inputs, t, axis=1) + constant + tf.matmul(h, recurrent)
-    s = tf.sigmoid(gates[:, : 3 * hidden])
-    j = tf.tanh(gates[:, 3 * hidden :])
+    s, j = _activations(gates)
     i, f, o = tf.split(s, 3, axis=-1)
     c = f * c + i * j
     h = o * tf.tanh(c)
-    return t + 1, h, c, [a.write(t, v) for a, v in zip(arrays, (s, j, c, h), strict=True)]
+    return t + 1, h, c, [a.write(t, v) for a, v in zip(arrays, (gates, c, h), strict=True)]
 
-  arrays = _arrays(inputs, [3 * hidden, hidden, hidden, hidden])
+  arrays = _arrays(inputs, [4 * hidden, hidden, hidden])
   *_, arrays = _loop(inputs, body, (initial, tf.zeros_like(initial), arrays))
   return _Steps(*_stacked(arrays, inputs))
 
@@ -133,8 +118,7 @@ def _run_tangent(inputs, constant, d_constant, initial, d_initial, recurrent):
     from_state, g = tf.split(tf.matmul(both, recurrent), 2)
     gates = tf.gather(inputs, t, axis=1) + constant + from_state
     g += d_constant
-    s = tf.sigmoid(gates[:, : 3 * hidden])
-    j = tf.tanh(gates[:, 3 * hidden :])
+    s, j = _activations(gates)
     i, f, o = tf.split(s, 3, axis=-1)
     d_i, d_f, d_o = tf.split(g[:, : 3 * hidden] * s * (1.0 - s), 3, axis=-1)
     d_j = g[:, 3 * hidden :] * (1.0 - j * j)
@@ -142,10 +126,10 @@ def _run_tangent(inputs, constant, d_constant, initial, d_initial, recurrent):
     c = f * c + i * j
     tau = tf.tanh(c)
     h, d_h = o * tau, d_o * tau + o * (1.0 - tau * tau) * d_c
-    values = (s, j, c, h, g, d_c, d_h)
+    values = (gates, c, h, g, d_c, d_h)
     return t + 1, tf.concat([h, d_h], 0), c, d_c, [a.write(t, v) for a, v in zip(arrays, values, strict=True)]
 
-  sizes = [3 * hidden, hidden, hidden, hidden, 4 * hidden, hidden, hidden]
+  sizes = 2 * [4 * hidden, hidden, hidden]
   zero = tf.zeros_like(initial)
   start = (tf.concat([initial, d_initial], 0), zero, zero, _arrays(inputs, sizes))
   *_, arrays = _loop(inputs, body, start)
@@ -153,28 +137,35 @@ def _run_tangent(inputs, constant, d_constant, initial, d_initial, recurrent):
   return _Steps(*steps), d_gates, d_cell, d_state
 
 
-def _coefficients(steps):
+def _activations(gates):
+  """The sigmoids i, f, o side by side, `[…, 3 hidden]`, and the candidate j, `[…, hidden]`."""
+  hidden = gates.shape[-1] // 4
+  return tf.sigmoid(gates[..., : 3 * hidden]), tf.tanh(gates[..., 3 * hidden :])
+
+
+def _coefficients(gates, cell):
   """A_i, A_f, A_o, A_j side by side `[length, batch, 4 hidden]`; A_c and f `[length, batch, hidden]`."""
-  i, f, o = tf.split(steps.sigmoids, 3, axis=-1)
-  j, tau = steps.candidate, tf.tanh(steps.cell)
-  inner = steps.sigmoids * (1.0 - steps.sigmoids) * tf.concat([j, _before(steps.cell), tau], -1)
+  s, j = _activations(gates)
+  i, f, o = tf.split(s, 3, axis=-1)
+  tau = tf.tanh(cell)
+  inner = s * (1.0 - s) * tf.concat([j, _before(cell), tau], -1)
   return tf.concat([inner, i * (1.0 - j * j)], -1), o * (1.0 - tau * tau), f
 
 
-def _tangent_coefficients(steps, d_gates, d_cell):
+def _tangent_coefficients(gates, cell, d_gates, d_cell):
   """The derivatives of A_•, A_c and f along the tangent: B `[length, batch, 4 hidden]`; B_c, D `[…, hidden]`.
 
   B_i = i(1−i) (ġ_i j(1−2i) + ġ_j(1−j²))            B_f = f(1−f) (ċ' + ġ_f c'(1−2f))
   B_o = o(1−o) (ġ_o τ(1−2o) + ċ(1−τ²))              B_j = (1−j²) (ġ_i i(1−i) − 2 i j ġ_j)
   B_c = (1−τ²) (ġ_o o(1−o) − 2 o τ ċ)               D = ġ_f f(1−f)
   """
-  s, j, tau = steps.sigmoids, steps.candidate, tf.tanh(steps.cell)
+  (s, j), tau = _activations(gates), tf.tanh(cell)
   i, _, o = tf.split(s, 3, axis=-1)
   hidden = j.shape[-1]
   g, g_j = d_gates[..., : 3 * hidden], d_gates[..., 3 * hidden :]
   slope, slope_j, slope_tau = s * (1.0 - s), 1.0 - j * j, 1.0 - tau * tau
   d_i, d, d_o = tf.split(g * slope, 3, axis=-1)
-  values = tf.concat([j, _before(steps.cell), tau], -1)
+  values = tf.concat([j, _before(cell), tau], -1)
   moved = tf.concat([g_j * slope_j, _before(d_cell), d_cell * slope_tau], -1)
   b = slope * (g * values * (1.0 - 2.0 * s) + moved)
   b_j = slope_j * (d_i - 2.0 * i * j * g_j)
@@ -182,34 +173,42 @@ def _tangent_coefficients(steps, d_gates, d_cell):
   return tf.concat([b, b_j], -1), b_cell, d
 
 
-def _back(recurrent, a, a_cell, forget, by_state=None, by_cell=None, by_gates=None):
-  """Back through time from gradients with respect to states, cells and gates' inputs, each None for 0.
+@tf.custom_gradient
+def _back(by_gates, by_cell, by_state, gates, cell, recurrent):
+  """The whole gradient of the gates' inputs, `[length, batch, 4 hidden]`: with what later steps say.
 
-  Returns:
-    The gradients with all that comes from later steps: of the gates' inputs `[length, batch, 4 hidden]`, of the cells
-    and of the states, each `[length, batch, hidden]`.
+  Args:
+    by_gates, by_cell, by_state: gradients of what `_run` made, without that.
+    gates, cell: what it made.
+    recurrent: weights.
   """
-  length = tf.shape(a)[0]
-  given = by_state, by_cell, by_gates
+  a, a_cell, forget = _coefficients(gates, cell)
+  length = tf.shape(gates)[0]
 
   def body(k, by_h, by_c, arrays):
     t = length - 1 - k
-    at_h, at_c, at_gates = (0.0 if part is None else tf.gather(part, t) for part in given)
-    by_h += at_h
-    by_c += by_h * tf.gather(a_cell, t) + at_c
-    by_gates = tf.concat([by_c, by_c, by_h, by_c], -1) * tf.gather(a, t) + at_gates
-    arrays = [array.write(t, v) for array, v in zip(arrays, (by_gates, by_c, by_h), strict=True)]
-    return k + 1, tf.matmul(by_gates, recurrent, transpose_b=True), by_c * tf.gather(forget, t), arrays
+    by_h += tf.gather(by_state, t)
+    by_c += tf.gather(by_cell, t) + by_h * tf.gather(a_cell, t)
+    by_g = tf.gather(by_gates, t) + tf.concat([by_c, by_c, by_h, by_c], -1) * tf.gather(a, t)
+    arrays = [array.write(t, v) for array, v in zip(arrays, (by_g, by_c, by_h), strict=True)]
+    return k + 1, tf.matmul(by_g, recurrent, transpose_b=True), by_c * tf.gather(forget, t), arrays
 
-  zero = tf.zeros_like(a_cell[0])
-  arrays = [tf.TensorArray(a.dtype, length, element_shape=like.shape[1:]) for like in (a, a_cell, a_cell)]
-  *_, arrays = _loop(a, body, (zero, zero, arrays), time_axis=0)
-  return tuple(array.stack() for array in arrays)
+  all_gates, all_cell, all_state = _along_time(body, gates, cell)
+
+  def gradient(direction):
+    # ⟨direction, result⟩ is linear in the gradients given; their factors are the derivatives along the direction.
+    d_gates, d_cell, d_state = _run_along(direction, gates, cell, recurrent)
+    b, b_cell, d = _tangent_coefficients(gates, cell, d_gates, d_cell)
+    to_gates = tf.concat([all_cell, all_cell, all_state, all_cell], -1) * b
+    to_cell = all_state * b_cell + tf.concat([(all_cell * d)[1:], tf.zeros_like(d[:1])], 0)
+    return d_gates, d_cell, d_state, to_gates, to_cell, _by_recurrent(all_gates, _before(d_state))
+
+  return all_gates, gradient
 
 
-def _run_along(direction, steps, recurrent):
-  """The derivative of `_run` along a direction of the gates' inputs, `[length, batch, 4 hidden]`, where it has run."""
-  a, a_cell, forget = _coefficients(steps)
+def _run_along(direction, gates, cell, recurrent):
+  """The derivatives of what `_run` made along a direction of the gates' inputs, `[length, batch, 4 hidden]`."""
+  a, a_cell, forget = _coefficients(gates, cell)
 
   def body(t, d_h, d_c, arrays):
     g = tf.gather(direction, t) + tf.matmul(d_h, recurrent)
@@ -218,26 +217,24 @@ def _run_along(direction, steps, recurrent):
     d_h = d_o + tf.gather(a_cell, t) * d_c
     return t + 1, d_h, d_c, [array.write(t, v) for array, v in zip(arrays, (g, d_c, d_h), strict=True)]
 
-  zero = tf.zeros_like(a_cell[0])
-  arrays = [tf.TensorArray(a.dtype, tf.shape(a)[0], element_shape=x.shape[1:]) for x in (a, a_cell, a_cell)]
-  *_, arrays = _loop(a, body, (zero, zero, arrays), time_axis=0)
-  return tuple(array.stack() for array in arrays)
+  return _along_time(body, gates, cell)
 
 
-def _back_along(by_d_cell, by_d_state, steps, d_gates, d_cell, recurrent):
-  """The gates' inputs' gradient of what `_run_along` gives, from that of the derivative (all of it, as of `_back`)."""
-  b, b_cell, d = _tangent_coefficients(steps, d_gates, d_cell)
-  from_next = tf.concat([(by_d_cell * d)[1:], tf.zeros_like(d[:1])], 0)
-  by_gates = tf.concat([by_d_cell, by_d_cell, by_d_state, by_d_cell], -1) * b
-  return _back(recurrent, *_coefficients(steps), by_cell=by_d_state * b_cell + from_next, by_gates=by_gates)[
-    0
+def _along_time(body, gates, cell):
+  """What a loop over time writes, of the sizes of gates, cell and state; it hands on two values of the state's size."""
+  zero = tf.zeros_like(cell[0])
+  arrays = [
+    tf.TensorArray(gates.dtype, tf.shape(gates)[0], element_shape=like.shape[1:])
+    for like in (gates, cell, cell)
   ]
+  *_, arrays = _loop(gates, body, (zero, zero, arrays), time_axis=0)
+  return _Steps(*(array.stack() for array in arrays))
 
 
 def _back_tangent(by_state, by_d_state, steps, d_gates, d_cell, recurrent):
   """Gradients with respect to the gates' inputs and to their derivatives, each `[length, batch, 4 hidden]`."""
-  a, a_cell, forget = _coefficients(steps)
-  b, b_cell, d = _tangent_coefficients(steps, d_gates, d_cell)
+  a, a_cell, forget = _coefficients(steps.gates, steps.cell)
+  b, b_cell, d = _tangent_coefficients(steps.gates, steps.cell, d_gates, d_cell)
   length = tf.shape(by_state)[0]
   upstream = tf.concat([by_state, by_d_state], 1)
 
@@ -263,12 +260,15 @@ def _back_tangent(by_state, by_d_state, steps, d_gates, d_cell, recurrent):
 
 def _distribute(by_gates, before, recurrent):
   """From the gates `[length, batch, 4 hidden]` to inputs, constant, initial state and recurrent weights."""
-  hidden = recurrent.shape[0]
-  by_recurrent = tf.matmul(
-    tf.reshape(before, [-1, hidden]), tf.reshape(by_gates, [-1, 4 * hidden]), transpose_a=True
-  )
   by_initial = tf.matmul(by_gates[0], recurrent, transpose_b=True)
-  return tf.transpose(by_gates, [1, 0, 2]), tf.reduce_sum(by_gates, axis=0), by_initial, by_recurrent
+  by_inputs, by_constant = tf.transpose(by_gates, [1, 0, 2]), tf.reduce_sum(by_gates, axis=0)
+  return by_inputs, by_constant, by_initial, _by_recurrent(by_gates, before)
+
+
+def _by_recurrent(by_gates, before):
+  """The recurrent weights' gradient: one product over all steps."""
+  rows = tf.reshape(before, [-1, before.shape[-1]])
+  return tf.matmul(rows, tf.reshape(by_gates, [-1, by_gates.shape[-1]]), transpose_a=True)
 
 
 def _before(values, first=None):
