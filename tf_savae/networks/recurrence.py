@@ -1,4 +1,4 @@
-"""An LSTM over documents of any length, and its directional derivative, with their gradients written out.
+"""An LSTM over sequences of any length, and its directional derivative, with their gradients written out.
 
 Loops over time are `tf.while_loop`s of few and fat operations: what does not depend on the step before is computed for
 all steps at once, before or after the loop, and the recurrent weights' gradient is one product over all steps.
