@@ -38,6 +38,9 @@ _STEPS = flags.DEFINE_integer("steps", 5, "timed steps", lower_bound=1)
 _THREADS = flags.DEFINE_integer(
   "threads", 1, "threads within an operation, and operations at once", lower_bound=1
 )
+_ANY_BATCH = flags.DEFINE_bool(
+  "any_batch", False, "trace for any number of examples, as train.py does (always so for text)"
+)
 _JIT = flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "XLA; auto as in training")
 
 
@@ -74,7 +77,8 @@ def measure(tf) -> dict:
   model = build_model(config, data)
   x = tf.constant(data.examples("train", config.batch_size))
   # Documents come in many lengths: their step is traced for any.
-  spec = data.eval_batches("train", config.batch_size).element_spec if data.kind == "text" else x
+  any_size = data.kind == "text" or _ANY_BATCH.value
+  spec = data.eval_batches("train", config.batch_size).element_spec if any_size else x
   step = tf.function(model.train_step, autograph=False, jit_compile=model.jit_compile or None)
 
   start = time.perf_counter()

@@ -68,6 +68,7 @@ def _bare() -> float:
       *[sys.executable, "-m", "benchmarks.step", f"--workload={_WORKLOAD.value}", f"--sizes={_SIZES.value}"],
       *[f"--method={_METHOD.value}", f"--batch={_BATCH.value}", f"--threads={_THREADS.value}", "--steps=20"],
       *_common(),
+      "--any_batch",
     ],
     cores=tuple(map(int, _CORES.value)),
     threads=_THREADS.value,
