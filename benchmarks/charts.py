@@ -42,7 +42,7 @@ def lines(
   path: pathlib.Path, series: Mapping[str, Mapping[float, float]], *, x_label: str, y_label: str
 ) -> None:
   """One line for each of `series`: y by x. Axes begin at 0, so that what is constant or proportional looks so."""
-  figure, axis = plt.subplots(figsize=(6, 5), layout="constrained")
+  figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
   for name, values in series.items():
     if values:
       xs = sorted(values)
