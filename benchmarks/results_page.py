@@ -41,8 +41,8 @@ GRADIENTS_AT = {"image": 5, "text": 5, "synthetic": 20}
 
 _INTRODUCTION = """# Speed of a training step
 
-Made by `python -m benchmarks.compare --all`; `benchmarks/compare.py` says how, [NOTES.md](NOTES.md) on which cores these
-figures were taken and what they mean.
+Made by `python -m benchmarks.compare --all`; `benchmarks/compare.py` says how, [NOTES.md](NOTES.md) on which cores
+these figures were taken and what they mean.
 
 {machine}
 
