@@ -145,6 +145,18 @@ class TestSteps:
       moved = trace.params.mean[k + 1] - trace.params.mean[k]
       np.testing.assert_allclose(0.1 * trace.velocity.mean[k], moved, rtol=1e-9)
 
+  def test_no_gradient_goes_back_through_the_loss_along_the_way(self, initial):
+    """Not even zeros, which would be a second pass back through the decoder in every step of a stored loop."""
+    settings = SVISettings(1, 0.1)
+    with tf.GradientTape(persistent=True) as tape:
+      tape.watch(initial)
+      velocity = GaussianParams(*map(tf.zeros_like, initial))
+      params, _, _, loss, _ = svi.step(
+        quadratic, initial, velocity, settings.step_sizes("float64")[0], normal(1, 3, 2, seed=3), (), settings
+      )
+    assert tape.gradient(loss, list(initial)) == [None, None]
+    assert None not in tape.gradient(params.mean, list(initial))
+
 
 class TestSettings:
   @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ class UnrolledAdjoint(Adjoint):
 class StoredAdjoint(Adjoint):
   """The definition with the steps in one loop under the caller's tape, which keeps what each step computed.
 
-  The graph is constant in K; memory grows with K by all intermediate values of a step. About 6K + 3 U.
+  The graph is constant in K; memory grows with K by what the derivatives of a step need. About 6K + 3 U.
   """
 
   def run(self, problem: Problem) -> svi.Trace:
