@@ -9,8 +9,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 (who has another Python should rea
   sys.exit(f"error: Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
 
 # Nothing imported here may import TensorFlow: a wrong flag and --help answer at once.
+from tf_savae import startup
+from tf_savae.commands import train_flags as flags
 from tf_savae.errors import UserError
-from tf_savae.training import flags, startup
 
 
 def main(argv: list[str]) -> int:

@@ -17,7 +17,7 @@ from benchmarks import points, workloads
 
 _WORKLOAD = flags.DEFINE_enum("workload", "image", list(workloads.WORKLOADS), "which model")
 _SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "tiny"], "of the networks")
-_ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
+_ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.svi.adjoint")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float64, or as of train.py")
 _RADIUS = flags.DEFINE_float("radius", 1e-5, "r of --adjoint=finite_difference")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=1)
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
   if (_WRITE_POINT.value is None) == (_POINT.value is None):
     raise app.UsageError("either --write_point or --point")
   os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS.value))
-  from tf_savae.training import startup
+  from tf_savae import startup
 
   startup.import_tensorflow()
   import tensorflow as tf
@@ -52,7 +52,7 @@ def run() -> dict:
   """Writes the files that the flags ask for; what it did, in short."""
   import keras
 
-  from tf_savae.training.build import build_model
+  from tf_savae.runs.build import build_model
 
   double = _PRECISION.value == "float64"
   settings = {} if double else {"precision": _PRECISION.value}
@@ -114,7 +114,7 @@ def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], d
   from tf_savae import update
   from tf_savae.objective import Batch
   from tf_savae.seeds import Purpose
-  from tf_savae.svi import SVISettings
+  from tf_savae.svi.descent import SVISettings
 
   class AtPoint(Batch):
     """Noise of the point; remembers λ_0."""

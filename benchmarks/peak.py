@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS.value))
-  from tf_savae.training import startup
+  from tf_savae import startup
 
   startup.import_tensorflow()
   import tensorflow as tf

@@ -20,7 +20,7 @@ PEERS = {
 }
 DEFAULT = ("ours", *PEERS)
 
-# Decoder passes of a step of K refinement steps, as (a, b) of a K + b; tf_savae.adjoint and
+# Decoder passes of a step of K refinement steps, as (a, b) of a K + b; tf_savae.svi.adjoint and
 # benchmarks.peers.refinement say why.
 _PASSES = {
   "ours": {

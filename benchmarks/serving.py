@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from export import capi, command_line
+from tf_savae import startup
+from tf_savae.commands import export_flags as command_line
 from tf_savae.errors import UserError
-from tf_savae.training import startup
+from tf_savae.serving import c_loader
 
 _USAGE = """usage: python -m benchmarks.serving --export=models/savae/1 [--name=value ...]
 
@@ -35,7 +36,7 @@ def rows(key: str, shape: tuple[int | None, ...], export: Path, batch: int, word
   return (rng.random([batch, *shape[1:]]) < 0.2).astype(np.float32)
 
 
-def seconds_a_call(session: capi.Isolated, feeds: dict, fetches: list[str], seconds: float) -> float:
+def seconds_a_call(session: c_loader.Isolated, feeds: dict, fetches: list[str], seconds: float) -> float:
   """Median time of `session.run`."""
   session.run(feeds, fetches)
   times: list[float] = []
@@ -59,7 +60,7 @@ def _run(values: flags.FlagValues, rest: list[str]) -> None:
   export = Path(command_line.required(values, "export"))
   batches = command_line.whole_numbers(values, "batches")
   startup.import_tensorflow()
-  from export import gate
+  from tf_savae.serving import gate
 
   meta_graph = gate.read_meta_graph(export)
   interfaces = gate.interfaces(meta_graph)
@@ -73,7 +74,7 @@ def _run(values: flags.FlagValues, rest: list[str]) -> None:
   os.sched_setaffinity(0, {values.core})  # the session's process inherits it; this one waits meanwhile
   print(f"| rows/s | {' | '.join(f'batch {batch}' for batch in batches)} |")
   print("| --- |" + " --- |" * len(batches), flush=True)
-  with capi.Isolated(export, threads=1) as session:
+  with c_loader.Isolated(export, threads=1) as session:
     for name in names:
       [(key, tensor)] = interfaces[name].inputs.items()
       info = meta_graph.signature_def[name].inputs[key]

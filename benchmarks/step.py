@@ -25,7 +25,7 @@ _WORKLOAD = flags.DEFINE_enum(
   "image and text: the paper's networks; synthetic: the paper's small LSTM",
 )
 _METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
-_ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.adjoint")
+_ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.svi.adjoint")
 _SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "small", "tiny"], "preset of the networks' sizes")
 _PRECISION = flags.DEFINE_string("precision", "float32", "as of train.py")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS.value))
-  from tf_savae.training import startup
+  from tf_savae import startup
 
   startup.import_tensorflow()
   import tensorflow as tf
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
 
 def measure(tf) -> dict:
   """Runs the step and returns the figures."""
-  from tf_savae.training.build import build_model
+  from tf_savae.runs.build import build_model
 
   config = workloads.config_of(
     _WORKLOAD.value,

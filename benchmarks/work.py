@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks import workloads
-from tf_savae.networks import columns
-from tf_savae.training.config import RunConfig
+from tf_savae.ops import columns
+from tf_savae.runs.config import RunConfig
 
 
 def decoder_pass(config: RunConfig, num_tokens: int, ours: bool = True) -> float:

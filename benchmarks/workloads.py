@@ -6,8 +6,8 @@ import pathlib
 import tempfile
 from typing import Any, NamedTuple
 
-from tf_savae.training.config import RunConfig
-from tf_savae.training.presets import make_config
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.presets import make_config
 
 SYNTHETIC_VOCABULARY, SYNTHETIC_LENGTH = 1000, 5
 IMAGE_SIDE = 28

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from export import command_line, transport
+from tf_savae import startup
+from tf_savae.commands import export_flags as command_line
 from tf_savae.errors import UserError
-from tf_savae.training import startup
-from tf_savae.training.files import reason
+from tf_savae.files import reason
+from tf_savae.serving import transport
 
 _USAGE = """usage: python -m export.client --url=http://localhost:8501 --signature=NAME [--name=value ...] ARGUMENTS
 

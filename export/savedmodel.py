@@ -7,8 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
-from export import command_line
-from tf_savae.training import startup
+from tf_savae import startup
+from tf_savae.commands import export_flags as command_line
 
 _USAGE = """usage: python -m export.savedmodel --run_dir=RUN --output=models/savae [--name=value ...]
 
@@ -42,7 +42,7 @@ def _run(values: flags.FlagValues, rest: list[str]) -> None:
   run_dir, output = (command_line.required(values, name) for name in ("run_dir", "output"))
   k = command_line.whole_numbers(values, "k")
   startup.import_tensorflow()
-  from export import exporter
+  from tf_savae.serving import exporter
 
   path = exporter.export(run_dir, Path(output), k=k, seed=values.seed, num_samples=values.num_samples)
   print(f"exported {path}")

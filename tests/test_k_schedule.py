@@ -9,12 +9,19 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.tiny import relative_error
-from tf_savae import SAVAE, svi
-from tf_savae.adjoint import ExactAdjoint, FirstOrderAdjoint, StoredAdjoint, TruncatedAdjoint, UnrolledAdjoint
+from tf_savae import SAVAE
 from tf_savae.posterior import GaussianParams
-from tf_savae.refinement import refine_traced
-from tf_savae.svi import SVISettings
-from tf_savae.training.build import KWarmup
+from tf_savae.runs.build import KWarmup
+from tf_savae.svi import descent as svi
+from tf_savae.svi.adjoint import (
+  ExactAdjoint,
+  FirstOrderAdjoint,
+  StoredAdjoint,
+  TruncatedAdjoint,
+  UnrolledAdjoint,
+)
+from tf_savae.svi.descent import SVISettings
+from tf_savae.svi.refinement import refine_traced
 
 K, ROWS, LATENT = 4, 3, 2
 SIZES = tf.constant([0.3, 0.25, 0.2, 0.1], tf.float64)

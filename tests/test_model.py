@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from tests import tiny
 from tf_savae import SAVAE, SVISettings, methods
-from tf_savae.adjoint import TruncatedAdjoint
 from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
+from tf_savae.svi.adjoint import TruncatedAdjoint
 
 METHODS = list(methods.METHODS)
 REFINING = [name for name, method in methods.METHODS.items() if method.refines]

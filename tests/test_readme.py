@@ -8,8 +8,8 @@ from absl import flags
 
 from benchmarks import serving
 from export import client, savedmodel, serving_config
-from tf_savae.generate.settings import GenerateSettings
-from tf_savae.training.config import RunConfig
+from tf_savae.commands.generate_settings import GenerateSettings
+from tf_savae.runs.config import RunConfig
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 LINES = README.replace("\\\n", "").splitlines()  # a command that goes on in the next line is one

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from tf_savae.model import SAVAE
   from tf_savae.posterior import GaussianParams
-  from tf_savae.refinement import Refinement, refine
-  from tf_savae.svi import SVISettings
+  from tf_savae.svi.descent import SVISettings
+  from tf_savae.svi.refinement import Refinement, refine
 
 _HOMES = {
   "SAVAE": "tf_savae.model",
   "GaussianParams": "tf_savae.posterior",
-  "Refinement": "tf_savae.refinement",
-  "refine": "tf_savae.refinement",
-  "SVISettings": "tf_savae.svi",
+  "Refinement": "tf_savae.svi.refinement",
+  "refine": "tf_savae.svi.refinement",
+  "SVISettings": "tf_savae.svi.descent",
 }
 
 __all__ = ["SAVAE", "GaussianParams", "Refinement", "SVISettings", "refine"]

@@ -8,14 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import adjoint as adjoint_lib
 from tf_savae import methods, update
 from tf_savae.metrics import MeanVector
 from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams, prior
 from tf_savae.seeds import Purpose, stateless_seed
-from tf_savae.step_sizes import StepSizes
-from tf_savae.svi import SVISettings
+from tf_savae.svi import adjoint as adjoint_lib
+from tf_savae.svi.descent import SVISettings
+from tf_savae.svi.step_sizes import StepSizes
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
@@ -35,7 +35,7 @@ class SAVAE(keras.Model):
     eval_k: K at evaluation; default: K for methods that refine, else 0.
     k_schedule: steps that an update takes of the K, given its number, such as a Keras learning-rate schedule that
       gives whole numbers from 1 to K; None: all of them. Evaluation does not ask it.
-    adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.adjoint`.
+    adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.svi.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
     initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good alone.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_savae import svi
-from tf_savae.adjoint import Adjoint
 from tf_savae.posterior import GaussianParams
-from tf_savae.refinement import refine_traced
 from tf_savae.seeds import Purpose, stateless_seed
+from tf_savae.svi import descent as svi
+from tf_savae.svi.adjoint import Adjoint
+from tf_savae.svi.refinement import refine_traced
 
 
 class Bound(NamedTuple):

@@ -1,6 +1,6 @@
 """One training step of SA-VAE in PyTorch: K steps of SVI and the total derivative of L(λ_K), by three algorithms.
 
-The recursion is that of tf_savae.adjoint, per example as there:
+The recursion is that of tf_savae.svi.adjoint, per example as there:
 
     b ← b + α a      u ← −(∂clip/∂g at g_k)ᵀ b      a ← a + ∇²_λλ L(λ_k) u      θ̄ ← θ̄ + ∂_θ⟨u, ∇_λ L(λ_k)⟩      b ← γ b
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from benchmarks import work, workloads
 from tf_savae import networks
-from tf_savae.networks import columns
+from tf_savae.ops import columns
 
 
 def test_the_paper_models():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments import rows, trials
+from experiments.plan import Plan, Task, Truth, select
+from experiments.trials import Trial
 from tf_savae.evaluation import per_example
-from tf_savae.experiments import rows, trials
-from tf_savae.experiments.plan import Plan, Task, Truth, select
-from tf_savae.experiments.trials import Trial
 
 
 def small_plan(*keys: str, oracle_seeds: int = 2, seeds: int = 2, budget: str = "full") -> Plan:

@@ -8,13 +8,13 @@ import tensorflow as tf
 from matplotlib import colors
 from PIL import Image
 
+from experiments import figures, figures_curves, figures_landscape, figures_style
+from experiments.figures_curves import Gap, StepCurves, SweepPoint
+from experiments.trials import FIRST_READING, truth_file
 from tests import tiny
 from tf_savae import SAVAE, SVISettings, networks
 from tf_savae.errors import UserError
 from tf_savae.evaluation import grid
-from tf_savae.experiments import figures, figures_curves, figures_landscape, figures_style
-from tf_savae.experiments.figures_curves import Gap, StepCurves, SweepPoint
-from tf_savae.experiments.trials import FIRST_READING, truth_file
 from tf_savae.posterior import GaussianParams
 
 

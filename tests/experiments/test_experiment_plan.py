@@ -2,10 +2,10 @@
 
 import math
 
+from experiments import rows
+from experiments.plan import Evaluate, Truth, _reading
+from experiments.trials import FIRST_READING, SECOND_READING, Trial
 from tests.experiments.fabricated import small_plan
-from tf_savae.experiments import rows
-from tf_savae.experiments.plan import Evaluate, Truth, _reading
-from tf_savae.experiments.trials import FIRST_READING, SECOND_READING, Trial
 
 VAE, SAVAE = rows.get("vae-adam"), rows.get("savae-repaired")
 

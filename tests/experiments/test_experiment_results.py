@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from experiments import report, results, rows, trials
+from experiments.trials import FIRST_READING, Trial
 from tests.experiments.fabricated import small_plan, write_trial, write_truth
-from tf_savae.experiments import report, results, rows, trials
-from tf_savae.experiments.trials import FIRST_READING, Trial
 
 NLL = {0: np.array([10.0, 12.0, 20.0, 30.0]), 1: np.array([11.0, 13.0, 9.0, 9.0])}
 GAPS = {  # of savae-paper at (data seed, training seed): −ELBO above the truth

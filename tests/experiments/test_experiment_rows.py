@@ -2,10 +2,10 @@
 
 import pytest
 
+from experiments import rows
+from experiments.plan import select
 from tf_savae.errors import UserError
-from tf_savae.experiments import rows
-from tf_savae.experiments.plan import select
-from tf_savae.training import presets
+from tf_savae.runs import presets
 
 ALL = [(row, column, name) for row in rows.ROWS for column in row.columns for name in rows.BUDGETS]
 

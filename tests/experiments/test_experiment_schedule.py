@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments import report, rows, schedule, synthetic, trials, workers
+from experiments.trials import FIRST_READING, Trial
 from tests.experiments import fabricated
 from tests.experiments.fabricated import small_plan
 from tf_savae import data as data_lib
 from tf_savae.errors import UserError
 from tf_savae.evaluation import per_example
-from tf_savae.experiments import report, rows, schedule, synthetic, trials, workers
-from tf_savae.experiments.trials import FIRST_READING, Trial
 
 
 def carry_out(out, plan):
@@ -79,7 +79,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
   program = (
     "import sys, time; sys.path.insert(0, '.')\n"
     "from tests.experiments import fabricated\n"
-    "from tf_savae.experiments import workers\n"
+    "from experiments import workers\n"
     "if __name__ == '__main__':\n"
     "  worker = workers.Worker(fabricated.work, fabricated.start)\n"
     f"  worker.give({str(tmp_path / 'task')!r})\n"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments import execution, rows, schedule, trials
+from experiments.plan import Evaluate
+from experiments.trials import Trial
 from tests.experiments.fabricated import small_plan
 from tests.training.runs import CompiledOnce, Died, dying, recorded_updates
 from tf_savae.evaluation import grid
-from tf_savae.experiments import execution, rows, schedule, trials
-from tf_savae.experiments.plan import Evaluate
-from tf_savae.experiments.trials import Trial
-from tf_savae.training import restore
+from tf_savae.runs import restore
 
 BUDGET = rows.BUDGETS["tiny"]
 VAE = Trial("train-k0", 0, "oracle")

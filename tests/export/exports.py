@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from export import capi, exporter, gate
 from tf_savae import tokens
 from tf_savae.data.vocabulary import Vocabulary
-from tf_savae.training import make_config, restore
-from tf_savae.training.build import build_model
-from tf_savae.training.keeper import RunKeeper
-from tf_savae.training.run_dir import RunDirectory
+from tf_savae.runs import restore
+from tf_savae.runs.build import build_model
+from tf_savae.runs.directory import RunDirectory
+from tf_savae.serving import c_loader, exporter, gate
+from tf_savae.training import make_config
+from tf_savae.training.keeping import RunKeeper
 
 K = 2
 SEED = 3
@@ -113,7 +114,7 @@ class Served:
   """Signatures by their names, run by the C++ session."""
 
   def __init__(self, path: Path, interfaces: dict):
-    self.session, self._interfaces = capi.Session(path), interfaces
+    self.session, self._interfaces = c_loader.Session(path), interfaces
 
   def __call__(self, signature: str, value: np.ndarray) -> dict[str, np.ndarray]:
     interface = self._interfaces[signature]

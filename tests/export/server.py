@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
-from export import capi, gate
+from tf_savae.serving import c_loader, gate
 
 MODEL, VERSION, LABEL = "savae", 1, "stable"
 
@@ -68,7 +68,7 @@ class Backend:
     feeds = {definition.inputs[key].name: value for key, value in arrays.items()}
     try:
       values = self._session.run(feeds, [tensor.name for tensor in definition.outputs.values()])
-    except capi.SessionError as error:
+    except c_loader.SessionError as error:
       raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
     return dict(zip(definition.outputs, values, strict=True))
 

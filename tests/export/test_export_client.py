@@ -15,8 +15,9 @@ import requests
 import server as servers
 import tensorflow as tf
 
-from export import client, images, transport
+from export import client
 from tf_savae.errors import UserError
+from tf_savae.serving import images, transport
 
 BOTH = pytest.mark.parametrize("kind", ["http", "grpc"])
 

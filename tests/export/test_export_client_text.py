@@ -10,8 +10,9 @@ import pytest
 import server as servers
 import tensorflow as tf
 
-from export import client, transport
+from export import client
 from tf_savae.errors import UserError
+from tf_savae.serving import transport
 
 BOTH = pytest.mark.parametrize("kind", ["http", "grpc"])
 

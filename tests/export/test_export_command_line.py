@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export import savedmodel
-from export.version_dir import versions
+from tf_savae.serving.version_dir import versions
 
 ROOT = Path(__file__).parents[2]
 

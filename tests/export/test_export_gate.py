@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import capi, gate
-from export.signatures import Signature
 from tf_savae.errors import UserError
+from tf_savae.serving import c_loader, gate
+from tf_savae.serving.signatures import Signature
 
 
 class Toy:
@@ -92,11 +92,11 @@ def test_the_c_session_speaks_strings_of_every_length(tmp_path):
   tf.saved_model.save(tf.Module(), str(tmp_path), signatures={"twice": function})
   [interface] = gate.interfaces(gate.read_meta_graph(tmp_path)).values()
   strings = np.array([b"", b"a\0b", b"x" * 11, b"y" * 12, b"z" * 100_000], object)
-  with capi.Isolated(tmp_path, threads=1) as session:
+  with c_loader.Isolated(tmp_path, threads=1) as session:
     [twice] = session.run({interface.inputs["s"]: strings}, [interface.outputs["twice"]])
     with pytest.raises(KeyError):
       session.run({}, ["nothing:0"])
-    with pytest.raises(capi.SessionError, match="string"):
+    with pytest.raises(c_loader.SessionError, match="string"):
       session.run({interface.inputs["s"]: np.zeros(1, np.float32)}, [interface.outputs["twice"]])
   assert twice.tolist() == [s + s for s in strings]
 
@@ -104,5 +104,5 @@ def test_the_c_session_speaks_strings_of_every_length(tmp_path):
 def test_a_directory_without_export_is_said_to_be_one(tmp_path):
   with pytest.raises(UserError, match="holds no SavedModel"):
     gate.read_meta_graph(tmp_path)
-  with pytest.raises(capi.SessionError, match="SavedModel"):
-    capi.Isolated(tmp_path)
+  with pytest.raises(c_loader.SessionError, match="SavedModel"):
+    c_loader.Isolated(tmp_path)

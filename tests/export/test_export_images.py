@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export import images
 from tf_savae.data.omniglot_zips import area_average
+from tf_savae.serving import images
 
 
 def png(pixels, mode=None) -> bytes:

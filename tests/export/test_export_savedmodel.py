@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from exports import SEED, K, make_run
 
-from export import capi, exporter, gate, signatures
-from export.serving_batch import ServingBatch, SharedNoise
-from export.version_dir import new_version, versions
 from tf_savae.errors import UserError
 from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
+from tf_savae.runs.restore import load_model
 from tf_savae.seeds import Purpose
-from tf_savae.training.restore import load_model
+from tf_savae.serving import c_loader, exporter, gate, signatures
+from tf_savae.serving.serving_batch import ServingBatch, SharedNoise
+from tf_savae.serving.version_dir import new_version, versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,7 +116,7 @@ def test_an_empty_batch_has_an_empty_answer(name, served):
   ],
 )
 def test_a_bad_request_gets_a_clear_error_and_the_next_one_its_answer(signature, value, message, served):
-  with pytest.raises(capi.SessionError, match=message) as caught:
+  with pytest.raises(c_loader.SessionError, match=message) as caught:
     served(signature, value)
   assert caught.value.code == 3  # INVALID_ARGUMENT
   assert served("encode", images(1))["mean"].shape == (1, 3)
@@ -205,7 +205,7 @@ def test_versions_count_up_and_are_complete_when_they_appear(tmp_path):
 
 def test_an_export_killed_at_its_worst_moment_leaves_nothing_that_a_server_would_load(tmp_path):
   code = (
-    "import pathlib, signal, sys, os; from export.version_dir import new_version\n"
+    "import pathlib, signal, sys, os; from tf_savae.serving.version_dir import new_version\n"
     "with new_version(pathlib.Path(sys.argv[1])) as (_, path):\n"
     "  (path / 'saved_model.pb').touch(); os.kill(os.getpid(), signal.SIGKILL)"
   )

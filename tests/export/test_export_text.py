@@ -5,16 +5,16 @@ import pytest
 import tensorflow as tf
 from exports import MAX_WORDS, SEED, WORDS, K, make_run
 
-from export import capi, signatures
-from export.sentences import Tokenizer
-from export.serving_batch import SharedNoise
 from tf_savae import tokens
 from tf_savae.data.vocabulary import Vocabulary
-from tf_savae.networks import generation
+from tf_savae.networks import decoding
 from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
+from tf_savae.runs.restore import load_model
 from tf_savae.seeds import Purpose
-from tf_savae.training.restore import load_model
+from tf_savae.serving import c_loader, signatures
+from tf_savae.serving.sentences import Tokenizer
+from tf_savae.serving.serving_batch import SharedNoise
 
 NAMES = ("encode", "encode_refined", "elbo", "reconstruct")
 VOCABULARY = Vocabulary((*tokens.SPECIAL, *WORDS))
@@ -149,7 +149,7 @@ def test_elbo_comes_with_the_tokens_that_perplexity_is_a_mean_over(served_text):
 
 
 def greedy(model, z):
-  return [VOCABULARY.decode(row).encode() for row in generation.generate(model.decoder, z).numpy()]
+  return [VOCABULARY.decode(row).encode() for row in decoding.generate(model.decoder, z).numpy()]
 
 
 def test_sample_and_reconstruct_write_the_likeliest_words(served_text, exported_text):
@@ -195,7 +195,7 @@ def test_an_empty_batch_has_an_empty_answer(name, served_text):
   ],
 )
 def test_a_bad_request_gets_a_clear_error_and_the_next_one_its_answer(signature, value, message, served_text):
-  with pytest.raises(capi.SessionError, match=message) as caught:
+  with pytest.raises(c_loader.SessionError, match=message) as caught:
     served_text(signature, value)
   assert caught.value.code == 3  # INVALID_ARGUMENT
   assert served_text("encode", strings(["the cat"]))["mean"].shape == (1, 3)

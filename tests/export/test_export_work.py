@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from export import gate
+from tf_savae.serving import gate
 
 PRODUCTS = ("MatMul", "BatchMatMulV2", "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
 WHILE = ("While", "StatelessWhile")

@@ -20,9 +20,11 @@ import tensorflow as tf
 
 from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.evaluation.posteriors import Inference
-from tf_savae.training import keeper, make_config, run_data, runner, tensorboard
-from tf_savae.training.build import build_model
-from tf_savae.training.config import RunConfig, show
+from tf_savae.runs import run_data
+from tf_savae.runs.build import build_model
+from tf_savae.runs.config import RunConfig, show
+from tf_savae.training import keeping as keeper
+from tf_savae.training import loop, make_config, tensorboard
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,12 +77,12 @@ def command_line(config: RunConfig) -> list[str]:
 
 
 class CompiledOnce:
-  """Stands in the way of `runner`'s functions that build something expensive, and keeps what they made."""
+  """Stands in the way of `loop`'s functions that build something expensive, and keeps what they made."""
 
   def __init__(self, patch: pytest.MonkeyPatch):
     self._models: dict[tuple, tuple[Any, list[np.ndarray]]] = {}
-    patch.setattr(runner, "build_model", self.build_model)
-    patch.setattr(runner, "Evaluator", functools.cache(Evaluator))
+    patch.setattr(loop, "build_model", self.build_model)
+    patch.setattr(loop, "Evaluator", functools.cache(Evaluator))
     patch.setattr(tensorboard, "Inference", functools.cache(Inference))
     self._load = run_data.data_lib.load
     self._data: dict[tuple, Any] = {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_savae.training import flags
+from tf_savae.commands import train_flags as flags
 from tf_savae.training.summary import next_steps, summary_table
 
 SPLIT = {
@@ -190,5 +190,5 @@ def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
 
 
 def test_next_steps_of_a_model_of_text_name_the_command_that_writes():
-  assert "python -m tf_savae.generate --run_dir=runs/a" in next_steps("runs/a", writes=True)
+  assert "python -m tf_savae.commands.generate --run_dir=runs/a" in next_steps("runs/a", writes=True)
   assert "generate" not in next_steps("runs/a")

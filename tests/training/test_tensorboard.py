@@ -17,9 +17,9 @@ from tensorboard.plugins.projector import ProjectorConfig
 from tests import tiny_documents, tiny_runs
 from tf_savae.evaluation.latents import mutual_information
 from tf_savae.evaluation.posteriors import Inference
+from tf_savae.runs.build import KWarmup
+from tf_savae.runs.presets import make_config
 from tf_savae.training import event_files
-from tf_savae.training.build import KWarmup
-from tf_savae.training.presets import make_config
 from tf_savae.training.tensorboard import TensorBoardLogger
 
 SPLIT = {"nll_bound": 30.5, "nll_bound_initial": 31.25, "refinement_gain": 0.75, "kl": 2.5, "nll_iw": 30.0}

@@ -109,7 +109,7 @@ def steps_curve(rows: Sequence[Mapping[str, Any]], trained: int, title: str = ""
   """Bound against SVI steps at test time.
 
   Args:
-    rows: of `tf_savae.evaluation.test_time.summary`. Error bars are two paired standard errors of the difference to
+    rows: of `tf_savae.evaluation.steps_curve.summary`. Error bars are two paired standard errors of the difference to
       the first row.
     trained: K in training, which is marked.
     title: above the axes.

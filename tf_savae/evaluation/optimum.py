@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_savae import svi
 from tf_savae.model import SAVAE
 from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
+from tf_savae.svi import descent as svi
 
 
 @dataclasses.dataclass(frozen=True)

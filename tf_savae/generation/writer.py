@@ -12,7 +12,7 @@ from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
-from tf_savae.networks import generation
+from tf_savae.networks import decoding
 from tf_savae.networks.sequence import SequenceDecoder
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
@@ -22,7 +22,7 @@ _ROWS = 16  # documents decoded at a time: memory does not grow with their numbe
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """How words are chosen; see `tf_savae.networks.generation`."""
+  """How words are chosen; see `tf_savae.networks.decoding`."""
 
   temperature: float = 1.0
   top_p: float = 1.0
@@ -90,7 +90,7 @@ class Writer:
     """The greedy documents of z `[n, latent]`."""
     unknown = self.decoding.allow_unknown
     parts = (
-      generation.generate(self.model.decoder, z[i : i + _ROWS], allow_unknown=unknown) for i in _starts(z)
+      decoding.generate(self.model.decoder, z[i : i + _ROWS], allow_unknown=unknown) for i in _starts(z)
     )
     return [text for tokens in parts for text in self._texts(tokens)]
 
@@ -98,7 +98,7 @@ class Writer:
     """For each z `[n, latent]` what beam search finds, best first, with log p(x | z) in nats."""
     how, found = self.decoding, []
     for i in _starts(z):
-      tokens, log_prob = generation.beam_search(
+      tokens, log_prob = decoding.beam_search(
         self.model.decoder,
         z[i : i + _ROWS],
         how.num_beams,
@@ -115,7 +115,7 @@ class Writer:
     seed = tf.random.experimental.stateless_fold_in(seed, part)
     texts = []
     for i in range(0, num, _ROWS):
-      tokens = generation.generate(
+      tokens = decoding.generate(
         self.model.decoder,
         None if z is None else z[i : i + _ROWS],
         min(_ROWS, num - i),

@@ -1,6 +1,6 @@
 """Encoders and decoders. A decoder's contract is `Decoder`; one's own need not inherit from it."""
 
-from tf_savae.networks.base import Decoder
+from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.dilated_conv import DilatedConvDecoder
 from tf_savae.networks.lstm import LSTMDecoder, LSTMEncoder
 from tf_savae.networks.pixelcnn import GatedPixelCNN

@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.base import check, glorot_stream, latent_rows, uniform_stream
+from tf_savae.networks.decoder import check, glorot_stream, latent_rows, uniform_stream
 from tf_savae.networks.sequence import SequenceDecoder
 from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
-from tf_savae.networks.softmax import token_nll, token_nll_derivative
+from tf_savae.ops.softmax import token_nll, token_nll_derivative
 
 # The stacks of the paper by name; with kernels of 3 they see 15, 63 and 125 tokens.
 DILATIONS = {"small": (1, 2, 4), "medium": (1, 2, 4, 8, 16), "large": (1, 2, 4, 8, 16) * 2}

@@ -7,10 +7,10 @@ import tensorflow as tf
 import tqdm
 
 from tf_savae import tokens
-from tf_savae.networks.base import Decoder, check, dropout_mask, latent_rows, transpose, uniform_stream
-from tf_savae.networks.lstm_cell import lstm_cell
-from tf_savae.networks.recurrence import lstm, lstm_tangent
-from tf_savae.networks.softmax import token_nll, token_nll_derivative
+from tf_savae.networks.decoder import Decoder, check, dropout_mask, latent_rows, transpose, uniform_stream
+from tf_savae.ops.lstm_cell import lstm_cell
+from tf_savae.ops.recurrence import lstm, lstm_tangent
+from tf_savae.ops.softmax import token_nll, token_nll_derivative
 from tf_savae.posterior import GaussianParams
 
 

@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_savae.networks import columns, pixelcnn_sampling
-from tf_savae.networks.base import (
+from tf_savae.networks import pixelcnn_sampling
+from tf_savae.networks.decoder import (
   Decoder,
   check,
   dropout_mask,
@@ -18,6 +18,7 @@ from tf_savae.networks.base import (
   latent_rows,
   transpose,
 )
+from tf_savae.ops import columns
 
 tfd = tfp.distributions
 
@@ -37,7 +38,7 @@ class GatedPixelCNN(Decoder):
   and "strictly" is one more row or column of padding, with the last row or column dropped. So every layer's
   vertical map is moved down by a row of zeros, and the first horizontal map right by a column, biases
   included. The code leaves that row of zeros out: row r of a vertical map belongs to row r + 1 of the image.
-  Within the network maps lie column by column, as `tf_savae.networks.columns` wants them.
+  Within the network maps lie column by column, as `tf_savae.ops.columns` wants them.
 
   Follows van den Oord et al., *Conditional Image Generation with PixelCNN Decoders*, 2016, with the choices
   of Kim et al., *Semi-Amortized Variational Autoencoders*, 2018.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 import tqdm
 
-from tf_savae.networks.base import gate
+from tf_savae.networks.decoder import gate
 
 if TYPE_CHECKING:
   from tf_savae.networks.pixelcnn import GatedPixelCNN

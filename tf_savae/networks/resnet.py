@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_savae.networks.base import check, glorot_stream
+from tf_savae.networks.decoder import check, glorot_stream
 from tf_savae.posterior import GaussianParams
 
 

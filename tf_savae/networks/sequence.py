@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_savae.networks import generation
-from tf_savae.networks.base import Decoder
+from tf_savae.networks import decoding
+from tf_savae.networks.decoder import Decoder
 
 
 class SequenceDecoder(Decoder):
@@ -53,8 +53,8 @@ class SequenceDecoder(Decoder):
 
     PAD and START are never drawn. `progress` shows nothing: the loop over tokens runs inside one graph.
     """
-    return generation.generate(self, z, num, seed)
+    return decoding.generate(self, z, num, seed)
 
   def decode(self, z: tf.Tensor | None) -> tf.Tensor:
     """Token probabilities `[batch, length, vocab]` when every token before is the most probable one."""
-    return generation.greedy_probabilities(self, z)
+    return decoding.greedy_probabilities(self, z)

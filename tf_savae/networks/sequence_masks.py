@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.base import dropout_mask
+from tf_savae.networks.decoder import dropout_mask
 
 
 def drop_words(inputs: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:

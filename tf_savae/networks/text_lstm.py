@@ -9,13 +9,13 @@ import keras
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.base import check, transpose, uniform_stream
+from tf_savae.networks.decoder import check, transpose, uniform_stream
 from tf_savae.networks.lstm import LSTMEncoder, check_sizes
-from tf_savae.networks.lstm_cell import lstm_cell
-from tf_savae.networks.recurrence import lstm, lstm_tangent
 from tf_savae.networks.sequence import SequenceDecoder
 from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
-from tf_savae.networks.softmax import token_nll, token_nll_derivative
+from tf_savae.ops.lstm_cell import lstm_cell
+from tf_savae.ops.recurrence import lstm, lstm_tangent
+from tf_savae.ops.softmax import token_nll, token_nll_derivative
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")

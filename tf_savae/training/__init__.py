@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tf_savae.training.config import RunConfig
-from tf_savae.training.presets import make_config
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.presets import make_config
 
 __all__ = ["RunConfig", "make_config", "run"]
 
 
 def run(config: RunConfig) -> dict[str, Any]:
-  """Trains or evaluates as `config` says; see `tf_savae.training.runner.run`."""
-  from tf_savae.training import runner
+  """Trains or evaluates as `config` says; see `tf_savae.training.loop.run`."""
+  from tf_savae.training import loop
 
-  return runner.run(config)
+  return loop.run(config)

@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
-from tf_savae.training.config import RunConfig, show
-from tf_savae.training.options import OnResume
+from tf_savae.runs.config import RunConfig, show
+from tf_savae.runs.options import OnResume
 
 # results.json's keys that become metrics, and their columns' names, which the page sorts.
 _METRICS = {

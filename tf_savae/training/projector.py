@@ -16,7 +16,7 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tf_savae import tokens
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation.posteriors import Posteriors
-from tf_savae.training.files import atomic_write_text
+from tf_savae.files import atomic_write_text
 
 # Browsers refuse textures above 8192 pixels a side.
 _MAX_SPRITE_SIDE = 8192

@@ -32,9 +32,9 @@ from tf_savae.evaluation.latents import active_units, mutual_information
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.generation.samples import write_samples
 from tf_savae.model import SAVAE
+from tf_savae.runs.config import RunConfig
 from tf_savae.training import event_files, hparams, projector
-from tf_savae.training.config import RunConfig
-from tf_savae.training.intervals import Budget, IntervalMeans
+from tf_savae.training.interval_means import Budget, IntervalMeans
 
 # Key in Keras's logs → chart and what it shows.
 _SCALARS = {

@@ -1,0 +1,145 @@
+"""What a worker does: trains a trial, evaluates it, and finds the truth that it is compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from experiments import rows, trials
+from experiments.rows import Budget
+from experiments.trials import Trial
+from tf_savae.data.dataset import DataSet
+from tf_savae.errors import UserError
+from tf_savae.evaluation.optimum import mean_elbo
+from tf_savae.files import reason
+from tf_savae.model import SAVAE
+from tf_savae.runs import presets, restore
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory
+from tf_savae.training import loop
+
+_BATCH = 250
+
+
+def execute(out: Path, trial: Trial, split: str, warm_start: Trial | None, budget: Budget) -> None:
+  """Trains a trial as far as it is not trained, evaluates it on a split, and writes what `trials` reads.
+
+  A trial that fails leaves failure.json with one line, and log.txt with the rest; what it prints goes there, too.
+
+  Args:
+    out: the table's directory.
+    trial: what to do.
+    split: "valid" or "test".
+    warm_start: the trained trial that it begins from, if any.
+    budget: how much of everything.
+
+  Raises:
+    KeyboardInterrupt: Ctrl-C or SIGTERM; the same call goes on.
+  """
+  if trials.facts(out, trial, split) is not None:
+    return
+  place = trials.run_dir(out, trial)
+  place.mkdir(parents=True, exist_ok=True)
+  trials.forget_failure(out, trial)
+  with (
+    open(place / "log.txt", "a", encoding="utf-8") as log,
+    contextlib.redirect_stdout(log),
+    contextlib.redirect_stderr(log),
+  ):
+    try:
+      _train(config_of(out, trial, warm_start, budget))
+      _evaluate(out, trial, split, budget)
+    except UserError as error:
+      print(f"error: {error}", file=sys.stderr)
+      trials.write_failure(out, trial, str(error))
+    except Exception as error:  # of one trial; the others may do
+      traceback.print_exc()
+      trials.write_failure(out, trial, f"{type(error).__name__}: {reason(error)}")
+    finally:
+      keras.backend.clear_session()
+
+
+def config_of(out: Path, trial: Trial, warm_start: Trial | None, budget: Budget) -> RunConfig:
+  """The settings of the trial's run.
+
+  Raises:
+    UserError: they are not allowed.
+  """
+  settings = rows.run_settings(rows.get(trial.row), trial.candidate, trial.column, budget)
+  if warm_start is not None:
+    settings["init_from"] = str(trials.run_dir(out, warm_start))
+  return presets.make_config(
+    **settings,
+    run_dir=str(trials.run_dir(out, trial)),
+    oracle=trial.reading,
+    data_seed=trial.data_seed,
+    seed=trial.seed,
+  )
+
+
+def _train(config: RunConfig) -> None:
+  run = RunDirectory(config.run_dir)
+  if run.is_finished:
+    run.check_same_run(config)
+    return
+  loop.run(config, splits=())  # `_evaluate` does that
+
+
+def _evaluate(out: Path, trial: Trial, split: str, budget: Budget) -> None:
+  run, data = restore.load_with_data(trials.run_dir(out, trial))
+  found = posterior_values(run.model, data, split, budget.examples, budget.draws)
+  if not np.isfinite(found["bound"]).all():
+    share = np.mean(~np.isfinite(found["bound"]))
+    raise UserError(f"diverged: the bound of {100 * share:.3g} % of the {split} examples is not finite")
+  results = run.results or {}
+  more = {
+    "draws": budget.draws,
+    # Of SVI with the oracle, whose one update trains nothing, it would be the time of tracing.
+    "seconds_per_step": trials.step_seconds(out, trial),
+    **{name: results.get(name) for name in ("steps", "stopped_by", "best_epoch", "seconds")},
+  }
+  trials.write_values(out, trial, split, found, more)
+
+
+def posterior_values(model: SAVAE, data: DataSet, split: str, num: int, draws: int) -> dict[str, np.ndarray]:
+  """−ELBO and KL in nats `[num]` and λ `[num, 2]` of the first `num` examples: at λ_K, and `…_initial` at λ_0.
+
+  Args:
+    model: with a latent; K is its `eval_k`.
+    data: where the examples come from.
+    split: "train", "valid" or "test".
+    num: examples, or all if there are fewer.
+    draws: of noise for each bound, in pairs ε, −ε, the same ones at λ_0 and λ_K.
+  """
+
+  def values(x, seen):
+    batch = model.evaluation_batch(x, step=seen)
+    params, start, _ = model.posterior(batch)
+    stages = {"": params}
+    if model.method.has_encoder:
+      stages["_initial"] = start
+    found = {}
+    for stage, at in stages.items():
+      found |= {f"mean{stage}": at.mean, f"log_var{stage}": at.log_var, f"kl{stage}": at.kl_to_prior()}
+      same = stage and not model.eval_k
+      found[f"bound{stage}"] = found["bound"] if same else -mean_elbo(batch, at, draws)
+    return found
+
+  num = min(num, data.num_examples(split))
+  batches = data.eval_batches(split, min(_BATCH, num))
+  signature = [batches.element_spec, tf.TensorSpec([], tf.int64)]
+  traced = tf.function(values, input_signature=signature, autograph=False)
+  parts, seen = [], 0
+  for x in batches:
+    x = x[: num - seen]
+    parts.append({name: value.numpy() for name, value in traced(x, tf.constant(seen, tf.int64)).items()})
+    seen += len(x)
+    if seen >= num:
+      break
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,134 @@
+"""Everything `python -m tf_savae.commands.generate` does once its flags are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_savae import data as data_lib
+from tf_savae.commands.generate_settings import GenerateSettings
+from tf_savae.errors import UserError
+from tf_savae.evaluation import figures
+from tf_savae.generation import report, sections
+from tf_savae.generation.sentences import Reader, Sentence
+from tf_savae.generation.writer import Decoding, Writer
+from tf_savae.runs.restore import Restored, load_model
+
+
+def run(settings: GenerateSettings, show: Callable[[str], None] = print) -> Path:
+  """Generates, shows it part by part, keeps it in the run directory and in its logs for TensorBoard.
+
+  Returns:
+    The new file in the run directory's `generations`: Markdown, or a picture for a run on images.
+
+  Raises:
+    UserError: there is no such run, its model lacks what is asked for, or a sentence is unusable.
+  """
+  changes = {} if settings.eval_k is None else {"eval_k": settings.eval_k}
+  restored = load_model(settings.run_dir, **changes)
+  _check(settings, restored)
+  directory = Path(restored.config.run_dir) / "generations"
+  if restored.kind == "image":
+    path = _draw_images(restored, settings, directory)
+    show(f"{settings.num} samples from the prior: {path}")
+    return path
+  given, source = _sentences(restored, settings)
+  if settings.interpolate and len(given) < 2:
+    raise UserError(f"--interpolate needs two sentences; received {len(given)}: give another --sentence")
+  out = report.Report(show)
+  out.add(*_head(restored, settings, source))
+  names = [field.name for field in dataclasses.fields(Decoding)]
+  decoding = Decoding(**{name: getattr(settings, name) for name in names})
+  writer = Writer(restored.model, restored.vocabulary, decoding)
+  sections.samples(out, writer, settings.num)
+  if given:
+    sections.sentences(out, writer, given)
+  if settings.interpolate:
+    sections.interpolation(out, writer, (given[0], given[1]), settings.points, settings.interpolate_by)
+  path = report.new_file(directory, "md")
+  report.fill(path, out.text().encode())
+  logs = Path(restored.config.run_dir) / "tensorboard" / "generations"
+  _log(logs, f"generations/{path.stem}", out.text(), restored.step)
+  show(f"written to {path}, and as text to {logs}")
+  return path
+
+
+def _check(settings: GenerateSettings, restored: Restored) -> None:
+  """Raises UserError for what this run's model cannot do."""
+  received = f"--run_dir={settings.run_dir}"
+  if restored.kind == "image" and (settings.has_sentences or settings.interpolate):
+    raise UserError(f"{received} is a run on images, which reads no sentences; leave them out for samples")
+  if restored.kind not in ("image", "text"):
+    raise UserError(
+      f"{received} is a run on {restored.config.dataset}, whose tokens are no words; name a run on text"
+    )
+  if settings.has_sentences and not restored.model.latent_dim:
+    raise UserError(
+      f"{received} is a model without latent ({restored.config.model}): it has samples, but no sentence can be"
+      " encoded; leave out --sentence, --file, --split"
+    )
+
+
+def _sentences(restored: Restored, settings: GenerateSettings) -> tuple[list[Sentence], str]:
+  """The sentences asked for, and where they are from."""
+  reader = Reader(restored.vocabulary, restored.model.decoder.max_length)
+  if settings.sentence:
+    return [reader.read(text) for text in settings.sentence], "from the command line"
+  if settings.file:
+    given = reader.read_file(os.path.expanduser(settings.file), settings.num)
+    return given, f"the first {len(given)} in {Path(settings.file).name}"
+  if not settings.split:
+    return [], ""
+  config = restored.config
+  data = data_lib.load(
+    config.dataset,
+    data_dir=settings.data_dir or config.data_dir,
+    seed=config.seed,
+    download=False,
+    strict=config.strict_data,
+    max_length=config.max_length,
+    vocabulary=restored.vocabulary,
+  )
+  given = reader.of_rows(data.examples(settings.split, settings.num))
+  elsewhere = f"; {data.source}" if settings.data_dir else ""
+  return (
+    given,
+    f"the first {len(given)} of {data.num_examples(settings.split)} in {settings.split}{elsewhere}",
+  )
+
+
+def _head(restored: Restored, settings: GenerateSettings, source: str) -> list[str]:
+  config, model = restored.config, restored.model
+  steps = f", K = {model.eval_k}" if model.latent_dim else ""
+  penalty = f", length penalty {settings.length_penalty:g}" if settings.length_penalty else ""
+  known = "" if settings.allow_unknown else "; _UNK is never written"
+  rows = [
+    ("model", f"{config.model}, {config.decoder_name} decoder{steps}; after {restored.step} updates"),
+    ("trained on", (restored.results or {}).get("dataset_source", config.dataset)),
+    ("sentences", source),
+    (
+      "sampled",
+      f"with temperature {settings.temperature:g}, top-p {settings.top_p:g}, seed {settings.seed}{known}",
+    ),
+    ("beam search", f"{settings.num_beams} beams{penalty}; log p(x | z) in nats in brackets"),
+  ]
+  title = f"# What {Path(config.run_dir).resolve().name} writes"
+  return [title, "", report.block([row for row in rows if row[1]])]
+
+
+def _draw_images(restored: Restored, settings: GenerateSettings, directory: Path) -> Path:
+  images = restored.model.sample(settings.num, settings.seed).numpy()
+  path = report.new_file(directory, "png")
+  figures.save(figures.image_grid(images, f"samples from the prior, seed {settings.seed}"), path)
+  return path
+
+
+def _log(directory: Path, tag: str, text: str, step: int) -> None:
+  writer = tf.summary.create_file_writer(os.fspath(directory))
+  with writer.as_default(step=step):
+    tf.summary.text(tag, text)
+  writer.close()

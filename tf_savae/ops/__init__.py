@@ -1,0 +1,1 @@
+"""Numerics under the networks and under the refinement."""

@@ -1,0 +1,60 @@
+"""Names for the parts that a run chooses by flag, and the one way in for parts that a user brings.
+
+Nothing here imports TensorFlow. A built-in part is listed by name as "module:attribute" and imported when it is first
+asked for, so that a command line can check names and print `--help` at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+  """Parts of one sort by name.
+
+  Args:
+    what: the sort, for messages, such as "adjoint".
+    built_in: the parts that come with the package, as "module:attribute", by name.
+  """
+
+  def __init__(self, what: str, built_in: Mapping[str, str] | None = None):
+    self._what = what
+    self._parts: dict[str, T | str] = dict(built_in or {})
+
+  def register(self, name: str, part: T) -> T:
+    """Adds a part under a name that is not taken; returns the part.
+
+    Raises:
+      ValueError: the name is empty, or belongs to another part.
+    """
+    if not name or not isinstance(name, str):
+      raise ValueError(f"The name of a {self._what} is a text that is not empty. Received: {name!r}")
+    if name in self._parts and self._parts[name] is not part:
+      raise ValueError(f"There is a {self._what} of that name already. Received: {name!r}")
+    self._parts[name] = part
+    return part
+
+  def names(self) -> tuple[str, ...]:
+    """All names: built-in ones in the order in which they are listed, then those that were registered."""
+    return tuple(self._parts)
+
+  def get(self, name: str) -> T:
+    """The part of that name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in self._parts:
+      raise ValueError(f"Unknown {self._what}; the names are {', '.join(self._parts)}. Received: {name!r}")
+    part = self._parts[name]
+    if isinstance(part, str):
+      module, _, attribute = part.partition(":")
+      part = self._parts[name] = getattr(importlib.import_module(module), attribute)
+    return part
+
+  def __contains__(self, name: object) -> bool:
+    return name in self._parts

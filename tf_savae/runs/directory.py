@@ -1,0 +1,345 @@
+"""The directory of one run: its configuration, lock, metrics and results.
+
+    config.json     the RunConfig, and what the data set was
+    checkpoints/    see `tf_savae.runs.checkpoints`
+    tensorboard/    logs
+    metrics.csv     a row an epoch
+    results.json    the evaluation; says whether training is finished
+    results-*.json  evaluations on other files
+    vocabulary.txt  of runs on text: the word of each id, a line each; what the weights mean, and so an asset of
+                    every export of them
+    oracle.npz      of runs on synthetic data: the parameters of the model that they come from
+
+Every file is replaced in one piece, so that a kill at any moment leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import enum
+import errno
+import fcntl
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tf_savae.errors import UserError
+from tf_savae.files import atomic_write_text, read_json, reason, write_json
+from tf_savae.runs.config import RunConfig, show
+from tf_savae.runs.options import OnResume
+
+_DATA_KEY = "data_facts"  # of config.json: what the data set was when the run began
+_FINISHED_KEY = "training_finished"  # of results.json
+
+
+class RunStatus(enum.Enum):
+  """How far a run directory has come."""
+
+  NEW = "new"
+  RESUMABLE = "resumable"
+  FINISHED = "finished"
+
+
+class RunDirectory:
+  """An open run directory, held by this process alone until `close`.
+
+  Use `open_run`; the object is a context manager that gives the lock back.
+
+  Attributes:
+    path, checkpoints, tensorboard, metrics_file, results_file, config_file, vocabulary_file, oracle_file: where things
+      are.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = Path(path)
+    self.config_file = self.path / "config.json"
+    self.checkpoints = self.path / "checkpoints"
+    self.tensorboard = self.path / "tensorboard"
+    self.metrics_file = self.path / "metrics.csv"
+    self.results_file = self.path / "results.json"
+    self.vocabulary_file = self.path / "vocabulary.txt"
+    self.oracle_file = self.path / "oracle.npz"
+    self._lock: io.TextIOBase | None = None
+
+  # State.
+
+  @property
+  def status(self) -> RunStatus:
+    """New, resumable or finished."""
+    if self.is_finished:
+      return RunStatus.FINISHED
+    return RunStatus.RESUMABLE if self.config_file.exists() else RunStatus.NEW
+
+  @property
+  def is_finished(self) -> bool:
+    """Whether training came to its end here."""
+    results = self.read_results()
+    return results is not None and bool(results.get(_FINISHED_KEY))
+
+  @property
+  def has_progress(self) -> bool:
+    """Whether an epoch was completed here: then there must be a checkpoint."""
+    return bool(self.read_metrics())
+
+  @property
+  def has_checkpoint(self) -> bool:
+    """Whether a checkpoint was ever written here."""
+    return any(self.checkpoints.glob("**/*.index")) or self.has_progress
+
+  # Opening.
+
+  def create(self) -> None:
+    """Makes the directory where it is missing.
+
+    Raises:
+      UserError: it cannot be made or written to.
+    """
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=self.path):
+        pass
+    except FileExistsError as error:
+      raise UserError(f"--run_dir={self.path} is a file, not a directory; name another --run_dir") from error
+    except OSError as error:
+      raise UserError(
+        f"cannot write in --run_dir={self.path}: {reason(error)}; name another --run_dir"
+      ) from error
+
+  def lock(self) -> None:
+    """Takes the directory for this process; the system gives it back when the process ends in any way.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    try:
+      file = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held until close)
+    except OSError as error:
+      raise UserError(f"cannot write in --run_dir={self.path}: {reason(error)}") from error
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      holder = file.read().strip() or "unknown"
+      file.close()
+      raise UserError(
+        f"--run_dir={self.path} is in use by another process ({holder}); wait for it, or name another"
+        " --run_dir"
+      ) from None
+    except OSError as error:
+      # Some network file systems have no locks: better to run than to refuse.
+      if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        file.close()
+        raise UserError(f"cannot lock --run_dir={self.path}: {reason(error)}") from error
+      print(f"warning: {self.path} is on a file system without locks; start it only once", file=sys.stderr)
+    with contextlib.suppress(OSError):  # only for the message above: a full disk must not end the run here
+      file.truncate(0)
+      file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+      file.flush()
+    self._lock = file
+
+  def close(self) -> None:
+    """Gives the lock back."""
+    if self._lock is not None:
+      with contextlib.suppress(OSError):
+        self._lock.close()
+      self._lock = None
+
+  def __enter__(self) -> RunDirectory:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+  # Configuration.
+
+  def read_config(self) -> RunConfig | None:
+    """The configuration of the run that is here, or None.
+
+    Raises:
+      UserError: config.json is there and cannot be understood.
+    """
+    values = read_json(self.config_file)
+    if values is None:
+      return None
+    values.pop(_DATA_KEY, None)
+    try:
+      return RunConfig.from_dict(values)
+    except UserError as error:
+      raise UserError(
+        f"{self.config_file} is not a configuration of this program: {error}; name another --run_dir"
+      ) from error
+
+  def write_config(self, config: RunConfig) -> None:
+    """Stores `config`; keeps what is known about the data."""
+    facts = self.data_facts()
+    values = config.to_dict() | ({_DATA_KEY: facts} if facts else {})
+    write_json(self.config_file, values)
+
+  def forget_unused(self) -> None:
+    """Takes config.json back if no checkpoint was ever written: the next try may have other settings."""
+    if not self.has_checkpoint:
+      for file in (self.config_file, self.vocabulary_file, self.oracle_file):
+        file.unlink(missing_ok=True)
+
+  def check_same_run(self, config: RunConfig) -> None:
+    """Compares `config` with the one that is stored, if any.
+
+    Raises:
+      UserError: names the first setting that may not change, with both values.
+    """
+    stored = self.read_config()
+    differences = stored.differences(config) if stored else []
+    if differences:
+      name, was, received = differences[0]
+      more = f" ({len(differences) - 1} more differ)" if len(differences) > 1 else ""
+      grows = RunConfig.__dataclass_fields__[name].metadata["on_resume"] is OnResume.GROWS
+      rule = ", which may only grow" if grows else ""
+      raise UserError(
+        f"--{name} was {show(was)} in this run directory, received {show(received)}{rule}{more};"
+        f" use another --run_dir than {self.path}"
+      )
+
+  def check_data(self, facts: Mapping[str, Any]) -> None:
+    """Makes sure that a run never goes on with other data than it began with.
+
+    Args:
+      facts: JSON values that name the data: for instance whether it is a stand-in, and the sizes of its
+        splits. Stored at the first call, compared at later ones.
+
+    Raises:
+      UserError: they differ.
+    """
+    values = read_json(self.config_file) or {}
+    stored = values.get(_DATA_KEY)
+    facts = dict(facts)
+    if stored is None:
+      write_json(self.config_file, {**values, _DATA_KEY: facts})
+      return
+    for name in sorted(stored.keys() | facts.keys()):
+      if stored.get(name) != facts.get(name):
+        raise UserError(
+          f"the data set changed since this run began: {name} was {stored.get(name)}, now {facts.get(name)};"
+          f" restore the data, or use another --run_dir than {self.path}"
+        )
+
+  def data_facts(self) -> dict[str, Any]:
+    """What `check_data` stored; empty for a run that never came to its data."""
+    return (read_json(self.config_file) or {}).get(_DATA_KEY) or {}
+
+  # Metrics.
+
+  def read_metrics(self) -> list[dict[str, str]]:
+    """The rows of metrics.csv, as text; a column that a row lacks is empty.
+
+    Raises:
+      UserError: the file cannot be read or has a row without a step.
+    """
+    try:
+      with open(self.metrics_file, encoding="utf-8", newline="") as file:
+        rows = [dict(row) for row in csv.DictReader(file, restval="")]
+      for row in rows:
+        int(row["step"])
+        if None in row:
+          raise ValueError(f"the row of step {row['step']} has more cells than there are columns")
+    except FileNotFoundError:
+      return []
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+      raise UserError(
+        f"{self.metrics_file} is damaged ({reason(error)}); move it away to go on without its rows"
+      ) from error
+    return rows
+
+  def append_metrics(self, row: Mapping[str, Any]) -> None:
+    """Adds a row, which must have `step`; new columns go to the right. Rows at or after its step go.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    kept = [old for old in self.read_metrics() if int(old["step"]) < int(row["step"])]
+    self._write_metrics([*kept, {name: _cell(value) for name, value in row.items()}])
+
+  def drop_metrics_after(self, step: int) -> None:
+    """Removes the rows of updates that a resumed run will do again: those after `step`."""
+    rows = self.read_metrics()
+    kept = [row for row in rows if int(row["step"]) <= step]
+    if len(kept) < len(rows):
+      self._write_metrics(kept)
+
+  def _write_metrics(self, rows: list[dict[str, str]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(self.metrics_file, text.getvalue() if rows else "")
+
+  # Results.
+
+  def read_results(self) -> dict[str, Any] | None:
+    """The content of results.json, or None when there is none.
+
+    Raises:
+      UserError: the file is there and cannot be understood.
+    """
+    return read_json(self.results_file)
+
+  def write_results(self, results: Mapping[str, Any], *, training_finished: bool | None = None) -> None:
+    """Stores the evaluation.
+
+    Args:
+      results: JSON values; NaN and infinity become null, which JSON lacks.
+      training_finished: marks the run as finished or not; None keeps the mark (for `--eval_only`).
+    """
+    finished = self.is_finished if training_finished is None else training_finished
+    write_json(self.results_file, {**results, _FINISHED_KEY: finished})
+
+  def write_results_of(self, file: str | os.PathLike[str], results: Mapping[str, Any]) -> Path:
+    """Stores the evaluation on a text `file` beside results.json, under the file's name; returns where."""
+    name = Path(file).name.removesuffix(".gz").removesuffix(".txt")
+    path = self.path / f"results-{name}.json"
+    write_json(path, results)
+    return path
+
+
+def open_run(config: RunConfig) -> RunDirectory:
+  """Opens, locks and checks the directory `config.run_dir`, and stores the configuration there.
+
+  To train, the directory must be new or hold an unfinished run of the same configuration. With
+  `config.eval_only` it must hold a run, finished or not; its config.json is left as it is.
+
+  Raises:
+    UserError: it cannot be written, is in use, holds another configuration, a finished run, or (for
+      `eval_only`) none.
+  """
+  run = RunDirectory(config.run_dir)
+  if config.eval_only and not run.config_file.is_file():
+    raise UserError(f"--eval_only needs a trained run; received --run_dir={run.path}, which holds none")
+  run.create()
+  run.lock()
+  try:
+    if run.read_config() is None and (run.checkpoints.exists() or run.read_metrics() or run.read_results()):
+      raise UserError(
+        f"--run_dir={run.path} holds a run without its config.json; restore it, or use another --run_dir"
+      )
+    run.check_same_run(config)
+    if not config.eval_only:
+      if run.is_finished:
+        raise UserError(
+          f"the run in {run.path} is finished; evaluate it with --eval_only --run_dir={run.path}, or start"
+          " another with another --run_dir or --seed"
+        )
+      run.write_config(config)
+  except BaseException:
+    run.close()
+    raise
+  return run
+
+
+def _cell(value: Any) -> str:
+  """A number with all its digits: NumPy's float32 prints fewer than a reader needs."""
+  return repr(float(value)) if hasattr(value, "dtype") and value.dtype.kind == "f" else str(value)

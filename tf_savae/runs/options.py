@@ -1,0 +1,155 @@
+"""What a setting may be: one `Rule` serves the flag parser, the help text and `RunConfig`'s validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tf_savae.runs.names import DATASETS
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """The values a setting accepts.
+
+  Attributes:
+    expected: completes the sentence "must be …".
+    parse: text of a command line → value; raises ValueError for text that is not of the right type.
+    accepts: whether a value of any type is allowed.
+    is_switch: a boolean, given as `--name` or `--noname`.
+  """
+
+  expected: str
+  parse: Callable[[str], Any]
+  accepts: Callable[[Any], bool]
+  is_switch: bool = False
+
+
+def whole(minimum: int, maximum: int | None = None) -> Rule:
+  """An integer from `minimum` to `maximum` (None: no limit)."""
+  limit = f"{minimum} or more" if maximum is None else f"from {minimum} to {maximum}"
+  return Rule(
+    expected=f"a whole number, {limit}",
+    parse=int,
+    accepts=lambda v: _is_whole(v) and v >= minimum and (maximum is None or v <= maximum),
+  )
+
+
+def number(
+  minimum: float | None = None,
+  maximum: float | None = None,
+  *,
+  above: float | None = None,
+  below: float | None = None,
+) -> Rule:
+  """A finite number within inclusive (`minimum`, `maximum`) and exclusive (`above`, `below`) bounds."""
+  bounds = [(minimum, "at least"), (above, "above"), (maximum, "at most"), (below, "below")]
+  words = [f"{word} {bound:g}" for bound, word in bounds if bound is not None]
+
+  def accepts(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+      return False
+    return (
+      (minimum is None or value >= minimum)
+      and (maximum is None or value <= maximum)
+      and (above is None or value > above)
+      and (below is None or value < below)
+    )
+
+  return Rule(expected=" ".join(["a number", " and ".join(words)]).strip(), parse=float, accepts=accepts)
+
+
+def one_of(*choices: str) -> Rule:
+  """One of a few words."""
+  return Rule(expected=f"one of {', '.join(choices)}", parse=str, accepts=lambda v: v in choices)
+
+
+def whole_list(minimum: int, *, odd: bool = False) -> Rule:
+  """A tuple of at least one integer of at least `minimum`, written with commas: `16,32,32`."""
+
+  def accepts(value: Any) -> bool:
+    if not isinstance(value, tuple) or not value:
+      return False
+    return all(_is_whole(v) and v >= minimum and (not odd or v % 2 == 1) for v in value)
+
+  kind = "odd whole numbers" if odd else "whole numbers"
+  return Rule(
+    expected=f"{kind} of at least {minimum} separated by commas",
+    parse=lambda text: tuple(int(part) for part in text.split(",")),
+    accepts=accepts,
+  )
+
+
+def named(names: tuple[str, ...], rule: Rule) -> Rule:
+  """What `rule` accepts, or one of the names that some such values have."""
+  return Rule(
+    expected=f"one of {', '.join(names)}, or {rule.expected}",
+    parse=lambda text: text if text in names else rule.parse(text),
+    accepts=lambda v: (isinstance(v, str) and v in names) or rule.accepts(v),
+  )
+
+
+def path() -> Rule:
+  """A file name or directory."""
+  return Rule(
+    expected="a path that is not empty",
+    parse=str,
+    accepts=lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v,
+  )
+
+
+def switch() -> Rule:
+  """True or False."""
+  words = {
+    "true": True,
+    "t": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "f": False,
+    "0": False,
+    "no": False,
+  }
+
+  def parse(text: str) -> bool:
+    if text.lower() not in words:
+      raise ValueError(text)
+    return words[text.lower()]
+
+  return Rule(expected="true or false", parse=parse, accepts=lambda v: isinstance(v, bool), is_switch=True)
+
+
+def optional(rule: Rule) -> Rule:
+  """What `rule` accepts, or None where the setting is worked out from others."""
+  return dataclasses.replace(rule, accepts=lambda v: v is None or rule.accepts(v))
+
+
+def _is_whole(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+class OnResume(enum.Enum):
+  """What may happen to a setting between two starts of one run."""
+
+  FIXED = "part of the run's identity: a change is refused"
+  GROWS = "may only grow (0 is no limit)"
+  FREE = "may differ"
+
+
+def option(
+  default: Any,
+  rule: Rule,
+  help_text: str,
+  group: str,
+  on_resume: OnResume = OnResume.FIXED,
+  only: tuple[str, ...] = DATASETS,
+) -> dataclasses.Field:
+  """A field of `RunConfig`: its default, the values it accepts, what `--help` says, the data sets that use it."""
+  metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume, "only": only}
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+SEED = whole(0, 2**31 - 1)  # seeds are int32 inside

@@ -1,0 +1,136 @@
+"""A run directory's trained model, rebuilt without the run's data."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae import data as data_lib
+from tf_savae.data.dataset import DataSet
+from tf_savae.data.vocabulary import Vocabulary
+from tf_savae.errors import UserError
+from tf_savae.model import SAVAE
+from tf_savae.runs import run_data
+from tf_savae.runs.build import build_model
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory, open_run
+from tf_savae.runs.names import TEXT
+from tf_savae.training.keeping import RunKeeper
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """What a run has learned.
+
+  Attributes:
+    model: with the weights of the best validation bound; the last ones, where no bound was a number.
+    config: the run's settings, with the changes asked for.
+    kind: of the data, as `DataSet.kind`.
+    vocabulary: of a run on text; None otherwise.
+    step: the update after which the model was as it is here.
+    results: results.json; None while training is not finished.
+  """
+
+  model: SAVAE
+  config: RunConfig
+  kind: str
+  vocabulary: Vocabulary | None
+  step: int
+  results: dict[str, Any] | None
+
+
+def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
+  """The model of a run directory that no training process is using; the run's data need not be there.
+
+  Args:
+    run_dir: what `--run_dir` was in training.
+    **changes: settings other than the run's, such as `eval_k` or `precision`.
+
+  Raises:
+    UserError: there is no trained run, it is in use, or it cannot be read.
+  """
+  path = os.path.expanduser(os.fspath(run_dir))
+  if not Path(path).is_dir():
+    raise UserError(f"--run_dir={run_dir} is no directory; name the --run_dir of a run of train.py")
+  stored = RunDirectory(path).read_config()
+  if stored is None:
+    raise UserError(f"--run_dir={run_dir} holds no run (no config.json); name that of a run of train.py")
+  config = dataclasses.replace(stored, **changes, run_dir=path)
+  with open_run(dataclasses.replace(stored, run_dir=path, eval_only=True)) as run:
+    data = _OUTLINES[config.dataset](config)
+    model = build_model(config, data)
+    checkpoints = RunKeeper(config, run, model, steps_per_epoch=1).checkpoints
+    best = checkpoints.restore_best()
+    # Not looked at where there is a best one: it also holds what only training needs.
+    step = checkpoints.restore_latest(must_exist=run.has_progress) if best is None else best[0]
+    if step is None:
+      raise UserError(f"--run_dir={run_dir} holds no trained weights yet; train there first")
+    vocabulary = data.vocabulary if isinstance(data, _TextOutline) else None
+    return Restored(model, config, data.kind, vocabulary, step, run.read_results())
+
+
+def load_with_data(
+  run_dir: str | os.PathLike[str], data_dir: str | None = None, **changes: Any
+) -> tuple[Restored, DataSet]:
+  """`load_model`, and the run's data, which must be those that it was trained with.
+
+  Args:
+    run_dir: what `--run_dir` was in training.
+    data_dir: where the data are, if not where they were in training.
+    **changes: settings other than the run's.
+
+  Raises:
+    UserError: as `load_model`, or the data are missing or other ones.
+  """
+  if data_dir is not None:
+    changes["data_dir"] = os.path.expanduser(data_dir)
+  run = load_model(run_dir, **changes)
+  return run, run_data.load(run.config, RunDirectory(run.config.run_dir))
+
+
+class _TextOutline(DataSet):
+  """A corpus without documents: what networks are built from, known from the run directory alone."""
+
+  kind = "text"
+
+  def __init__(self, config: RunConfig):
+    super().__init__(name=config.dataset, source="none", is_stand_in=False, seed=config.seed)
+    self.vocabulary = Vocabulary.load(Path(config.run_dir) / "vocabulary.txt")
+    self.vocab_size = len(self.vocabulary)
+    self.max_length = config.max_length + 1  # END counts here
+
+  def num_examples(self, split: str) -> int:
+    return 1
+
+  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    spec = tf.TensorSpec([None, None], tf.int32)
+    return tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
+
+  def _train_batch(self, rows, step):
+    raise NotImplementedError
+
+  def _eval_batch(self, split, rows):
+    raise NotImplementedError
+
+
+def _omniglot_outline(config: RunConfig) -> DataSet:
+  blank = np.zeros([1, 28, 28], np.float32)
+  return data_lib.images_from_arrays(blank, blank, blank, source="none", seed=config.seed)
+
+
+def _synthetic_outline(config: RunConfig) -> DataSet:
+  options = run_data.options_of(config) | {"train_examples": 1}
+  return data_lib.load("synthetic", data_dir=config.data_dir, seed=0, num_examples=1, **options)
+
+
+_OUTLINES: dict[str, Callable[[RunConfig], DataSet]] = {
+  "omniglot": _omniglot_outline,
+  "synthetic": _synthetic_outline,
+  **dict.fromkeys(TEXT, _TextOutline),
+}

@@ -1,0 +1,122 @@
+"""`--init_from`: a new run begins with the encoder and decoder of another run, such as SA-VAE with those of a VAE."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_savae import methods
+from tf_savae.errors import UserError
+from tf_savae.model import SAVAE
+from tf_savae.runs.config import RunConfig, show
+from tf_savae.runs.directory import RunDirectory
+
+# Settings of networks that may differ: they change no variable's shape, nor what it means.
+_FREE = ("decoder", "dropout", "word_dropout", "init_scale")
+
+
+def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
+  """Gives `model` the weights of the networks in `config.init_from`, as they were at its best validation bound.
+
+  Learned step sizes, the optimiser's state and all schedules begin as in any new run.
+
+  Args:
+    config: the settings of the new run.
+    run: its directory, which already has its vocabulary if it is one of text.
+    model: its model, built.
+
+  Raises:
+    UserError: there is no trained run, or its networks or words are not those of this run.
+  """
+  source = RunDirectory(config.init_from)
+  stored = source.read_config()
+  if stored is None:
+    raise UserError(f"--init_from={source.path} holds no run; name a run directory, or start without")
+  _check_methods(config, stored)
+  if _content(source.vocabulary_file) != _content(run.vocabulary_file):
+    raise UserError(
+      f"--init_from={source.path} knows other words than this run; use its data, --vocab_size={stored.vocab_size}"
+      f" and --min_count={stored.min_count}, or start without"
+    )
+  directory = source.checkpoints / "best"
+  best = tf.train.latest_checkpoint(str(directory))
+  if best is None:
+    raise UserError(f"--init_from={source.path} has no best checkpoint yet; train it for an epoch first")
+  different = _difference(config, stored)
+  if different:
+    raise UserError(
+      f"--init_from={source.path} does not fit this run: {different}; use the same networks, or start without"
+    )
+  networks = {"encoder": model.encoder, "decoder": model.decoder}
+  networks = {name: network for name, network in networks.items() if network is not None}
+  checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**networks))
+  try:
+    checkpoint.restore(best).expect_partial().assert_existing_objects_matched()
+  except (tf.errors.OpError, LookupError, ValueError, AssertionError) as error:
+    raise UserError(
+      f"--init_from={source.path} cannot be used: its best checkpoint {Path(best).name} is damaged, or of another"
+      " version; name another run, or start without"
+    ) from error
+
+
+def _check_methods(config: RunConfig, stored: RunConfig) -> None:
+  ours, theirs = methods.get(config.model), methods.get(stored.model)
+  for part, needed, there in (
+    ("a latent", ours.has_latent, theirs.has_latent),
+    ("an encoder", ours.has_encoder, theirs.has_encoder),
+  ):
+    # An encoder that is there and not needed is left out; a decoder either has a latent or not.
+    if needed and not there:
+      raise UserError(
+        f"--model={config.model} needs {part}, and --init_from={config.init_from} has none: it is a run of"
+        f" --model={stored.model}"
+      )
+  if theirs.has_latent and not ours.has_latent:
+    raise UserError(
+      f"--model={config.model} has no latent, and the decoder of --init_from={config.init_from} has one: it is a"
+      f" run of --model={stored.model}"
+    )
+
+
+def _difference(config: RunConfig, stored: RunConfig) -> str | None:
+  """The first setting that gives the two runs other networks, in words."""
+  if config.decoder_name != stored.decoder_name:
+    return f"its decoder is {stored.decoder_name}, here {config.decoder_name}"
+  names = ["dataset"] if _kind(config) != _kind(stored) else []
+  if config.dataset == "synthetic":
+    names.append("oracle")  # says where a decoder sees z
+    names += ["data_seed"] if config.generator == "oracle" else []
+  for field in dataclasses.fields(config):
+    in_networks = field.metadata["group"] == "Networks" and config.dataset in field.metadata["only"]
+    if in_networks and field.name not in _FREE and _is_used(field.name, config):
+      names.append(field.name)
+  for name in names:
+    there, here = getattr(stored, name), getattr(config, name)
+    if there != here:
+      return f"--{name} is {show(there)} there, {show(here)} here"
+  return None
+
+
+def _is_used(name: str, config: RunConfig) -> bool:
+  """Whether the networks that `config.model` has depend on this setting."""
+  method = methods.get(config.model)
+  if name in ("latent_dim", "latent_maps"):
+    return method.has_latent
+  if name == "encoder_channels":
+    return method.has_encoder
+  if name == "hidden_dim":
+    return method.has_encoder or config.decoder_name == "lstm"
+  return name not in ("dilations", "conv_channels") or config.decoder_name == "dilated_conv"
+
+
+def _kind(config: RunConfig) -> str:
+  return "text" if config.is_text else config.dataset
+
+
+def _content(path: Path) -> bytes | None:
+  try:
+    return path.read_bytes()
+  except FileNotFoundError:
+    return None

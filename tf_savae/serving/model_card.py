@@ -1,0 +1,142 @@
+"""The README that travels with an exported model: what it is, where it comes from, how to call it."""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_savae.runs.restore import Restored
+from tf_savae.serving.gate import Difference
+from tf_savae.serving.signatures import Options, Signature
+
+_METRICS = {
+  "nll_bound": "negative ELBO at λ_K",
+  "kl": "KL at λ_K",
+  "nll_bound_initial": "negative ELBO at λ_0",
+  "kl_initial": "KL at λ_0",
+  "nll_iw": "−log p(x), importance-sampled",
+  "ppl_bound": "perplexity bound",
+  "ppl_iw": "perplexity, importance-sampled",
+}
+
+
+def project() -> dict[str, str]:
+  """Version and licence of this project; unknown where pyproject.toml did not come along."""
+  try:
+    data = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))[
+      "project"
+    ]
+  except OSError:
+    return {"version": "unknown", "licence": "unknown"}
+  return {"version": data["version"], "licence": data["license"]["text"]}
+
+
+def text(
+  trained: Restored,
+  options: Options,
+  signatures: Mapping[str, Signature],
+  differences: list[Difference],
+  version: int,
+  today: datetime.date,
+) -> str:
+  """The card, Markdown.
+
+  Args:
+    trained: what was exported.
+    options: what was baked in.
+    signatures: by name.
+    differences: what the gate measured.
+    version: number of the export.
+    today: its date.
+  """
+  model, config, about = trained.model, trained.config, project()
+  worst = max(differences, key=lambda difference: difference.value)
+  lines = [
+    f"# {config.model} on {config.dataset}, version {version}",
+    "",
+    f"A variational autoencoder of tf_savae {about['version']} (method `{config.model}`, {model.latent_dim} latents),"
+    f" exported on {today.isoformat()} with TensorFlow {tf.__version__} and Keras {keras.__version__}."
+    f" Licence of the code: {about['licence']}.",
+    "",
+    "## Data and results",
+    "",
+    *_results(trained.results),
+    "",
+    "## Refinement",
+    "",
+    *_refinement(trained, options),
+    "",
+    "## Signatures",
+    "",
+    "Every input and output has the batch as dimension 0, of any size, 0 included; shapes below are those of a row."
+    " A row's answer depends on that row alone, not on its batch-mates or its position. The size of the batch decides"
+    " how TensorFlow's kernels round, which changes λ_0 by some 1e-7 and λ_K by up to some 1e-6.",
+    "",
+    "| signature | input | outputs |",
+    "| --- | --- | --- |",
+    *(_row(name, signature) for name, signature in signatures.items()),
+    "",
+    *dict.fromkeys(f"* `{signature.spec.name}`: {signature.inputs}" for signature in signatures.values()),
+    "",
+    "A row that cannot be read (a file that is no PNG, a sentence that is too long) fails its whole request with"
+    " INVALID_ARGUMENT and a message; with server-side batching also the requests that share its batch.",
+    "",
+    "## Checks",
+    "",
+    f"Every signature was run by TensorFlow's C++ runtime without Python and compared with the Keras model: the largest"
+    f" relative difference was {worst.value:.1e} ({worst.signature}, {worst.output}).",
+    "",
+  ]
+  return "\n".join(lines)
+
+
+def _results(results: Mapping[str, Any] | None) -> list[str]:
+  if results is None:
+    return ["Training was not finished when this was exported: there are no results."]
+  stand_in = " THIS IS A STAND-IN for the data set, not the data set." if results.get("is_stand_in") else ""
+  test = results["test"]
+  lines = [
+    f"Data: {results['dataset_source']}.{stand_in}",
+    "",
+    f"Preset {results['preset']}, seed {results['seed']}, {results['steps']} updates. Test set, {test['examples']}"
+    f" examples, K = {results['eval_k']}; nats per example (perplexity: per token):",
+    "",
+    "| | |",
+    "| --- | --- |",
+  ]
+  lines += [
+    f"| {label} | {test[name]:.2f} |" for name, label in _METRICS.items() if test.get(name) is not None
+  ]
+  return lines
+
+
+def _refinement(trained: Restored, options: Options) -> list[str]:
+  model = trained.model
+  if not model.method.has_latent:
+    return ["None: the model has no latent."]
+  samples = options.num_samples
+  pairs = " in pairs ε, −ε" if model.svi.antithetic else ""
+  draws, averaged = (
+    ("1 noise draw", "") if samples == 1 else (f"{samples} noise draws{pairs}", f" averaged over {samples}")
+  )
+  lines = [
+    f"λ_K is reached by K = {', '.join(map(str, options.k))} SVI steps with momentum {model.svi.momentum:g}, the step"
+    f" sizes of training and {draws} a step. All noise was drawn once, from seed {options.seed}, and is the same for"
+    f" every row; the bounds are one-draw estimates{averaged}."
+  ]
+  if not model.method.has_encoder:
+    lines.append("There is no encoder: λ_0 is one random draw, the same for every row.")
+  elif model.method.learns_step_size:
+    lines.append("Training looks at λ_K only: `encode` alone, without refinement, may be a poor posterior.")
+  return lines
+
+
+def _row(name: str, signature: Signature) -> str:
+  outputs = "; ".join(f"`{key}`: {text}" for key, text in signature.outputs.items())
+  return f"| `{name}` | `{signature.spec.name}` | {outputs.replace('|', chr(92) + '|')} |"

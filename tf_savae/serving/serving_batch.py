@@ -1,0 +1,110 @@
+"""A batch as it is served: its noise is the same for every row, so that a row's answer depends on that row alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.model import SAVAE
+from tf_savae.objective import Batch, Bound
+from tf_savae.posterior import GaussianParams
+from tf_savae.seeds import Purpose, stateless_seed
+from tf_savae.svi import descent as svi
+from tf_savae.svi.descent import SVISettings
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedNoise:
+  """All noise of serving, drawn once, at export; every row of every batch gets the same.
+
+  Where training's draws are antithetic, so are these, those of the bounds included.
+
+  Attributes:
+    steps: ε of the refinement, `[K, num_samples, 1, latent]`. The first k steps are those of every smaller k.
+    bound: ε of the bounds, `[num_samples, 1, latent]`.
+    initial: N(0, I) for the λ_0 of a method without encoder, `[1, 2, latent]`.
+  """
+
+  steps: np.ndarray
+  bound: np.ndarray
+  initial: np.ndarray
+
+  @classmethod
+  def draw(
+    cls, seed: int, max_k: int, num_samples: int, latent_dim: int, antithetic: bool = False
+  ) -> SharedNoise:
+    """Noise for up to `max_k` steps, a function of `seed`; `antithetic`: in pairs ε, −ε of each step and bound."""
+    settings = SVISettings(max_k, num_samples=num_samples, antithetic=antithetic)
+
+    def normal(shape, step, purpose=Purpose.EVALUATION):
+      return tf.random.stateless_normal(shape, stateless_seed(seed, step, purpose))
+
+    def draws(step):
+      return settings.all_samples(normal([settings.independent_samples, 1, latent_dim], step)).numpy()
+
+    steps = [draws(1 + k) for k in range(max_k)]
+    return cls(
+      np.reshape(steps, [max_k, num_samples, 1, latent_dim]).astype(np.float32),
+      draws(0),
+      normal([1, 2, latent_dim], 0, Purpose.INITIAL).numpy(),
+    )
+
+  @property
+  def num_samples(self) -> int:
+    """Draws whose gradients, and whose bounds, are averaged."""
+    return self.bound.shape[0]
+
+
+class ServingBatch(Batch):
+  """`Batch` for inference alone, under `SharedNoise`.
+
+  Its refinement is first-order work: per step and draw one pass of the decoder and one back to z. Nothing in its graph
+  is a custom gradient, and no tape outside a step is left open.
+
+  Args:
+    model: the trained model.
+    x: the observation.
+    k: SVI steps.
+    noise: for `k` steps or more.
+  """
+
+  def __init__(self, model: SAVAE, x: tf.Tensor, k: int, noise: SharedNoise):
+    settings = dataclasses.replace(model.step_sizes.settings(k), num_samples=noise.num_samples)
+    super().__init__(model, x, 0, settings, 1.0, False, Purpose.EVALUATION)
+    self._noise = noise
+
+  @property
+  def noise(self) -> tf.Tensor:
+    raise AttributeError("a served batch has no noise of its own rows; see SharedNoise")
+
+  def random_initial(self, scale: float) -> GaussianParams:
+    """λ_0 of a method without encoder: one draw for all rows."""
+    draw = scale * tf.tile(self._noise.initial, [self.size, 1, 1])
+    return GaussianParams(draw[:, 0], draw[:, 1])
+
+  def posterior(self) -> GaussianParams | None:
+    """λ_K, each `[batch, latent]`; None for a model without latent."""
+    initial = self.model.method.initial(self)
+    if initial is None or self.settings.num_steps == 0:
+      return initial
+    trace = svi.descend(
+      self.objective,
+      initial,
+      self.settings.step_sizes(initial.mean.dtype),
+      tf.constant(self._noise.steps[: self.settings.num_steps]),
+      (self.x, self.beta, self.context),
+      self.settings,
+    )
+    return GaussianParams(*(part[-1] for part in trace.params))
+
+  def bound(self, params: GaussianParams | None) -> Bound:
+    """The bound at λ, averaged over the noise draws, `[batch]`, nats."""
+    if params is None:
+      return self.objective.bound(None, None, self.x, self.context)
+
+    def parts(draw):
+      return list(self.objective.bound(params, draw, self.x, self.context))
+
+    return Bound(*svi.over_samples(parts, tf.constant(self._noise.bound)))

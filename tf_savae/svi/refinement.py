@@ -1,0 +1,127 @@
+"""`refine`: K steps of SVI on λ as one differentiable function (paper, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_savae.ops.closure import closed_over_tensors, needs_gradient
+from tf_savae.posterior import GaussianParams
+from tf_savae.svi import adjoint as adjoint_lib
+from tf_savae.svi import descent as svi
+from tf_savae.svi.descent import SVISettings
+
+
+class Refinement(NamedTuple):
+  """The result of `refine`.
+
+  Attributes:
+    params: λ_K, `[batch, latent]`.
+    trajectory: λ_0 … λ_K, `[num_steps + 1, batch, latent]`.
+  """
+
+  params: GaussianParams
+  trajectory: GaussianParams
+
+
+def refine(
+  neg_elbo: svi.NegELBO,
+  initial: GaussianParams,
+  settings: SVISettings,
+  *,
+  noise: tf.Tensor,
+  context: Sequence[Any] = (),
+  adjoint: str | adjoint_lib.Adjoint = "exact",
+  k_now: int | tf.Tensor | None = None,
+) -> Refinement:
+  """Refines λ_0 by K steps of SVI, differentiably.
+
+  The result is differentiable with respect to `initial`, to float tensors in `context`, to
+  `settings.step_size`, to every `tf.Variable` that `neg_elbo` reads, and to every float tensor that it closes
+  over. A tensor that needs no gradient is best wrapped in `tf.stop_gradient`: in a graph, its share of the backward
+  sweep is then left out.
+
+  Args:
+    neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, the negative ELBO of each example in nats; row i may
+      depend on row i of its arguments only. It must be a pure function: random masks belong in `context`.
+    initial: λ_0, `[batch, latent]`; the batch may be unknown.
+    settings: K, α, γ, clipping, number of noise draws.
+    noise: ε ~ N(0, I), `[num_steps, batch, latent]`, or `[num_steps, num_samples, batch, latent]` when
+      `settings.num_samples` > 1.
+    context: further arguments of `neg_elbo`, tensors or nests of tensors.
+    adjoint: an object of `tf_savae.svi.adjoint` or its name: how gradients pass through the steps.
+    k_now: how many of the K steps to take, the first ones; the others cost nothing (but with `unrolled`). A scalar,
+      which may be a tensor: one graph serves all values. Below 1 counts as 1, above K as K; default: K.
+
+  Returns:
+    `Refinement(params, trajectory)`; after `k_now` steps the trajectory stays where it is.
+
+  Raises:
+    ValueError: if `noise` does not have the shape above or `adjoint` is unknown.
+  """
+  return refine_traced(
+    neg_elbo, initial, settings, noise=noise, context=context, adjoint=adjoint, k_now=k_now
+  )[0]
+
+
+def refine_traced(
+  neg_elbo: svi.NegELBO,
+  initial: GaussianParams,
+  settings: SVISettings,
+  *,
+  noise: tf.Tensor,
+  context: Sequence[Any] = (),
+  adjoint: str | adjoint_lib.Adjoint = "exact",
+  k_now: int | tf.Tensor | None = None,
+) -> tuple[Refinement, tf.Tensor]:
+  """`refine`, and its by-product L(λ_k; ε_k) for k = 0 … K−1, `[num_steps, batch]`, without gradient.
+
+  Steps that were not done repeat the last one.
+  """
+  adjoint = adjoint_lib.get(adjoint)
+  initial = GaussianParams(*(tf.convert_to_tensor(part) for part in initial))
+  noise = _canonical_noise(noise, initial, settings)
+  if settings.num_steps == 0:
+    trajectory = GaussianParams(initial.mean[None], initial.log_var[None])
+    return Refinement(initial, trajectory), tf.zeros_like(initial.mean[None, :, 0])[:0]
+  context = tuple(
+    tf.nest.map_structure(lambda t: tf.convert_to_tensor(t) if _is_value(t) else t, item) for item in context
+  )
+  passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
+  closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
+  # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
+  conditioning = {id(tensor): tensor for tensor in (*passed, *closed_over)}
+  if k_now is not None:
+    k_now = tf.clip_by_value(tf.cast(k_now, tf.int32), 1, settings.num_steps)
+  trace = adjoint.run(
+    adjoint_lib.Problem(
+      neg_elbo=neg_elbo,
+      initial=initial,
+      step_sizes=settings.step_sizes(initial.mean.dtype),
+      noise=noise,
+      context=context,
+      conditioning=tuple(conditioning.values()),
+      settings=settings,
+      k_now=k_now,
+    )
+  )
+  return Refinement(GaussianParams(*(part[-1] for part in trace.params)), trace.params), trace.neg_elbo
+
+
+def _is_value(item):
+  return hasattr(item, "__array__") or tf.is_tensor(item)
+
+
+def _canonical_noise(noise, initial, settings):
+  """`[num_steps, num_samples, batch, latent]`."""
+  noise = tf.cast(tf.convert_to_tensor(noise), initial.mean.dtype)
+  expected = tf.TensorShape([settings.num_steps, settings.num_samples]).concatenate(initial.mean.shape)
+  if settings.num_samples == 1 and noise.shape.rank == 3:
+    noise = noise[:, None]
+  if not noise.shape.is_compatible_with(expected):
+    raise ValueError(
+      f"noise must have shape {expected} (num_samples may be left out if 1). Received: {noise.shape}"
+    )
+  return tf.ensure_shape(noise, expected)

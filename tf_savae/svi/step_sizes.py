@@ -1,0 +1,63 @@
+"""α_0 … α_{K−1} of a model: given, scheduled or trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.svi.descent import SVISettings
+
+LEARNED = ("none", "step", "latent")
+
+
+class StepSizes(keras.layers.Layer):
+  """The step sizes of K steps; trainable ones are kept positive as exp of the variable.
+
+  Args:
+    svi: gives K and the (initial) sizes: a number, K numbers, or `[K, latent]`.
+    learned: "none", "step" (one size a step) or "latent" (one a step and latent).
+    latent_dim: number of latents.
+
+  Raises:
+    ValueError: if `learned` is unknown, or a size to be trained is not positive.
+  """
+
+  def __init__(self, svi: SVISettings, learned: str, latent_dim: int, **kwargs: Any):
+    super().__init__(**kwargs)
+    if learned not in LEARNED:
+      raise ValueError(f"learn_step_size must be one of {', '.join(LEARNED)}. Received: {learned!r}")
+    self.svi, self.learned = svi, learned
+    self.log_sizes = None
+    if learned == "none" or svi.num_steps == 0:
+      return
+    initial = np.asarray(svi.step_size, np.float64)
+    if not np.all(initial > 0):
+      raise ValueError(f"A step size that is trained must start positive. Received: {svi.step_size}")
+    shape = (svi.num_steps, latent_dim if learned == "latent" or initial.ndim == 2 else 1)
+    initial = np.broadcast_to(initial if initial.ndim == 2 else initial.reshape(-1, 1), shape)
+    self.log_sizes = self.add_weight(
+      name="log_step_sizes", shape=shape, initializer=lambda s, dtype: tf.constant(np.log(initial), dtype)
+    )
+
+  def sizes(self, k: int) -> tf.Tensor | float:
+    """The first `k` sizes `[k]` or `[k, latent]`; the last one is repeated beyond K."""
+    if self.log_sizes is not None:
+      sizes = tf.exp(self.log_sizes.value)
+      if self.log_sizes.shape[-1] == 1:
+        sizes = sizes[:, 0]
+    elif tf.is_tensor(self.svi.step_size) or np.ndim(self.svi.step_size):
+      sizes = tf.convert_to_tensor(self.svi.step_size, self.variable_dtype)
+    else:
+      return float(self.svi.step_size)
+    if k <= self.svi.num_steps or sizes.shape.rank == 0:
+      return sizes[:k] if sizes.shape.rank else sizes
+    rest = tf.repeat(sizes[-1:], k - self.svi.num_steps, axis=0)
+    return tf.concat([sizes, rest], axis=0)
+
+  def settings(self, k: int) -> SVISettings:
+    """The model's SVI settings for `k` steps."""
+    return dataclasses.replace(self.svi, num_steps=k, step_size=self.sizes(k))
