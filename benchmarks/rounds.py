@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import points, processes
 from benchmarks.programs import Program, Setting, our_gradients
+from tf_savae.files import write_json
 
 Result = dict[str, Any]
 
@@ -121,6 +122,4 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 def write(path: pathlib.Path, value: dict[str, Any]) -> None:
   """Writes all of a file or nothing."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  scratch = path.with_suffix(".tmp")
-  scratch.write_text(json.dumps(value, indent=1) + "\n")
-  scratch.replace(path)
+  write_json(path, value)

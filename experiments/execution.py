@@ -15,9 +15,8 @@ from experiments import rows, trials
 from experiments.rows import Budget
 from experiments.trials import Trial
 from tf_savae.data.dataset import DataSet
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 from tf_savae.evaluation.optimum import mean_elbo
-from tf_savae.files import reason
 from tf_savae.model import SAVAE
 from tf_savae.runs import presets, restore
 from tf_savae.runs.config import RunConfig

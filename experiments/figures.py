@@ -17,7 +17,7 @@ from experiments.trials import FIRST_READING, truth_file
 from tf_savae.errors import UserError
 from tf_savae.evaluation import estimates, per_example
 from tf_savae.evaluation import steps_curve as test_time
-from tf_savae.evaluation.figures import lambda_name
+from tf_savae.evaluation.figures import lambda_name, save
 from tf_savae.files import read_json, write_json
 from tf_savae.posterior import GaussianParams
 from tf_savae.runs import restore
@@ -69,7 +69,7 @@ def draw_all(out: Path, say: Callable[[str], None] = print) -> None:
   (out / "figures").mkdir(exist_ok=True)
   for name, make in work.items():
     try:
-      style.save(make(), out / "figures" / f"{name}.png")
+      save(make(), out / "figures" / f"{name}.png")
       say(f"figures/{name}.png")
     except UserError as error:  # also of a run that cannot be read: the other figures need not wait for it
       say(f"figures/{name}.png: not drawn, {error}")

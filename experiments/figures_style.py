@@ -1,13 +1,8 @@
-"""What all figures of an experiment share: a colour a method, text sizes, and files that are replaced in one piece."""
+"""What all figures of an experiment share: a colour a method, and text sizes."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from matplotlib.figure import Figure
-
-from tf_savae.evaluation import figures
 
 WIDTH = 9.0  # inches, of 100 pixels: what a README shows without shrinking
 TEXT, SMALL = 11, 10  # points
@@ -59,14 +54,3 @@ def label(ax, x: str, y: str, title: str = "") -> None:
   ax.tick_params(labelsize=SMALL)
   if title:
     ax.set_title(title, fontsize=TEXT)
-
-
-def save(drawn: Figure, path: Path) -> None:
-  """Writes a PNG in one piece: a kill leaves the old one or the new one."""
-  temporary = path.with_name(f".{path.name}.tmp")
-  try:
-    figures.save(drawn, temporary)
-    os.replace(temporary, path)
-  except OSError:
-    temporary.unlink(missing_ok=True)
-    raise

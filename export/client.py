@@ -20,8 +20,7 @@ from absl import flags
 
 from tf_savae import startup
 from tf_savae.commands import export_flags as command_line
-from tf_savae.errors import UserError
-from tf_savae.files import reason
+from tf_savae.errors import UserError, reason
 from tf_savae.serving import transport
 
 _USAGE = """usage: python -m export.client --url=http://localhost:8501 --signature=NAME [--name=value ...] ARGUMENTS

@@ -22,8 +22,8 @@ from absl import flags
 
 from tf_savae import startup
 from tf_savae.commands import export_flags as command_line
-from tf_savae.errors import UserError
-from tf_savae.files import atomic_write_text, reason
+from tf_savae.errors import UserError, reason
+from tf_savae.files import atomic_write_text
 from tf_savae.serving.version_dir import versions
 
 _USAGE = """usage: python -m export.serving_config --model_dir=models/savae --output=serving/ [--name=value ...]

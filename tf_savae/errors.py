@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this; and how a command ends with it."""
+"""The one exception that means: the user can fix this; what others say, in a few words; and how a command ends."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ class UserError(ValueError):
 
   Command lines print the text and exit with status 1; they never show a traceback for it.
   """
+
+
+def reason(error: BaseException, limit: int = 160) -> str:
+  """What went wrong, on one line of at most `limit` characters; the type of an error that has no text."""
+  text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+  return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def exit_status(work: Callable[[], None]) -> int:

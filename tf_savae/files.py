@@ -1,4 +1,4 @@
-"""Small files that are replaced in one piece."""
+"""Files that are replaced in one piece: a kill or a full disk leaves the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,68 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 
 
-def atomic_write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes `text` (UTF-8) so that `path` holds the old content or the new, whatever happens.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Within it, a new file beside `path` to write; it takes the place of `path` if nothing is raised.
+
+  What was written has reached the disk by then, and may be read by whoever may read other new files.
+
+  Yields:
+    The new file: empty, hidden, with a name that says nothing of `path`, which others may be looking for.
+
+  Raises:
+    OSError: it cannot be written; the old content is still there.
+  """
+  path = Path(path)
+  handle, name = tempfile.mkstemp(prefix=".new-", suffix=".tmp", dir=path.parent)
+  os.close(handle)
+  new = Path(name)
+  try:
+    yield new
+    _fsync(new)
+    new.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+    new.replace(path)
+  except BaseException:
+    new.unlink(missing_ok=True)
+    raise
+  with contextlib.suppress(OSError):
+    _fsync(path.parent)  # a rename survives a power cut, where the file system can
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], called: str | None = None) -> Iterator[Path]:
+  """As `replacing`, with an error that a command shows.
+
+  Args:
+    path: the file.
+    called: what the error calls it; default: `path`.
 
   Raises:
     UserError: the file cannot be written, for instance on a full disk; the old content is still there.
   """
-  path = Path(path)
-  temporary = None
   try:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    # mkstemp makes files that only their owner reads.
-    os.chmod(temporary, 0o666 & ~_umask())
-    os.replace(temporary, path)
-    _fsync_directory(path.parent)
+    with replacing(path) as new:
+      yield new
   except OSError as error:
-    if temporary is not None:
-      Path(temporary).unlink(missing_ok=True)
-    raise UserError(f"cannot write {path}: {reason(error)}; nothing that was there is lost") from error
+    raise UserError(
+      f"cannot write {called or path}: {reason(error)}; nothing that was there is lost"
+    ) from error
 
 
-def write_json(path: str | os.PathLike, values: Mapping[str, Any]) -> None:
+def atomic_write_text(path: str | os.PathLike[str], text: str, called: str | None = None) -> None:
+  """Writes `text` (UTF-8, line ends as they are) with the promise and the error of `writing`."""
+  with writing(path, called) as new, open(new, "w", encoding="utf-8", newline="") as file:
+    file.write(text)
+
+
+def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
   """Writes an object as JSON, atomically; NumPy values become Python's, NaN and infinity null.
 
   Raises:
@@ -65,12 +95,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
   return values
 
 
-def reason(error: BaseException) -> str:
-  """What went wrong, on one line."""
-  text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-  return " ".join(str(text).split())
-
-
 def _json_value(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {str(name): _json_value(item) for name, item in value.items()}
@@ -90,11 +114,9 @@ def _umask() -> int:
   return mask
 
 
-def _fsync_directory(path: Path) -> None:
-  """Makes a rename survive a power cut, where the file system can."""
-  with contextlib.suppress(OSError):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-      os.fsync(handle)
-    finally:
-      os.close(handle)
+def _fsync(path: Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)

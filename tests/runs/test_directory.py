@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import resource
 import signal
 import time
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from tf_savae.errors import UserError
-from tf_savae.files import atomic_write_text
 from tf_savae.runs.directory import RunDirectory, RunStatus, open_run
 from tf_savae.runs.presets import make_config
 
@@ -180,33 +178,6 @@ def test_results_are_json_that_any_reader_takes(config):
     values = json.loads(run.results_file.read_text(), parse_constant=lambda name: pytest.fail(name))
   assert values["test"] == {"nll": 1.5, "bad": None, "n": 3, "λ": [1, 2]}
   assert values["training_finished"] is False
-
-
-@pytest.fixture
-def full_disk():
-  """A disk that takes no file beyond 1 kB: the system itself refuses the write."""
-  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-  handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
-  yield
-  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path, full_disk):
-  path = tmp_path / "results.json"
-  atomic_write_text(path, "old")
-  message = message_of(atomic_write_text, path, "new" * 10_000)
-  assert str(path) in message
-  assert path.read_text() == "old"
-  assert os.listdir(tmp_path) == ["results.json"]
-
-
-def test_a_written_file_has_the_permissions_of_any_other(tmp_path):
-  atomic_write_text(tmp_path / "a", "é")
-  (tmp_path / "b").write_text("é")
-  assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
-  assert (tmp_path / "a").read_bytes() == "é".encode()
 
 
 def test_a_run_that_never_saved_anything_forgets_its_words_too(config):

@@ -11,8 +11,7 @@ import pathlib
 import numpy as np
 import scipy.io
 
-from tf_savae.data.describe import reason
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 
 PUBLISHED_TRAIN = 24345
 PUBLISHED_TEST = 8070

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -12,8 +10,8 @@ from urllib.parse import urlsplit
 import requests
 import tqdm
 
-from tf_savae.data.describe import reason
-from tf_savae.errors import UserError
+from tf_savae import files
+from tf_savae.errors import UserError, reason
 
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0  # without a single byte
@@ -33,29 +31,25 @@ def download_verified(url: str, target: pathlib.Path, verify: Callable[[pathlib.
   Raises:
     DownloadError: no connection, an error status, a truncated or wrong file, or no place to write it.
   """
-  partial = None
   try:
     with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
       response.raise_for_status()
       target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put there
-      handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
-      partial = pathlib.Path(name)
-      with os.fdopen(handle, "wb") as file:
-        _copy_body(response, file, title=target.name)
-        file.flush()
-        os.fsync(file.fileno())
-    verify(partial)
-    partial.chmod(0o644)  # mkstemp makes it private
-    partial.replace(target)
-  except UserError as error:
-    raise DownloadError(f"what {url} sent is unusable: {str(error).replace(str(partial), 'it')}") from error
+      with files.replacing(target) as new:
+        with open(new, "wb") as file:
+          _copy_body(response, file, title=target.name)
+        _verify(new, verify, url)
   except requests.RequestException as error:
     raise DownloadError(_network_reason(url, error)) from error
   except OSError as error:
     raise DownloadError(f"cannot write {target}: {reason(error)}") from error
-  finally:
-    if partial is not None:
-      partial.unlink(missing_ok=True)
+
+
+def _verify(path: pathlib.Path, verify: Callable[[pathlib.Path], None], url: str) -> None:
+  try:
+    verify(path)
+  except UserError as error:
+    raise DownloadError(f"what {url} sent is unusable: {str(error).replace(str(path), 'it')}") from error
 
 
 def _copy_body(response: requests.Response, file: BinaryIO, title: str) -> None:

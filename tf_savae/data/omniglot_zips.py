@@ -19,8 +19,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tf_savae.data.describe import reason
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 
 _PATTERNS = ("images_background*.zip", "images_evaluation.zip")
 _RELEASE_SIDE = 105

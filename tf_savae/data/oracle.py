@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from tf_savae import files
 from tf_savae.errors import UserError
 from tf_savae.seeds import Purpose, stateless_seed
 
@@ -98,16 +98,14 @@ class Oracle:
     return self.output.shape[0]
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes all parameters as one .npz file. Raises OSError where that fails."""
+    """Writes all parameters as one .npz file, in one piece.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-    try:
-      with open(temporary, "wb") as file:
-        np.savez(file, **{name: value for name, value in values.items() if value is not None})
-      os.replace(temporary, path)  # in one piece: a kill leaves no half of it
-    except OSError:
-      temporary.unlink(missing_ok=True)
-      raise
+    with files.writing(path) as new, open(new, "wb") as file:
+      np.savez(file, **{name: value for name, value in values.items() if value is not None})
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Oracle:

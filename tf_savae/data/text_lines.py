@@ -7,8 +7,7 @@ import pathlib
 import zlib
 from collections.abc import Iterator
 
-from tf_savae.data.describe import reason
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 
 # Far above any document a model is trained on. A file without line ends would otherwise be read whole.
 MAX_LINE_BYTES = 1 << 20

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_savae.data.describe import reason
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 from tf_savae.tokens import END, PAD
 
 MULTIPLE = 8  # of which the length of every batch is one

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 
-from tf_savae.data.describe import reason
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
+from tf_savae.files import atomic_write_text
 from tf_savae.tokens import END, PAD, SPECIAL, UNKNOWN
 
 # How corpora write a word they have replaced. All mean the unknown token and none is a word.
@@ -121,22 +119,8 @@ class Vocabulary:
     Raises:
       UserError: the file cannot be written.
     """
-    path = pathlib.Path(path)
-    partial = None
-    try:
-      handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-      with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        file.writelines(f"{word}\n" for word in self.words)
-        file.flush()
-        os.fsync(file.fileno())
-      os.chmod(partial, 0o644)  # mkstemp makes it private
-      os.replace(partial, path)
-    except OSError as error:
-      raise UserError(f"cannot write the vocabulary {path}: {reason(error)}") from error
-    finally:
-      if partial is not None:
-        with contextlib.suppress(OSError):
-          os.unlink(partial)
+    text = "".join(f"{word}\n" for word in self.words)
+    atomic_write_text(path, text, called=f"the vocabulary {os.fspath(path)}")
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Vocabulary:

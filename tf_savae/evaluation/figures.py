@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tf_savae import files
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
@@ -151,11 +151,14 @@ def to_array(figure: Figure) -> np.ndarray:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-  """Writes the figure as PNG."""
-  buffer = io.BytesIO()
-  Image.fromarray(to_array(figure)).save(buffer, format="PNG", optimize=True)
-  with open(path, "wb") as file:
-    file.write(buffer.getvalue())
+  """Writes the figure as PNG, in one piece: a kill leaves the old one or the new one.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  image = Image.fromarray(to_array(figure))
+  with files.writing(path) as new:
+    image.save(new, format="PNG", optimize=True)
 
 
 def draw(model: SAVAE, z: Any, seed: int = 0) -> np.ndarray | None:

@@ -6,22 +6,23 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from tf_savae import files
 from tf_savae.errors import UserError
 
 TEST_FILE = "test_examples.npz"  # in a run directory
 
 
 def save(path: str | os.PathLike[str], rows: Mapping[str, np.ndarray]) -> None:
-  """Writes arrays `[examples]` in one piece: a kill leaves the old file or the new one."""
-  path = Path(path)
-  temporary = path.with_name(f".{path.name}.tmp")
-  with open(temporary, "wb") as file:
+  """Writes arrays `[examples]` in one piece: a kill leaves the old file or the new one.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  with files.writing(path) as new, open(new, "wb") as file:
     np.savez(file, **rows)
-  os.replace(temporary, path)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:

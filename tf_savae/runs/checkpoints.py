@@ -21,8 +21,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_savae.errors import UserError
-from tf_savae.files import reason
+from tf_savae.errors import UserError, reason
 
 
 class TrainingProgress(tf.Module):

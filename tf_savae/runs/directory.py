@@ -18,18 +18,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import enum
-import errno
-import fcntl
 import io
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_savae.errors import UserError
-from tf_savae.files import atomic_write_text, read_json, reason, write_json
+from tf_savae import locks
+from tf_savae.errors import UserError, reason
+from tf_savae.files import atomic_write_text, read_json, write_json
 from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.options import OnResume
 
@@ -117,30 +115,14 @@ class RunDirectory:
       UserError: another process holds it.
     """
     try:
-      file = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held until close)
-    except OSError as error:
-      raise UserError(f"cannot write in --run_dir={self.path}: {reason(error)}") from error
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      holder = file.read().strip() or "unknown"
-      file.close()
+      self._lock = locks.take(self.path / ".lock")
+    except locks.InUse as holder:
       raise UserError(
         f"--run_dir={self.path} is in use by another process ({holder}); wait for it, or name another"
         " --run_dir"
       ) from None
     except OSError as error:
-      # Some network file systems have no locks: better to run than to refuse.
-      if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-        file.close()
-        raise UserError(f"cannot lock --run_dir={self.path}: {reason(error)}") from error
-      print(f"warning: {self.path} is on a file system without locks; start it only once", file=sys.stderr)
-    with contextlib.suppress(OSError):  # only for the message above: a full disk must not end the run here
-      file.truncate(0)
-      file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-      file.flush()
-    self._lock = file
+      raise UserError(f"cannot lock --run_dir={self.path}: {reason(error)}") from error
 
   def close(self) -> None:
     """Gives the lock back."""

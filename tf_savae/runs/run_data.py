@@ -9,7 +9,6 @@ from tf_savae import data as data_lib
 from tf_savae.data.dataset import DataSet
 from tf_savae.data.oracle import Oracle
 from tf_savae.errors import UserError
-from tf_savae.files import reason
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
 
@@ -73,10 +72,7 @@ def _keep_oracle(oracle: Oracle, run_dir: RunDirectory) -> None:
   """Saves the oracle's parameters with the run: settings and seed give them again only on the same version."""
   path = run_dir.oracle_file
   if not path.exists():
-    try:
-      oracle.save(path)
-    except OSError as error:
-      raise UserError(f"cannot write {path}: {reason(error)}") from error
+    oracle.save(path)
   elif not oracle.equals(Oracle.load(path)):
     raise UserError(
       f"{path} is not the oracle that the seed now gives: another version drew it; use that version, or another"

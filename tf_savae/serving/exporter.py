@@ -9,8 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tf_savae.errors import UserError
-from tf_savae.files import reason
+from tf_savae.errors import UserError, reason
 from tf_savae.model import SAVAE
 from tf_savae.runs.restore import load_model
 from tf_savae.serving import gate, model_card, warmup

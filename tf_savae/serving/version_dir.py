@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tf_savae.errors import UserError
-from tf_savae.files import reason
+from tf_savae import locks
+from tf_savae.errors import UserError, reason
 
 _PREFIX = ".new-"  # no number: servers pass it over
 
@@ -37,18 +36,16 @@ def new_version(model_dir: Path) -> Iterator[tuple[int, Path]]:
   """
   try:
     model_dir.mkdir(parents=True, exist_ok=True)
-    lock = open(model_dir / ".lock", "a", encoding="utf-8")  # noqa: SIM115 (held to the end)
+    lock = locks.take(model_dir / ".lock")
+  except locks.InUse as holder:
+    raise UserError(
+      f"another export into --output={model_dir} is under way ({holder}); wait for it, or name another --output"
+    ) from None
   except OSError as error:
     raise UserError(
       f"cannot write in --output={model_dir}: {reason(error)}; name another --output"
     ) from error
   with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f"another export into --output={model_dir} is under way; wait for it, or name another --output"
-      ) from None
     for left_over in model_dir.glob(f"{_PREFIX}*"):
       shutil.rmtree(left_over, ignore_errors=True)
     number = max(versions(model_dir), default=0) + 1

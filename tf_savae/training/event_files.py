@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tf_savae import files
+
 
 def drop_after(directory: str | os.PathLike[str], step: int) -> int:
   """Removes the events of `directory` that come after `step`: a resumed run will write them again.
@@ -26,11 +28,9 @@ def drop_after(directory: str | os.PathLike[str], step: int) -> int:
     if not gone and not damaged:
       continue
     removed += gone
-    temporary = path.with_name(f".{path.name}.tmp".replace("tfevents", "events"))
-    with tf.io.TFRecordWriter(os.fspath(temporary)) as writer:
+    with files.replacing(path) as new, tf.io.TFRecordWriter(os.fspath(new)) as writer:
       for record in kept:
         writer.write(record)
-    os.replace(temporary, path)
   return removed
 
 

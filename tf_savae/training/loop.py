@@ -12,10 +12,9 @@ import tqdm
 
 from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
-from tf_savae.errors import UserError
+from tf_savae.errors import UserError, reason
 from tf_savae.evaluation import figures, per_example
 from tf_savae.evaluation.bounds import Evaluator
-from tf_savae.files import reason
 from tf_savae.model import SAVAE
 from tf_savae.runs import run_data
 from tf_savae.runs.build import build_model

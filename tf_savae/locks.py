@@ -1,0 +1,51 @@
+"""Lock files: one process at a time in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+# What a file system without locks answers, as some network file systems do.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class InUse(Exception):
+  """Another process holds the lock; the text says which, as far as it is known."""
+
+
+def take(path: Path) -> TextIO:
+  """Takes the lock file `path` for this process, until the file returned is closed or the process ends in any way.
+
+  On a file system without locks this warns on stderr and goes on: better to run than to refuse.
+
+  Raises:
+    InUse: another process holds it.
+    OSError: the file cannot be opened or locked.
+  """
+  file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held until it is closed)
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    with file:
+      file.seek(0)
+      raise InUse(file.read().strip() or "unknown") from None
+  except OSError as error:
+    if error.errno not in _WITHOUT_LOCKS:
+      file.close()
+      raise
+    print(
+      f"warning: {path.parent} is on a file system without locks; use it from one process only",
+      file=sys.stderr,
+    )
+  with contextlib.suppress(
+    OSError
+  ):  # only for the message of `InUse`: a full disk must not end the work here
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+    file.flush()
+  return file
