@@ -9,13 +9,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from experiments import rows, trials
 from experiments.rows import Budget
 from experiments.trials import Trial
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
+from tf_savae.evaluation import examples
 from tf_savae.evaluation.optimum import mean_elbo
 from tf_savae.model import SAVAE
 from tf_savae.runs import presets, restore
@@ -132,13 +132,4 @@ def posterior_values(model: SAVAE, data: DataSet, split: str, num: int, draws: i
 
   num = min(num, data.num_examples(split))
   batches = data.eval_batches(split, min(_BATCH, num))
-  signature = [batches.element_spec, tf.TensorSpec([], tf.int64)]
-  traced = tf.function(values, input_signature=signature, autograph=False)
-  parts, seen = [], 0
-  for x in batches:
-    x = x[: num - seen]
-    parts.append({name: value.numpy() for name, value in traced(x, tf.constant(seen, tf.int64)).items()})
-    seen += len(x)
-    if seen >= num:
-      break
-  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  return examples.rows(examples.traced(values, batches), batches, num)

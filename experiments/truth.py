@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from experiments import trials
 from experiments.rows import Budget
 from tf_savae import data as data_lib
-from tf_savae.evaluation import grid, per_example
+from tf_savae.evaluation import examples, grid, per_example
 from tf_savae.networks.oracle_decoder import oracle_decoder
 
 _BATCH = 100  # a process that is to stop does so between two of them
@@ -38,29 +37,19 @@ def of_points(
 ) -> dict[str, np.ndarray]:
   """What `write` writes, of any decoder with two latents; `size` points an axis of the grid."""
 
-  def likelihood(x):
+  def likelihood(x, _):
     exact = grid.posterior(decoder, x, decoder.precompute(x), size=size)
     return exact, {"nll": -exact.log_likelihood, "step_error": exact.step_error, "outside": exact.outside}
 
-  def all_of(x):
-    exact, found = likelihood(x)
+  def all_of(x, seen):
+    exact, found = likelihood(x, seen)
     params = grid.best_gaussian(exact)
     bound = -grid.elbo(decoder, x, decoder.precompute(x), params)
     return found | {"best_mean": params.mean, "best_log_var": params.log_var, "best_bound": bound}
 
   num = min(num, data.num_examples(split))
   batches = data.eval_batches(split, min(_BATCH, num))
-  signature = [batches.element_spec]
-  with_best = tf.function(all_of, input_signature=signature, autograph=False)
-  without = tf.function(lambda x: likelihood(x)[1], input_signature=signature, autograph=False)
-  parts: dict[str, list[np.ndarray]] = {}
-  seen = 0
-  for x in batches:
-    x = x[: num - seen]
-    for name, value in (with_best if seen < best else without)(x).items():
-      parts.setdefault(name, []).append(value.numpy())
-    seen += len(x)
-    if seen >= num:
-      break
-  found = {name: np.concatenate(values) for name, values in parts.items()}
+  with_best = examples.traced(all_of, batches)
+  without = examples.traced(lambda x, seen: likelihood(x, seen)[1], batches)
+  found = examples.rows(lambda x, seen: (with_best if seen < best else without)(x, seen), batches, num)
   return {name: value[:best] if name.startswith("best") else value for name, value in found.items()}

@@ -23,8 +23,8 @@ def linear_gaussian(latent=3):
 @pytest.fixture(scope="module")
 def found():
   model, x, _ = linear_gaussian()
-  split = tf.function(lambda x: optimum.split(model, x, 0, SEARCH, bound_draws=400, iw_samples=4000))
-  return split(x)
+  parts = tf.function(lambda x: optimum.gap_parts(model, x, 0, SEARCH, bound_draws=400, iw_samples=4000))
+  return parts(x)
 
 
 def exact_elbo(model, x, params):
@@ -75,10 +75,10 @@ def test_an_example_s_optimum_does_not_depend_on_its_batch_mates(found):
 def test_images_and_documents_have_gaps_too(build):
   encoder, decoder, x = build("float32")
   model = SAVAE(encoder, decoder, "vae", SVISettings(0))
-  split = tf.function(
-    lambda x: optimum.split(model, x, 0, Search(100, 4, 0.2), bound_draws=100, iw_samples=50)
+  parts = tf.function(
+    lambda x: optimum.gap_parts(model, x, 0, Search(100, 4, 0.2), bound_draws=100, iw_samples=50)
   )
-  found = split(x)
+  found = parts(x)
   assert found.elbo_best.shape == found.log_likelihood.shape == (len(x),)
   assert np.mean(found.elbo_best) > np.mean(found.elbo) > -np.inf
   assert np.all(np.isfinite(found.best.mean)) and np.all(np.isfinite(found.elbo_initial))
@@ -132,4 +132,4 @@ def test_a_search_that_is_none_is_refused(wrong):
 def test_a_model_without_latent_has_no_gap():
   data, model = tiny_runs.image_data(), tiny_runs.image_model("autoreg")
   with pytest.raises(ValueError, match="has no posterior"):
-    optimum.split(model, data.examples("test", 2), 0, SEARCH)
+    optimum.gap_parts(model, data.examples("test", 2), 0, SEARCH)

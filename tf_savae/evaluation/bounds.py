@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_savae import tokens
 from tf_savae.data.dataset import DataSet
-from tf_savae.evaluation import estimates, per_example
+from tf_savae.evaluation import estimates, examples, per_example
 from tf_savae.evaluation.latents import active_units, mutual_information
 from tf_savae.model import SAVAE
 from tf_savae.objective import Bound
@@ -76,23 +76,15 @@ class Evaluator:
 
   def _rows(self, data, split, batch_size, progress):
     """Values `[examples]` by name, and the posteriors: "final", and "initial" where there is an encoder."""
-    parts: dict[str, list[np.ndarray]] = {}
-    batches, seen = data.eval_batches(split, batch_size), 0
-    # For any batch size and any length: neither a short last batch nor longer documents are traced again.
-    step = self._step.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))
-    for x in batches:
-      values = {name: value.numpy() for name, value in step(x, tf.constant(seen, tf.int64)).items()}
-      lengths = None
-      if data.kind == "text":
-        lengths = values["tokens"] = tokens.lengths(x).numpy()
+
+    def observe(x):
+      lengths = tokens.lengths(x).numpy() if data.kind == "text" else None
       observed = [part.numpy() for part in tf.nest.flatten(x)]
-      values["digest"] = per_example.digests(observed, lengths)
-      for name, value in values.items():
-        parts.setdefault(name, []).append(value)
-      seen += len(observed[0])
-      if progress is not None:
-        progress(len(observed[0]))
-    rows = {name: np.concatenate(values) for name, values in parts.items()}
+      found = {} if lengths is None else {"tokens": lengths}
+      return found | {"digest": per_example.digests(observed, lengths)}
+
+    batches = data.eval_batches(split, batch_size)
+    rows = examples.rows(examples.traced(self._step, batches), batches, None, progress, observe)
     posteriors = {
       stage: GaussianParams(rows.pop(f"mean_{stage}"), rows.pop(f"log_var_{stage}"))
       for stage in ("initial", "final")

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_savae.data.dataset import DataSet
-from tf_savae.evaluation import estimates, grid, optimum
+from tf_savae.evaluation import estimates, examples, grid, optimum
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
 
@@ -46,7 +46,7 @@ def per_example(
     num: examples, or all if there are fewer.
     batch_size: examples at a time.
     search: of λ*.
-    bound_draws, iw_samples: as in `optimum.split`.
+    bound_draws, iw_samples: as in `optimum.gap_parts`.
     grid_size: points an axis.
     true_decoder: the p(x | z) that the data come from, where it is known and has two latents.
     progress: called with the number of examples after each batch.
@@ -59,39 +59,36 @@ def per_example(
   """
 
   def values(x, seen):
-    found = optimum.split(model, x, seen, search, bound_draws=bound_draws, iw_samples=iw_samples)
-    rows = {
-      "bound": -found.elbo,
-      "bound_best": -found.elbo_best,
-      "bound_halfway": -found.elbo_halfway,
-      "nll": -found.log_likelihood,
-      **_named(found.params, ""),
-      **_named(found.best, "_best"),
-    }
-    if found.initial is not None:
-      rows["bound_initial"] = -found.elbo_initial
+    found = optimum.gap_parts(model, x, seen, search, bound_draws=bound_draws, iw_samples=iw_samples)
+    rows = _estimated(found)
     if model.latent_dim == 2:
       rows |= _by_grid(model.decoder, x, found, grid_size)
-      if true_decoder is model.decoder:
-        rows["true_nll"] = rows["grid_nll"]
-    if true_decoder is not None and "true_nll" not in rows:
-      truth = grid.posterior(true_decoder, x, _context(true_decoder, x), size=grid_size)
-      rows["true_nll"] = -truth.log_likelihood
+    if true_decoder is not None:
+      rows["true_nll"] = _true_nll(model.decoder, true_decoder, x, rows, grid_size)
     return rows
 
   batches = data.eval_batches(split, batch_size)
-  signature = [batches.element_spec, tf.TensorSpec([], tf.int64)]
-  traced = tf.function(values, input_signature=signature, autograph=False)
-  parts, seen = [], 0
-  for x in batches:
-    x = x[: num - seen]
-    parts.append({name: value.numpy() for name, value in traced(x, tf.constant(seen, tf.int64)).items()})
-    seen += int(x.shape[0])
-    if progress is not None:
-      progress(int(x.shape[0]))
-    if seen >= num:
-      break
-  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  return examples.rows(examples.traced(values, batches), batches, num, progress)
+
+
+def _estimated(found: optimum.GapParts) -> dict[str, tf.Tensor]:
+  """The parts of the gap under the names of `per_example`."""
+  rows = {
+    "bound": -found.elbo,
+    "bound_best": -found.elbo_best,
+    "bound_halfway": -found.elbo_halfway,
+    "nll": -found.log_likelihood,
+    **_named(found.params, ""),
+    **_named(found.best, "_best"),
+  }
+  return rows if found.initial is None else rows | {"bound_initial": -found.elbo_initial}
+
+
+def _true_nll(decoder, true_decoder, x, rows, size):
+  """−log p(x) under the decoder that the data come from, `[batch]`; where that is the model's, it is there already."""
+  if true_decoder is decoder and "grid_nll" in rows:
+    return rows["grid_nll"]
+  return -grid.posterior(true_decoder, x, _context(true_decoder, x), size=size).log_likelihood
 
 
 def summary(rows: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Optimum(NamedTuple):
   halfway: GaussianParams
 
 
-class Split(NamedTuple):
+class GapParts(NamedTuple):
   """Nats of each example, `[batch]`; ELBOs at the same noise, so that their differences are paired.
 
   Attributes:
@@ -160,7 +160,7 @@ def mean_elbo(batch: Batch, params: GaussianParams, draws: int) -> tf.Tensor:
   return total / (2 * pairs)
 
 
-def split(
+def gap_parts(
   model: SAVAE,
   x: Any,
   step: tf.Tensor | int,
@@ -168,7 +168,7 @@ def split(
   *,
   bound_draws: int = 200,
   iw_samples: int = 1000,
-) -> Split:
+) -> GapParts:
   """The parts of the gap of a batch.
 
   Args:
@@ -188,7 +188,7 @@ def split(
   params, start, _ = model.posterior(batch)
   best, halfway = find_optimum(batch, params, search)
   has_encoder = model.method.has_encoder
-  return Split(
+  return GapParts(
     elbo_initial=mean_elbo(batch, start, bound_draws) if has_encoder else None,
     elbo=mean_elbo(batch, params, bound_draws),
     elbo_best=mean_elbo(batch, best, bound_draws),

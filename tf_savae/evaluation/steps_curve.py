@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_savae.data.dataset import DataSet
-from tf_savae.evaluation import estimates
+from tf_savae.evaluation import estimates, examples
 from tf_savae.evaluation.optimum import mean_elbo
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
@@ -45,37 +45,29 @@ def bounds(
   """
   if not model.latent_dim:
     raise ValueError(f"The method {model.method_name!r} has no posterior.")
-
-  def values(x, seen):
-    batch = model.evaluation_batch(x, max(steps), step=seen)
-    start = model.method.initial(batch)
-    path = GaussianParams(start.mean[tf.newaxis], start.log_var[tf.newaxis])
-    if max(steps):
-      _, path, _ = batch.refine(start, adjoint=None)
-    chosen = GaussianParams(*(tf.gather(part, list(steps)) for part in path))
-
-    def at(params):
-      params = GaussianParams(*params)
-      return -mean_elbo(batch, params, bound_draws), params.kl_to_prior()
-
-    # One after the other: memory does not grow with their number.
-    dtype = start.mean.dtype
-    return tf.map_fn(at, chosen, fn_output_signature=(dtype, dtype), parallel_iterations=1)
-
   batches = data.eval_batches(split, batch_size)
-  signature = [batches.element_spec, tf.TensorSpec([], tf.int64)]
-  traced = tf.function(values, input_signature=signature, autograph=False)
-  parts, seen = [], 0
-  for x in batches:
-    x = x[: num - seen]
-    parts.append([part.numpy() for part in traced(x, tf.constant(seen, tf.int64))])
-    seen += int(x.shape[0])
-    if progress is not None:
-      progress(int(x.shape[0]))
-    if seen >= num:
-      break
-  bound, kl = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-  return {k: {"bound": bound[i], "kl": kl[i]} for i, k in enumerate(steps)}
+  values = examples.traced(lambda x, seen: _at_steps(model, x, seen, steps, bound_draws), batches)
+  rows = examples.rows(values, batches, num, progress)
+  return {k: {name: value[:, i] for name, value in rows.items()} for i, k in enumerate(steps)}
+
+
+def _at_steps(model, x, seen, steps, bound_draws):
+  """`bound` and `kl` at λ_k for every k of `steps`, `[batch, len(steps)]`."""
+  batch = model.evaluation_batch(x, max(steps), step=seen)
+  start = model.method.initial(batch)
+  path = GaussianParams(start.mean[tf.newaxis], start.log_var[tf.newaxis])
+  if max(steps):
+    _, path, _ = batch.refine(start, adjoint=None)
+  chosen = GaussianParams(*(tf.gather(part, list(steps)) for part in path))
+
+  def at(params):
+    params = GaussianParams(*params)
+    return -mean_elbo(batch, params, bound_draws), params.kl_to_prior()
+
+  # One after the other: memory does not grow with their number.
+  dtype = start.mean.dtype
+  bound, kl = tf.map_fn(at, chosen, fn_output_signature=(dtype, dtype), parallel_iterations=1)
+  return {"bound": tf.transpose(bound), "kl": tf.transpose(kl)}
 
 
 def summary(rows: dict[int, dict[str, np.ndarray]]) -> list[dict[str, Any]]:

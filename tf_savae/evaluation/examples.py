@@ -1,0 +1,57 @@
+"""One pass over the first examples of a split: what an evaluation computes of each, batch by batch, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# (x, number of examples before x) → values by name, each `[batch, ...]`.
+Values = Callable[[Any, tf.Tensor], Mapping[str, tf.Tensor]]
+
+
+def traced(values: Values, batches: tf.data.Dataset) -> Values:
+  """`values` as one graph for any number of examples and any length: a short last batch is not traced again.
+
+  Args:
+    values: a Python function, or a `tf.function`, which keeps its graphs for later calls of this.
+    batches: of the examples that it will be given.
+  """
+  if not isinstance(values, tf.types.experimental.PolymorphicFunction):
+    values = tf.function(values, autograph=False)
+  return values.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))
+
+
+def rows(
+  values: Values,
+  batches: tf.data.Dataset,
+  num: int | None = None,
+  progress: Callable[[int], None] | None = None,
+  observe: Callable[[Any], Mapping[str, np.ndarray]] | None = None,
+) -> dict[str, np.ndarray]:
+  """What `values` gives for each example, `[examples, ...]` by name; what only some batches have, for those.
+
+  Args:
+    values: what is computed of a batch.
+    batches: all examples of a split once, in a fixed order.
+    num: examples, from the first on, or all if there are fewer; default: all.
+    progress: called with the number of examples after each batch.
+    observe: gives more values, of the observation x alone.
+  """
+  parts: dict[str, list[np.ndarray]] = {}
+  seen = 0
+  for x in batches:
+    if num is not None:
+      x = tf.nest.map_structure(lambda part: part[: num - seen], x)
+    found = {name: value.numpy() for name, value in values(x, tf.constant(seen, tf.int64)).items()}
+    for name, value in (found | (dict(observe(x)) if observe else {})).items():
+      parts.setdefault(name, []).append(value)
+    size = len(tf.nest.flatten(x)[0])
+    seen += size
+    if progress is not None:
+      progress(size)
+    if num is not None and seen >= num:
+      break
+  return {name: np.concatenate(pieces) for name, pieces in parts.items()}
