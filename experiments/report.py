@@ -20,12 +20,12 @@ _SUMMARIES = ("bound", "gap", "gap_initial", "kl", "kl_initial")
 _PARTS = ("mean", "se", "sd_seeds", "sd_oracles")
 _HEAD = (
   *("", "−ELBO, nats", "gap to the true NLL", "sd over seeds", "sd over oracles", "gap at λ_0", "KL"),
-  *("s a step", "paper: −ELBO"),
+  *("s per step", "paper: −ELBO"),
 )
 _LEGEND = (
-  "Means over oracles and training seeds. Gap: −ELBO at λ_K minus the true −log p(x) of the same test point, over those"
-  " whose truth is known, ± the standard error over test points; sd: of the mean gap between training seeds, and"
-  " between oracles. s a step: median over epochs, beside the other workers."
+  "Means over oracles and training seeds. The gap is −ELBO at λ_K minus the true −log p(x) of the same test point, over"
+  " the points whose truth is known, ± the standard error over test points. sd is the standard deviation of the mean gap"
+  " between training seeds, and between oracles. s per step is a median over epochs, beside the other workers."
 )
 
 
