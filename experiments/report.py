@@ -24,8 +24,8 @@ _HEAD = (
 )
 _LEGEND = (
   "Means over oracles and training seeds. The gap is −ELBO at λ_K minus the true −log p(x) of the same test point, over"
-  " the points whose truth is known, ± the standard error over test points. sd is the standard deviation of the mean gap"
-  " between training seeds, and between oracles. s per step is a median over epochs, beside the other workers."
+  " the points whose truth is known, ± the standard error over test points. sd is the standard deviation of the mean"
+  " gap between training seeds, and between oracles. s per step is a median over epochs, beside the other workers."
 )
 
 

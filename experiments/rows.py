@@ -175,7 +175,9 @@ _ABLATION += (
     {**_SAVAE_USING_Z, **_ANNEALED},
     **_USING_Z,
   ),
-  Row("vae-free-bits", "VAE (Adam), 0.5 free nats per latent", {**_VAE_USING_Z, "free_bits": 0.5}, **_USING_Z),
+  Row(
+    "vae-free-bits", "VAE (Adam), 0.5 free nats per latent", {**_VAE_USING_Z, "free_bits": 0.5}, **_USING_Z
+  ),
   Row(
     "savae-free-bits",
     "SA-VAE K=20, repaired, no warm start, 0.5 free nats per latent",
