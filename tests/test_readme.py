@@ -84,7 +84,7 @@ ALL_COMMANDS = sorted({program for page in PAGES for program, _ in commands(page
 
 
 def test_commands_are_found():
-  named = {"train.py", "-m tf_savae generate", "-m export.savedmodel", "-m experiments.synthetic"}
+  named = {"train.py", "-m tf_savae.commands.generate", "-m export.savedmodel", "-m experiments.synthetic"}
   assert named <= set(ALL_COMMANDS)
 
 
@@ -145,7 +145,7 @@ def test_every_page_is_in_the_index_and_in_readme():
 
 def test_map_from_the_paper_names_the_core():
   section = TEXT[ROOT / "README.md"].partition("## From the paper to the code")[2].partition("\n## ")[0]
-  core = ("svi/rules", "svi/noise", "svi/refine", "svi/adjoint", "objective", "inference", "methods", "model")
+  core = ("svi/descent", "svi/refinement", "svi/adjoint", "objective", "methods", "model")
   for module in core:
     assert f"](tf_savae/{module}.py)" in section, module
 
