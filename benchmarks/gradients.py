@@ -111,12 +111,11 @@ def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], d
   """The loss of a training step at `point`, and its gradients: for λ_0, and for the weights by name."""
   import tensorflow as tf
 
-  from tf_savae import update
-  from tf_savae.objective import Batch
-  from tf_savae.seeds import Purpose
-  from tf_savae.svi.descent import SVISettings
+  from tf_savae.inference import Inference
+  from tf_savae.ops.gradients import dense_gradients
+  from tf_savae.svi import SVISettings
 
-  class AtPoint(Batch):
+  class AtPoint(Inference):
     """Noise of the point; remembers λ_0."""
 
     @property
@@ -124,8 +123,8 @@ def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], d
       return tf.constant(point.noise, model.variable_dtype)
 
     def encode(self):
-      self.start = super().encode()
-      return self.start
+      self.encoded = super().encode()
+      return self.encoded
 
   variables = named_variables(model)
   settings = SVISettings(len(point.step_sizes), tuple(point.step_sizes), point.momentum, point.clip_norm)
@@ -133,10 +132,13 @@ def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], d
   @tf.function(autograph=False)
   def gradients():
     with tf.GradientTape() as tape:
-      batch = AtPoint(model, tf.constant(point.x), 0, settings, point.beta, True, Purpose.NOISE)
-      loss = tf.reduce_mean(model.method.losses(batch).loss)
-    sources = [*batch.start, *(v.value for v in variables.values())]
-    return loss, update.dense_gradients(tape, loss, sources)
+      x, options = tf.constant(point.x), {"seed": model.seed, "dtype": model.variable_dtype}
+      inference = AtPoint(
+        model.encoder, model.decoder, x, settings, beta=point.beta, training=True, **options
+      )
+      loss = tf.reduce_mean(model.method.loss(model.infer(inference)))
+    sources = [*inference.encoded, *(v.value for v in variables.values())]
+    return loss, dense_gradients(tape, loss, sources)
 
   loss, (mean, log_var, *rest) = gradients()
   by_name = {name: g.numpy() for name, g in zip(variables, rest, strict=True)}

@@ -90,7 +90,7 @@ def path(model: SAVAE, x: Any, k: int | None = None) -> np.ndarray:
 
   def means(x):
     batch = model.evaluation_batch(x, k)
-    start = model.method.initial(batch)
+    start = batch.start()
     if not batch.settings.num_steps:
       return start.mean[tf.newaxis]
     return batch.refine(start, adjoint=None)[1].mean

@@ -11,8 +11,8 @@ from tests import tiny
 from tests.tiny import relative_error
 from tf_savae import SAVAE
 from tf_savae.posterior import GaussianParams
-from tf_savae.runs.build import KWarmup
-from tf_savae.svi import descent as svi
+from tf_savae.schedules import KWarmup
+from tf_savae.svi import SVISettings
 from tf_savae.svi.adjoint import (
   ExactAdjoint,
   FirstOrderAdjoint,
@@ -20,8 +20,7 @@ from tf_savae.svi.adjoint import (
   TruncatedAdjoint,
   UnrolledAdjoint,
 )
-from tf_savae.svi.descent import SVISettings
-from tf_savae.svi.refinement import refine_traced
+from tf_savae.svi.refine import refine_traced
 
 K, ROWS, LATENT = 4, 3, 2
 SIZES = tf.constant([0.3, 0.25, 0.2, 0.1], tf.float64)
@@ -184,7 +183,7 @@ class TestModel:
     model.step.assign(0)
     model.evaluate(x, batch_size=tiny.BATCH, verbose=0)
     assert len(np.unique(model.svi_path.result())) == 4
-    batch = model.evaluation_batch(x)
+    batch = model.inference(x)
     trajectory = batch.refine(batch.encode(), adjoint=None)[1]
     assert np.all(np.abs(np.diff(trajectory.mean, axis=0)).max(axis=(1, 2)) > 0)
 
@@ -207,4 +206,3 @@ def test_the_schedule_rises_linearly_to_k_and_stays_there():
   assert int(KWarmup(20, 10_000_000)(tf.constant(10_000_000, tf.int64))) == 20
   assert int(KWarmup(20, 10_000_000)(tf.constant(9_999_999, tf.int64))) == 19
   assert int(KWarmup(1, 3)(0)) == int(KWarmup(1, 3)(9)) == 1
-  assert svi.all_active(INITIAL, PLAIN, None) is None

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tests import tiny
 from tests.tiny import relative_error
 from tf_savae import SAVAE, SVISettings, methods
-from tf_savae.objective import Batch
+from tf_savae.inference import Inference
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
 
@@ -38,9 +38,24 @@ class Setting:
     self.model.ensure_built(self.x)
     self.method, self.decoder = self.model.method, decoder
 
-  def batch(self) -> Batch:
-    settings = self.model.step_sizes.settings(self.model.svi.num_steps)
-    return Batch(self.model, self.x, 5, settings, self.model.beta, training=True, purpose=Purpose.NOISE)
+  def inference(self, x=None, step: int = 5, purpose: Purpose = Purpose.NOISE, svi=None) -> Inference:
+    return Inference(
+      self.model.encoder,
+      self.decoder,
+      self.x if x is None else x,
+      svi or self.model.step_sizes.settings(self.model.svi.num_steps),
+      seed=self.model.seed,
+      step=step,
+      purpose=purpose,
+      beta=self.model.beta,
+      training=True,
+      dtype="float64",
+    )
+
+  def infer(self):
+    """What the method's loss is made of, and the loss `[batch]`."""
+    inferred = self.model.infer(self.inference())
+    return inferred, self.method.loss(inferred)
 
   @property
   def theta(self):
@@ -57,7 +72,7 @@ class Setting:
   def gradients(self):
     """(θ, φ, α)'s gradients of the method's mean loss."""
     with tf.GradientTape() as tape:
-      loss = tf.reduce_mean(self.method.losses(self.batch()).loss)
+      loss = tf.reduce_mean(self.infer()[1])
     gradients = tape.gradient(loss, [*self.theta, *self.phi, *self.alpha], unconnected_gradients="zero")
     t, p = len(self.theta), len(self.phi)
     return gradients[:t], gradients[t : t + p], gradients[t + p :]
@@ -67,7 +82,7 @@ class Definition:
   """Section 3 of the paper, written out, for the same batch: λ is a pair (μ, log σ²)."""
 
   def __init__(self, setting: Setting):
-    self.s, batch = setting, setting.batch()
+    self.s, batch = setting, setting.inference()
     self.noise, self.start = batch.noise, batch.random_initial(0.1)
     self.seed, self.beta = batch.seed(Purpose.DROPOUT), setting.model.beta
 
@@ -244,14 +259,14 @@ class TestInitialLoss:
 class TestLosses:
   @pytest.mark.parametrize("name", ["vae", "svi", "savae"])
   def test_the_loss_weights_the_kl_by_beta_and_the_bounds_do_not(self, settings, name):
-    losses = settings[name].method.losses(settings[name].batch())
-    np.testing.assert_allclose(losses.loss, losses.final.nll + BETA * losses.final.kl, rtol=1e-12)
+    losses, loss = settings[name].infer()
+    np.testing.assert_allclose(loss, losses.final.nll + BETA * losses.final.kl, rtol=1e-12)
     np.testing.assert_allclose(losses.final.neg_elbo, losses.final.nll + losses.final.kl, rtol=1e-12)
 
   @pytest.mark.parametrize("name", ["vae_svi", "vae_svi_kl", "savae"])
   def test_bounds_at_both_ends_and_the_path_between(self, settings, name):
     d = Definition(settings[name])
-    losses = settings[name].method.losses(settings[name].batch())
+    losses, _ = settings[name].infer()
     start = d.encode()
     refined = d.steps(list(start))
     np.testing.assert_allclose(losses.initial.nll, d.nll(start, d.noise[-1]), rtol=1e-9)
@@ -264,8 +279,8 @@ class TestLosses:
   def test_without_steps_and_beta_it_is_the_autoencoders_loss(self, name):
     setting = Setting(name, num_steps=0, beta=0.0)
     d = Definition(setting)
-    losses = setting.method.losses(setting.batch())
-    np.testing.assert_allclose(losses.loss, d.nll(d.encode(), d.noise[-1]), rtol=1e-12)
+    _, loss = setting.infer()
+    np.testing.assert_allclose(loss, d.nll(d.encode(), d.noise[-1]), rtol=1e-12)
     expected = d.gradient(lambda: tf.reduce_mean(d.nll(d.encode(), d.noise[-1])), [*d.s.theta, *d.s.phi])
     theta, phi, _ = setting.gradients()
     assert_equal([*theta, *phi], expected)
@@ -277,18 +292,15 @@ class TestLosses:
 
 class TestRandomness:
   def test_svi_starts_at_a_tenth_of_a_standard_normal(self):
-    model = Setting("svi").model
-    x = tf.tile(tiny.bits(), [3000, 1])
-    batch = Batch(model, x, 0, model.svi, 1.0, training=True, purpose=Purpose.NOISE)
-    for part in model.method.initial(batch):
+    for part in Setting("svi").inference(tf.tile(tiny.bits(), [3000, 1]), step=0).start():
       assert float(tf.math.reduce_std(part)) == pytest.approx(0.1, rel=0.03)
       assert abs(float(tf.reduce_mean(part))) < 0.005
 
   def test_noise_is_a_function_of_seed_step_purpose_and_row(self, settings):
-    model, x = settings["savae"].model, settings["savae"].x
+    setting = settings["savae"]
 
     def noise(step=0, purpose=Purpose.NOISE, rows=tiny.BATCH):
-      return Batch(model, x[:rows], step, model.svi, 1.0, True, purpose).noise.numpy()
+      return setting.inference(setting.x[:rows], step, purpose).noise.numpy()
 
     assert noise().shape == (K + 1, tiny.BATCH, tiny.LATENT)
     np.testing.assert_array_equal(noise(), noise())
@@ -297,11 +309,11 @@ class TestRandomness:
     assert len(np.unique(noise())) == noise().size
 
   def test_antithetic_draws_of_a_step_come_in_pairs_and_the_last_draw_alone(self, settings):
-    model, x = settings["savae"].model, settings["savae"].x
-    svi = dataclasses.replace(model.svi, num_samples=4, antithetic=True)
+    setting = settings["savae"]
+    svi = dataclasses.replace(setting.model.svi, num_samples=4, antithetic=True)
 
     def noise(rows=tiny.BATCH):
-      return Batch(model, x[:rows], 0, svi, 1.0, True, Purpose.NOISE).noise.numpy()
+      return setting.inference(setting.x[:rows], 0, svi=svi).noise.numpy()
 
     assert noise().shape == (4 * K + 1, tiny.BATCH, tiny.LATENT)
     steps = noise()[:-1].reshape(K, 4, tiny.BATCH, tiny.LATENT)

@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from tests import tiny
 from tf_savae import SAVAE, SVISettings, methods
-from tf_savae.objective import Batch
+from tf_savae.inference import Inference
 from tf_savae.posterior import GaussianParams
-from tf_savae.seeds import Purpose
 from tf_savae.svi.adjoint import TruncatedAdjoint
 
 METHODS = list(methods.METHODS)
-REFINING = [name for name, method in methods.METHODS.items() if method.refines]
+REFINING = [name for name in methods.METHODS if methods.get(name).refines]
 K = 3
 
 
@@ -126,7 +125,7 @@ class TestEveryMethod:
 
   def test_config_round_trip(self, method):
     schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 100, 1.0)
-    options = {"beta": schedule, "clip_norm": 5.0, "seed": 3}
+    options = {"beta": schedule, "global_clip_norm": 5.0, "seed": 3}
     if methods.get(method).learns_step_size:
       options |= {"learn_step_size": "latent", "adjoint": TruncatedAdjoint(steps=2)}
     if methods.get(method).has_latent:
@@ -138,6 +137,10 @@ class TestEveryMethod:
     again = SAVAE.from_config(config)
     assert again.get_config() == config
     assert again.svi == model.svi or again.svi.step_size == [0.3, 0.2, 0.1]
+    before = {name: value for name, value in config.items() if name != "global_clip_norm"}
+    assert (
+      SAVAE.from_config(before | {"clip_norm": 5.0}).get_config() == config
+    )  # saved under the name of before
     assert again.adjoint == model.adjoint and again.eval_k == model.eval_k
     assert float(again.beta(50)) == float(schedule(50))
     x = two_patterns(4)
@@ -215,7 +218,7 @@ class TestTraining:
     assert np.all(np.abs(sizes - 0.1) > 1e-5)
 
   def test_the_outer_clip_bounds_the_step_of_plain_gradient_descent(self):
-    model = make("savae", clip_norm=0.01, compiled=False)
+    model = make("savae", global_clip_norm=0.01, compiled=False)
     model.compile(optimizer=keras.optimizers.SGD(1.0), run_eagerly=True)
     model.ensure_built(tf.constant(two_patterns(8)))
     before = values(model.trainable_variables)
@@ -399,12 +402,20 @@ class TestPrecision:
   def test_mixed_bfloat16_keeps_lambda_and_losses_in_float32(self):
     encoder, decoder, x = tiny.lstm_networks("mixed_bfloat16")
     model = SAVAE(encoder, decoder, "savae", SVISettings(K, 0.1), dtype="mixed_bfloat16")
-    batch = Batch(model, x, 0, model.svi, 1.0, training=True, purpose=Purpose.NOISE)
+    batch = Inference(encoder, decoder, x, model.svi, training=True)
     params, trajectory, path = batch.refine(batch.encode(), "exact")
-    losses = model.method.losses(batch)
+    losses = model.infer(batch)
     context = tf.nest.flatten(batch.context)
     assert any(t.dtype == tf.bfloat16 for t in context)
-    for tensor in (*batch.encode(), *params, *trajectory, path, losses.loss, *losses.final, *losses.initial):
+    for tensor in (
+      *batch.encode(),
+      *params,
+      *trajectory,
+      path,
+      model.method.loss(losses),
+      *losses.final,
+      *losses.initial,
+    ):
       assert tensor.dtype == tf.float32
 
   def test_mixed_bfloat16_trains_float32_weights(self):
@@ -438,7 +449,7 @@ class TestRefused:
       lambda: make("savae", adjoint="magic"),
       lambda: SAVAE(tiny.PairEncoder(), tiny.BernoulliDecoder(), "magic"),
       lambda: make("savae", eval_k=-1),
-      lambda: make("savae", clip_norm=0.0),
+      lambda: make("savae", global_clip_norm=0.0),
       lambda: make("savae").log_likelihood(two_patterns(2), num_samples=0),
       lambda: make("savae").elbo(two_patterns(2), k=-1),
       lambda: make("svi").encode(two_patterns(2)),

@@ -8,7 +8,7 @@ from tests import tiny
 from tf_savae import SAVAE
 from tf_savae.objective import NegELBO
 from tf_savae.posterior import GaussianParams
-from tf_savae.svi.descent import value_and_gradient
+from tf_savae.svi.derivatives import value_and_gradient
 
 NOISE, BETA = tiny.normal(3, tiny.LATENT, seed=1), tf.constant(0.7, tf.float64)
 # KL of each latent, nats: from 0.0 to about 1.5, above and below the free bits of the tests.

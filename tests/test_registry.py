@@ -32,12 +32,20 @@ def test_a_name_is_taken_once_but_the_same_part_may_come_again(registry):
   part = object()
   registry.register("third", part)
   registry.register("third", part)
-  with pytest.raises(ValueError, match="There is a fraction of that name already. Received: 'third'"):
+  with pytest.raises(ValueError, match=r"There is a fraction of that name already. Received: 'third'"):
     registry.register("third", object())
   with pytest.raises(ValueError, match="not empty"):
     registry.register("", object())
 
 
+def test_a_part_knows_its_name_and_one_without_is_refused(registry):
+  from fractions import Fraction
+
+  assert registry.name_of(Fraction) == "half" and list(registry) == ["half"] and registry["half"] is Fraction
+  with pytest.raises(ValueError, match=r"register it. Received: int"):
+    registry.name_of(int)
+
+
 def test_an_unknown_name_is_one_line_that_lists_the_names(registry):
-  with pytest.raises(ValueError, match="Unknown fraction; the names are half. Received: 'quarter'"):
+  with pytest.raises(ValueError, match=r"Unknown fraction; the names are half. Received: 'quarter'"):
     registry.get("quarter")

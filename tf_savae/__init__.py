@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from tf_savae.model import SAVAE
   from tf_savae.posterior import GaussianParams
-  from tf_savae.svi.descent import SVISettings
-  from tf_savae.svi.refinement import Refinement, refine
+  from tf_savae.svi.refine import Refinement, refine
+  from tf_savae.svi.settings import SVISettings
 
 _HOMES = {
   "SAVAE": "tf_savae.model",
   "GaussianParams": "tf_savae.posterior",
-  "Refinement": "tf_savae.svi.refinement",
-  "refine": "tf_savae.svi.refinement",
-  "SVISettings": "tf_savae.svi.descent",
+  "Refinement": "tf_savae.svi.refine",
+  "refine": "tf_savae.svi.refine",
+  "SVISettings": "tf_savae.svi.settings",
 }
 
 __all__ = ["SAVAE", "GaussianParams", "Refinement", "SVISettings", "refine"]

@@ -1,143 +1,132 @@
-"""The training methods: every row of the paper's tables, one class a row.
+"""The training methods: every row of the paper's tables, one class per row.
 
-A method maps a batch to one loss, whose gradient with respect to the decoder's variables θ and the inference
-variables φ together is the method's update, and to the bounds to report. Where θ and φ have different objectives, the
-loss is their sum, and each term is built so that it reaches its own variables only.
+A method says which parts of a model it uses, and makes one loss of what inference found. The gradient of that loss
+with respect to the decoder's variables θ and the inference variables φ together is the method's update. Where θ and φ
+have different objectives, the loss is their sum, and each term is built so that it reaches its own variables only.
+
+Nothing here imports TensorFlow when it runs: flags check the names.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import abc
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+from tf_savae.registry import Registry
 
-from tf_savae.objective import Batch, Bound
-from tf_savae.posterior import GaussianParams
+if TYPE_CHECKING:
+  import tensorflow as tf
+
+  from tf_savae.inference import Inferred
 
 
-class Losses(NamedTuple):
-  """What a method makes of a batch; all tensors per example, nats.
+class Method(abc.ABC):
+  """A row of the table. The attributes say what of a model it uses.
 
   Attributes:
-    loss: its gradient trains θ and φ, `[batch]`.
-    initial: bound at λ_0; None where λ_0 does not come from an encoder.
-    final: bound at the λ that the decoder is trained on.
-    path: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
+    label: name of the row in the paper's tables; `{k}` stands for K.
+    has_latent: whether there is a z at all.
+    has_encoder: whether λ_0 comes from an encoder.
+    refines: whether the posterior is λ_K rather than λ_0.
+    differentiates: whether gradients pass through the refinement, also to its step sizes.
+    trains_encoder_on_initial: whether L(λ_0) is part of the loss, as a loss of φ alone.
   """
 
-  loss: tf.Tensor
-  initial: Bound | None
-  final: Bound
-  path: tf.Tensor | None
-
-
-class Method:
-  """A row of the table. The attributes say what of a model it uses."""
-
+  label: str
   has_latent = True
   has_encoder = True
-  refines = True  # posterior is λ_K rather than λ_0
-  learns_step_size = False  # gradients reach α
-  weighs_initial_loss = False  # L(λ_0) may be added for φ
+  refines = True
+  differentiates = False
+  trains_encoder_on_initial = False
 
-  def initial(self, batch: Batch) -> GaussianParams | None:
-    """λ_0."""
-    return batch.encode()
+  @property
+  def learns_step_size(self) -> bool:
+    """Whether step sizes can be trained."""
+    return self.differentiates
 
-  def losses(self, batch: Batch) -> Losses:
-    """The losses and bounds of a batch."""
-    raise NotImplementedError
+  @property
+  def weighs_initial_loss(self) -> bool:
+    """Whether a weighted L(λ_0) may be added for φ."""
+    return self.differentiates
+
+  @abc.abstractmethod
+  def loss(self, inferred: Inferred) -> tf.Tensor:
+    """What trains θ and φ, `[batch]`, nats."""
 
 
 class Autoreg(Method):
   """No latent variable: −log p(x). "Gated PixelCNN" and "LM" in the tables."""
 
+  label = "Language model"
   has_latent = has_encoder = refines = False
 
-  def initial(self, batch):
-    return None
-
-  def losses(self, batch):
-    final = batch.bound(None)
-    return Losses(final.nll, None, final, None)
+  def loss(self, inferred):
+    return inferred.final.nll
 
 
 class VAE(Method):
   """Amortised inference: θ and φ by L(λ_0) (Kingma and Welling 2014)."""
 
+  label = "VAE"
   refines = False
 
-  def losses(self, batch):
-    final = batch.bound(batch.encode())
-    return Losses(final.weighted(batch.beta), final, final, None)
+  def loss(self, inferred):
+    return inferred.final.weighted(inferred.beta)
 
 
 class SVI(Method):
   """K steps from a random λ_0 ~ 0.1 · N(0, I), no encoder; θ by L(λ_K) at constant λ_K (Hoffman et al. 2013)."""
 
+  label = "SVI K={k}"
   has_encoder = False
 
-  def initial(self, batch):
-    return batch.random_initial(scale=0.1)
-
-  def losses(self, batch):
-    params, _, path = batch.refine(self.initial(batch), adjoint=None)
-    final = batch.bound(params)
-    return Losses(final.weighted(batch.beta), None, final, path)
+  def loss(self, inferred):
+    return inferred.final.weighted(inferred.beta)
 
 
 class VAESVI(Method):
   """θ by L(λ_K) at constant λ_K, φ by L(λ_0). "VAE+SVI 1" in the tables (Krishnan et al. 2018)."""
 
-  def losses(self, batch):
-    start = batch.encode()
-    params, _, path = batch.refine(start, adjoint=None)
-    initial, final = batch.bound(start), batch.bound(params)
-    return Losses(final.weighted(batch.beta) + batch.loss_of(start), initial, final, path)
+  label = "VAE+SVI 1"
+  trains_encoder_on_initial = True
+
+  def loss(self, inferred):
+    return inferred.final.weighted(inferred.beta) + inferred.initial_loss
 
 
 class VAESVIKL(Method):
   """θ by L(λ_K), φ by KL(q_λ0 ‖ q_λK), λ_K constant in both. "VAE+SVI 2" in the tables (Hjelm et al. 2016)."""
 
-  def losses(self, batch):
-    start = batch.encode()
-    params, _, path = batch.refine(start, adjoint=None)
-    final = batch.bound(params)
-    return Losses(final.weighted(batch.beta) + start.kl_to(params), batch.bound(start), final, path)
+  label = "VAE+SVI 2"
+
+  def loss(self, inferred):
+    return inferred.final.weighted(inferred.beta) + inferred.start.kl_to(inferred.params)
 
 
-class SAVAE(Method):
-  """θ and φ by the total derivative of L(λ_K), through all K steps (Kim et al. 2018).
+class SemiAmortized(Method):
+  """θ and φ by the total derivative of L(λ_K), through all K steps: "SA-VAE" (Kim et al. 2018).
 
   With the model's `initial_loss_weight` w, φ also by w L(λ_0): a refinement may forget where it began, and then little
   of L(λ_K) reaches the encoder.
   """
 
-  learns_step_size = True
-  weighs_initial_loss = True
+  label = "SA-VAE K={k}"
+  differentiates = True
 
-  def losses(self, batch):
-    start = batch.encode()
-    params, _, path = batch.refine(start, adjoint=batch.model.adjoint)
-    final = batch.bound(params)
-    loss, weight = final.weighted(batch.beta), batch.model.initial_loss_weight
-    if weight:
-      loss += weight * batch.loss_of(start)
-    return Losses(loss, batch.bound(start), final, path)
+  def loss(self, inferred):
+    loss = inferred.final.weighted(inferred.beta)
+    return loss if inferred.initial_loss is None else loss + inferred.initial_loss
 
 
-METHODS: dict[str, Method] = {
-  "autoreg": Autoreg(),
-  "vae": VAE(),
-  "svi": SVI(),
-  "vae_svi": VAESVI(),
-  "vae_svi_kl": VAESVIKL(),
-  "savae": SAVAE(),
-}
+METHODS: Registry[Method] = Registry("method")
+METHODS.register("autoreg", Autoreg())
+METHODS.register("vae", VAE())
+METHODS.register("svi", SVI())
+METHODS.register("vae_svi", VAESVI())
+METHODS.register("vae_svi_kl", VAESVIKL())
+METHODS.register("savae", SemiAmortized())
 
 
 def get(name: str) -> Method:
   """The method of a name in `METHODS`. Raises ValueError for another."""
-  if name not in METHODS:
-    raise ValueError(f"Unknown method; the names are {', '.join(METHODS)}. Received: {name!r}")
-  return METHODS[name]
+  return METHODS.get(name)

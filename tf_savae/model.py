@@ -8,13 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import methods, update
+from tf_savae import methods, schedules, update  # noqa: F401 (schedules: saved models name them)
+from tf_savae.inference import Inference, Inferred, encode
 from tf_savae.metrics import MeanVector
-from tf_savae.objective import Batch
-from tf_savae.posterior import GaussianParams, prior
+from tf_savae.ops.gradients import dense_gradients
+from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
+from tf_savae.svi import SVISettings
 from tf_savae.svi import adjoint as adjoint_lib
-from tf_savae.svi.descent import SVISettings
+from tf_savae.svi.settings import settings_from_config, settings_to_config
 from tf_savae.svi.step_sizes import StepSizes
 
 
@@ -40,7 +42,7 @@ class SAVAE(keras.Model):
     initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good alone.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
     free_bits: nats of KL that each latent may have without penalty in training (Kingma et al. 2016).
-    clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
+    global_clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
     seed: all noise derives from it and the step.
 
   Raises:
@@ -61,7 +63,7 @@ class SAVAE(keras.Model):
     initial_loss_weight: float = 0.0,
     beta: float | keras.optimizers.schedules.LearningRateSchedule = 1.0,
     free_bits: float = 0.0,
-    clip_norm: float | None = None,
+    global_clip_norm: float | None = None,
     seed: int = 0,
     **kwargs: Any,
   ):
@@ -76,7 +78,7 @@ class SAVAE(keras.Model):
     self.latent_dim = decoder.latent_dim
     self.seed = seed
     self.initial_loss_weight = initial_loss_weight
-    self.beta, self.free_bits, self.clip_norm = beta, free_bits, clip_norm
+    self.beta, self.free_bits, self.global_clip_norm = beta, free_bits, global_clip_norm
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     self._check(encoder, learn_step_size)
     self.step_sizes = StepSizes(
@@ -131,8 +133,10 @@ class SAVAE(keras.Model):
         "An adjoint with a compute_dtype needs a decoder with computing_in, such as a tf_savae.networks.Decoder. "
         f"Received: {type(self.decoder).__name__}"
       )
-    if self.clip_norm is not None and not self.clip_norm > 0:
-      raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
+    if self.global_clip_norm is not None and not self.global_clip_norm > 0:
+      raise ValueError(
+        f"global_clip_norm must be positive, or None for no clipping. Received: {self.global_clip_norm}"
+      )
     if self.eval_k and not self.method.has_latent:
       raise ValueError(f"Without latent there is nothing to refine. Received: eval_k={self.eval_k}")
 
@@ -142,17 +146,16 @@ class SAVAE(keras.Model):
     """λ_0 = enc_φ(x), each `[batch, latent]`, in the variables' precision (float32 under mixed precision)."""
     if self.encoder is None:
       raise ValueError(f"encode needs a method with an encoder. Received: method={self.method_name!r}")
-    mean, log_var = self.encoder(x, training=training)
-    return GaussianParams(tf.cast(mean, self.variable_dtype), tf.cast(log_var, self.variable_dtype))
+    return encode(self.encoder, x, training, self.variable_dtype)
 
   def refine(self, x: Any, k: int | None = None) -> GaussianParams:
     """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`."""
-    return self.posterior(self.evaluation_batch(x, k))[0]
+    return self.posterior(self.inference(x, k))[0]
 
   def elbo(self, x: Any, k: int | None = None) -> tf.Tensor:
     """One-draw ELBO at λ_K, `[batch]`, nats; for a model without latent log p(x)."""
-    batch = self.evaluation_batch(x, k)
-    return -batch.bound(self.posterior(batch)[0]).neg_elbo
+    inference = self.inference(x, k)
+    return -inference.bound(self.posterior(inference)[0]).neg_elbo
 
   def log_likelihood(self, x: Any, num_samples: int = 100, k: int | None = None) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λK.
@@ -167,30 +170,8 @@ class SAVAE(keras.Model):
     """
     if num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {num_samples}")
-    batch = self.evaluation_batch(x, k)
-    return self.importance_log_likelihood(batch, self.posterior(batch)[0], num_samples)
-
-  def importance_log_likelihood(
-    self, batch: Batch, params: GaussianParams | None, num_samples: int
-  ) -> tf.Tensor:
-    """`log_likelihood` of a batch with q_λ at `params` as the proposal."""
-    if params is None:
-      return -batch.bound(None).nll
-    proposal, p = params.distribution(), prior(params.mean)
-    seed = batch.seed(Purpose.IMPORTANCE)
-
-    def add(s, total):
-      draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
-      z = params.sample(tf.random.stateless_normal(tf.shape(params.mean), draw_seed, dtype=params.mean.dtype))
-      log_weight = self.decoder.log_prob(batch.x, z, batch.context) + p.log_prob(z) - proposal.log_prob(z)
-      return s + 1, tf.reduce_logsumexp(tf.stack([total, log_weight]), axis=0)
-
-    nothing = tf.fill(tf.shape(params.mean)[:1], tf.constant(-np.inf, params.mean.dtype))
-    nothing.set_shape(params.mean.shape[:1])
-    _, total = tf.while_loop(
-      lambda s, _: s < num_samples, add, (tf.constant(0), nothing), maximum_iterations=num_samples
-    )
-    return total - tf.math.log(tf.cast(num_samples, total.dtype))
+    inference = self.inference(x, k)
+    return inference.log_likelihood(self.posterior(inference)[0], num_samples)
 
   # Generation -------------------------------------------------------------------------------------------------
 
@@ -227,72 +208,78 @@ class SAVAE(keras.Model):
     return super().fit(x, *args, **kwargs)
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, step = _observation(data), tf.identity(self.step.value)
     self.ensure_built(x)
-    step = tf.identity(self.step.value)
-    # Batch statistics move in the forward pass; a skipped update puts them back.
-    moving = [v for net in self._networks() if net.trainable for v in net.non_trainable_variables]
-    before = [tf.identity(v.value) for v in moving]
-    # Not a persistent tape: TensorFlow would prepare the loops under it for higher derivatives, which their own
-    # custom gradient makes useless, and tracing would take several times as long.
+    statistics = update.BatchStatistics(self._networks())
+    # Two tapes. This one takes the gradient for θ and φ. Within it each of the K steps of `infer` opens another, which
+    # takes the gradient for λ (tf_savae.svi.derivatives) and is differentiated in its turn by the adjoint.
     with tf.GradientTape() as tape:
-      settings = self.step_sizes.settings(self.svi.num_steps)
-      k_now = None if self.k_schedule is None else self.k_schedule(step)
-      batch = Batch(self, x, step, settings, self._beta(step), True, Purpose.NOISE, k_now)
-      losses = self.method.losses(batch)
-      loss = tf.reduce_mean(losses.loss)
-    variables = self.trainable_variables
-    gradients = update.dense_gradients(tape, loss, [v.value for v in variables])
+      inferred = self.infer(self._training_inference(x, step))
+      loss = tf.reduce_mean(self.method.loss(inferred))
+    gradients = dense_gradients(tape, loss, [v.value for v in self.trainable_variables])
+    self._update(loss, gradients, inferred, statistics)
+    self.step.assign(step + 1)
+    return self.training_results()
+
+  def infer(self, inference: Inference) -> Inferred:
+    """What the method's loss is made of, differentiable as the method says."""
+    return inference.infer(
+      refines=self.method.refines,
+      adjoint=self.adjoint if self.method.differentiates else None,
+      initial_loss=1.0 if self.method.trains_encoder_on_initial else self.initial_loss_weight,
+    )
+
+  def _training_inference(self, x, step):
+    # Not a persistent tape around it: TensorFlow would prepare the loops under it for higher derivatives, which their
+    # own custom gradient makes useless, and tracing would take several times as long.
+    return self._inference(
+      x,
+      self.svi.num_steps,
+      step=step,
+      purpose=Purpose.NOISE,
+      beta=self.beta(step) if callable(self.beta) else self.beta,
+      free_bits=self.free_bits,
+      training=True,
+      k_now=None if self.k_schedule is None else self.k_schedule(step),
+    )
+
+  def _update(self, loss, gradients, inferred, statistics):
+    """Applies the gradients and records the losses, or, where something is not finite, counts a skipped update."""
     theta = {id(v) for v in self.decoder.trainable_variables}
-    groups = {
-      "decoder": [],
-      "encoder": [],
-    }  # the step sizes count as the encoder's: they are inference parameters
-    for variable, gradient in zip(variables, gradients, strict=True):
+    # The step sizes count as the encoder's: they are inference parameters.
+    groups = {"decoder": [], "encoder": []}
+    for variable, gradient in zip(self.trainable_variables, gradients, strict=True):
       groups["decoder" if id(variable) in theta else "encoder"].append(gradient)
     norms = {f"gradient_norm_{name}": tf.linalg.global_norm(group) for name, group in groups.items() if group}
 
     def on_update():
-      self._record(losses, loss, norms)
+      self._record(inferred, loss, norms)
       self.skipped_in_a_row.assign(tf.zeros_like(self.skipped_in_a_row.value))
 
     def on_skip():
-      for variable, value in zip(moving, before, strict=True):
-        variable.assign(value)
+      statistics.put_back()
       for counter in (self.skipped, self.skipped_in_a_row):
         counter.assign(counter.value + 1)
 
     # Without variables, as of `svi` with a decoder that is a constant, there is a loss and nothing to update.
     norm = tf.linalg.global_norm(list(norms.values())) if norms else tf.zeros_like(loss)
-    update.apply_if_finite(
-      self.optimizer,
-      list(zip(gradients, variables, strict=True)),
-      norm,
-      loss,
-      self.clip_norm,
-      on_update,
-      on_skip,
-    )
-    self.examples.update_state(tf.cast(batch.size, tf.float32))
-    self.step.assign(step + 1)
-    return self.training_results()
+    pairs = list(zip(gradients, self.trainable_variables, strict=True))
+    update.apply_if_finite(self.optimizer, pairs, norm, loss, self.global_clip_norm, on_update, on_skip)
+    self.examples.update_state(_size(inferred))
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    batch = self.evaluation_batch(x, None, step=tf.cast(self.examples.result(), tf.int64))
-    params, start, path = self.posterior(batch)
-    initial = batch.bound(start) if self.method.has_encoder else None
-    final = batch.bound(params)
-    self._record(methods.Losses(final.neg_elbo, initial, final, path), tf.reduce_mean(final.neg_elbo), {})
-    self.examples.update_state(tf.cast(batch.size, tf.float32))
+    step = tf.cast(self.examples.result(), tf.int64)
+    inference = self.inference(_observation(data), step=step)
+    inferred = inference.infer(refines=inference.settings.num_steps > 0)
+    self._record(inferred, tf.reduce_mean(inferred.final.neg_elbo), {})
+    self.examples.update_state(_size(inferred))
     return {
       name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")
     }
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    params, start, _ = self.posterior(self.evaluation_batch(x, None))
+    params, start, _ = self.posterior(self.inference(_observation(data)))
     if params is None:
       raise ValueError(f"predict needs a method with a posterior. Received: method={self.method_name!r}")
     result = {"mean": params.mean, "log_var": params.log_var}
@@ -300,44 +287,55 @@ class SAVAE(keras.Model):
       result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
     return result
 
-  def _beta(self, step):
-    return self.beta(step) if callable(self.beta) else self.beta
-
-  def _record(self, losses, objective, norms):
-    size = tf.cast(tf.shape(losses.loss)[0], tf.float32)
-    values = {"bound": losses.final.neg_elbo, "nll": losses.final.nll, "kl": losses.final.kl}
-    if losses.initial is not None:
-      values |= {"bound_initial": losses.initial.neg_elbo, "kl_initial": losses.initial.kl}
+  def _record(self, inferred: Inferred, objective, norms):
+    final, initial = inferred.final, inferred.initial
+    values = {"bound": final.neg_elbo, "nll": final.nll, "kl": final.kl}
+    if initial is not None:
+      values |= {"bound_initial": initial.neg_elbo, "kl_initial": initial.kl}
     for name, value in {"loss": objective, **values, **norms}.items():
-      self.means[name].update_state(tf.reduce_mean(value), sample_weight=size)
-    if self.svi_path is not None and losses.path is not None and losses.path.shape[0] == self.svi.num_steps:
-      self.svi_path.update_state(losses.path)
+      self.means[name].update_state(tf.reduce_mean(value), sample_weight=_size(inferred))
+    path = inferred.path
+    if self.svi_path is not None and path is not None and path.shape[0] == self.svi.num_steps:
+      self.svi_path.update_state(path)
 
   def training_results(self) -> dict[str, tf.Tensor]:
     """The running means of this epoch, by name, nats per example."""
     return {name: mean.result() for name, mean in self.means.items()}
 
-  def evaluation_batch(self, x: Any, k: int | None = None, step: int | tf.Tensor = 0) -> Batch:
-    """`x` with `k` SVI steps (default `eval_k`), β = 1, no dropout; `step` varies the noise."""
+  def inference(self, x: Any, k: int | None = None, step: int | tf.Tensor = 0) -> Inference:
+    """Inference for `x` with `k` SVI steps (default `eval_k`), β = 1, no dropout; `step` varies the noise."""
     x = tf.nest.map_structure(tf.convert_to_tensor, x)
     self.ensure_built(x)
-    settings = self.step_sizes.settings(self.eval_k if k is None else k)
-    return Batch(self, x, step, settings, 1.0, False, Purpose.EVALUATION)
+    return self._inference(x, self.eval_k if k is None else k, step=step)
 
-  def posterior(self, batch: Batch) -> tuple[GaussianParams | None, GaussianParams | None, tf.Tensor | None]:
+  evaluation_batch = inference
+
+  def _inference(self, x, k, **options):
+    return Inference(
+      self.encoder,
+      self.decoder,
+      x,
+      self.step_sizes.settings(k),
+      seed=self.seed,
+      dtype=self.variable_dtype,
+      **options,
+    )
+
+  def posterior(
+    self, inference: Inference
+  ) -> tuple[GaussianParams | None, GaussianParams | None, tf.Tensor | None]:
     """λ_K, λ_0 and L(λ_k) for k < K `[K, batch]`, as constants; None where there is none."""
-    start = self.method.initial(batch)
-    if start is None or batch.settings.num_steps == 0:
+    start = inference.start()
+    if start is None or inference.settings.num_steps == 0:
       return start, start, None
-    params, _, path = batch.refine(start, adjoint=None)
+    params, _, path = inference.refine(start, adjoint=None)
     return params, start, path
 
   # Building and saving ----------------------------------------------------------------------------------------
 
   def call(self, x: Any, training: bool = False) -> GaussianParams | None:
     """The method's λ_0. Use `refine` for λ_K."""
-    batch = self.evaluation_batch(x, 0)
-    return self.method.initial(batch)
+    return self.inference(x, 0).start()
 
   def _networks(self):
     return [net for net in (self.encoder, self.decoder) if net is not None]
@@ -354,8 +352,7 @@ class SAVAE(keras.Model):
     self._built_on = (list(shape), dtype)
 
     def once(x):
-      batch = Batch(self, x, 0, self.step_sizes.settings(0), 1.0, False, Purpose.EVALUATION)
-      return batch.bound(self.method.initial(batch)).nll
+      return self._inference(x, 0).infer(refines=False).final.nll
 
     graph = tf.__internal__.FuncGraph("build")
     with graph.as_default():
@@ -374,21 +371,12 @@ class SAVAE(keras.Model):
 
   def get_config(self) -> dict[str, Any]:
     serialize = keras.saving.serialize_keras_object
-    sizes = self.svi.step_size
     return {
       **super().get_config(),
       "encoder": serialize(self.encoder),
       "decoder": serialize(self.decoder),
       "method": self.method_name,
-      "svi": {
-        "num_steps": self.svi.num_steps,
-        "step_size": sizes.numpy().tolist() if hasattr(sizes, "numpy") else np.asarray(sizes).tolist(),
-        "momentum": self.svi.momentum,
-        "clip_norm": self.svi.clip_norm,
-        "num_samples": self.svi.num_samples,
-        "tolerance": self.svi.tolerance,
-        "antithetic": self.svi.antithetic,
-      },
+      "svi": settings_to_config(self.svi),
       "eval_k": self.eval_k,
       "k_schedule": None if self.k_schedule is None else serialize(self.k_schedule),
       "adjoint": adjoint_lib.to_config(self.adjoint),
@@ -396,7 +384,7 @@ class SAVAE(keras.Model):
       "initial_loss_weight": self.initial_loss_weight,
       "beta": serialize(self.beta) if callable(self.beta) else self.beta,
       "free_bits": self.free_bits,
-      "clip_norm": self.clip_norm,
+      "global_clip_norm": self.global_clip_norm,
       "seed": self.seed,
     }
 
@@ -406,6 +394,17 @@ class SAVAE(keras.Model):
     for name in ("encoder", "decoder", "beta", "k_schedule"):
       if isinstance(config.get(name), dict):
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
-    config["svi"] = SVISettings(**config["svi"])
+    if "clip_norm" in config:  # saved before it was called so
+      config["global_clip_norm"] = config.pop("clip_norm")
+    config["svi"] = settings_from_config(config["svi"])
     config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
     return cls(**config)
+
+
+def _observation(data):
+  """x of what Keras hands to a step: x, or (x, y, sample_weight)."""
+  return keras.utils.unpack_x_y_sample_weight(data)[0]
+
+
+def _size(inferred):
+  return tf.cast(tf.shape(inferred.final.nll)[0], tf.float32)

@@ -30,6 +30,15 @@ class GaussianParams(NamedTuple):
     """σ, `[..., latent]`."""
     return tf.exp(0.5 * self.log_var)
 
+  def pack(self) -> tf.Tensor:
+    """λ as one tensor `[..., 2 · latent]`: μ, then log σ²."""
+    return tf.concat([self.mean, self.log_var], axis=-1)
+
+  @classmethod
+  def unpack(cls, packed: tf.Tensor) -> GaussianParams:
+    """The inverse of `pack`."""
+    return cls(*tf.split(packed, 2, axis=-1))
+
   def distribution(self) -> tfd.Distribution:
     """q_λ as a TFP distribution: event `[latent]`, batch `[...]`."""
     return tfd.Independent(tfd.Normal(self.mean, self.stddev), reinterpreted_batch_ndims=1)

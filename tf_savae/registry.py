@@ -7,7 +7,7 @@ asked for, so that a command line can check names and print `--help` at once.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -56,5 +56,24 @@ class Registry(Generic[T]):
       part = self._parts[name] = getattr(importlib.import_module(module), attribute)
     return part
 
+  def name_of(self, part: T) -> str:
+    """The name of a part.
+
+    Raises:
+      ValueError: it has none.
+    """
+    for name in self._parts:
+      if self.get(name) is part:
+        return name
+    raise ValueError(
+      f"A {self._what} needs a name before it can be saved: register it. Received: {getattr(part, '__name__', part)}"
+    )
+
   def __contains__(self, name: object) -> bool:
     return name in self._parts
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self.names())
+
+  def __getitem__(self, name: str) -> T:
+    return self.get(name)

@@ -1,4 +1,4 @@
-"""One optimiser step: gradients, clipping, and the guard against values that are not finite."""
+"""One optimiser step: clipping, and the guard against values that are not finite."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ import keras
 import tensorflow as tf
 
 
-def dense_gradients(
-  tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]
-) -> list[tf.Tensor]:
-  """∂loss/∂variables, zero where unconnected, dense where embeddings give `tf.IndexedSlices`."""
-  return [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables, unconnected_gradients="zero")]
+class BatchStatistics:
+  """What networks keep beside their weights, such as moving means, as it was when this was made.
+
+  A forward pass in training moves it; an update that is skipped puts it back.
+  """
+
+  def __init__(self, networks: Sequence[keras.layers.Layer]):
+    self._moving = [v for net in networks if net.trainable for v in net.non_trainable_variables]
+    self._before = [tf.identity(v.value) for v in self._moving]
+
+  def put_back(self) -> None:
+    """Assigns the values of before, in the graph."""
+    for variable, value in zip(self._moving, self._before, strict=True):
+      variable.assign(value)
 
 
 def apply_if_finite(

@@ -94,7 +94,7 @@ def test_the_likelihood_is_the_mean_weight_of_draws_from_the_refined_posterior(d
     mean, log_var = params.mean.numpy(), params.log_var.numpy()
     with monkeypatch.context() as patch:
       recorded = Recorded(model, patch)
-      model.importance_log_likelihood(batch, params, 3)
+      batch.log_likelihood(params, 3)
     weights = [
       log_p + normal_log_prob(z, 0.0, np.zeros_like(z)) - normal_log_prob(z, mean, log_var)
       for z, log_p in recorded.calls

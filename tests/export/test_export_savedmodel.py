@@ -11,13 +11,13 @@ import tensorflow as tf
 from exports import SEED, K, make_run
 
 from tf_savae.errors import UserError
-from tf_savae.objective import Batch
+from tf_savae.inference import Inference
 from tf_savae.posterior import GaussianParams
 from tf_savae.runs.restore import load_model
-from tf_savae.seeds import Purpose
 from tf_savae.serving import c_loader, exporter, gate, signatures
 from tf_savae.serving.serving_batch import ServingBatch, SharedNoise
 from tf_savae.serving.version_dir import new_version, versions
+from tf_savae.svi.noise import Antithetic, Independent
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,8 +52,8 @@ def test_serving_default_is_encode(served, exported):
 
 def test_refined_posterior_is_that_of_the_model_under_noise_shared_by_rows(served, exported):
   model, x = exported.model, tf.constant(images(3))
-  noise = SharedNoise.draw(SEED, K, 1, model.latent_dim)
-  batch = Batch(model, x, 0, model.step_sizes.settings(K), 1.0, False, Purpose.EVALUATION)
+  noise = SharedNoise.draw(SEED, K, model.latent_dim, Independent())
+  batch = Inference(model.encoder, model.decoder, x, model.step_sizes.settings(K))
   batch.__dict__["noise"] = tf.tile(np.concatenate([noise.steps[:, 0], noise.bound]), [1, 3, 1])
   start = batch.encode()
   params, _, _ = batch.refine(start, adjoint="exact")
@@ -70,7 +70,7 @@ def test_several_k_have_a_signature_each_and_share_their_first_steps(exported):
   assert {"encode_refined_1_png", "encode_refined_0", "encode_refined_0_png"} <= made.keys()
   answer = made["encode_refined_0"].function(tf.constant(images(2)))
   np.testing.assert_array_equal(answer["elbo_initial"], answer["elbo_refined"])
-  few, many = (SharedNoise.draw(SEED, k, 1, 3) for k in (1, 4))
+  few, many = (SharedNoise.draw(SEED, k, 3, Independent()) for k in (1, 4))
   np.testing.assert_array_equal(few.steps, many.steps[:1])
 
 
@@ -142,9 +142,9 @@ def test_more_noise_draws_are_averaged(exported):
   x = tf.constant(images(2))
   elbo = [signatures.signatures(exported.trained, signatures.Options((0,), 0, s))["elbo"] for s in (1, 4)]
   one, four = (s.function(x) for s in elbo)
-  noise = SharedNoise.draw(0, 0, 4, model.latent_dim)
+  noise = SharedNoise.draw(0, 0, model.latent_dim, Independent(4))
   start = model.encode(x)
-  batch = Batch(model, x, 0, model.step_sizes.settings(0), 1.0, False, Purpose.EVALUATION)
+  batch = Inference(model.encoder, model.decoder, x, model.step_sizes.settings(0))
   by_hand = [
     batch.objective.bound(GaussianParams(*start), draw, x, batch.context).nll for draw in noise.bound
   ]
@@ -154,7 +154,7 @@ def test_more_noise_draws_are_averaged(exported):
 
 def test_noise_is_antithetic_where_that_of_training_is(tmp_path):
   run = make_run(tmp_path / "run", svi_noise="antithetic", svi_samples=2)
-  noise = SharedNoise.draw(SEED, K, 4, 3, antithetic=True)
+  noise = SharedNoise.draw(SEED, K, 3, Antithetic(4))
   assert noise.steps.shape == (K, 4, 1, 3) and noise.bound.shape == (4, 1, 3)
   for draws in (*noise.steps, noise.bound):
     np.testing.assert_array_equal(draws[:2], -draws[2:])

@@ -7,14 +7,14 @@ from exports import MAX_WORDS, SEED, WORDS, K, make_run
 
 from tf_savae import tokens
 from tf_savae.data.vocabulary import Vocabulary
+from tf_savae.inference import Inference
 from tf_savae.networks import decoding
-from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
 from tf_savae.runs.restore import load_model
-from tf_savae.seeds import Purpose
 from tf_savae.serving import c_loader, signatures
 from tf_savae.serving.sentences import Tokenizer
 from tf_savae.serving.serving_batch import SharedNoise
+from tf_savae.svi.noise import Independent
 
 NAMES = ("encode", "encode_refined", "elbo", "reconstruct")
 VOCABULARY = Vocabulary((*tokens.SPECIAL, *WORDS))
@@ -126,8 +126,8 @@ def test_encode_is_that_of_the_keras_model(served_text, exported_text):
 
 def test_refined_posterior_is_that_of_the_model_under_noise_shared_by_rows(served_text, exported_text):
   model, x = exported_text.model, tf.constant(ids(SENTENCES, length=16))
-  noise = SharedNoise.draw(SEED, K, 1, model.latent_dim)
-  batch = Batch(model, x, 0, model.step_sizes.settings(K), 1.0, False, Purpose.EVALUATION)
+  noise = SharedNoise.draw(SEED, K, model.latent_dim, Independent())
+  batch = Inference(model.encoder, model.decoder, x, model.step_sizes.settings(K))
   batch.__dict__["noise"] = tf.tile(np.concatenate([noise.steps[:, 0], noise.bound]), [1, len(x), 1])
   start = batch.encode()
   params, _, _ = batch.refine(start, adjoint="exact")
@@ -206,7 +206,7 @@ def test_convolutions_are_served_as_lstms_are(tmp_path):
   made = signatures.signatures(found, signatures.Options((2,)))
   x = tf.constant(ids(SENTENCES))
   answer = made["encode_refined"].traced(tf.constant(strings(SENTENCES)))
-  noise = SharedNoise.draw(0, 2, 1, found.model.latent_dim)
+  noise = SharedNoise.draw(0, 2, found.model.latent_dim, Independent())
   batch = found.model.evaluation_batch(x)
   bound = batch.objective.bound(
     GaussianParams(answer["mean"], answer["log_var"]), noise.bound[0], x, batch.context

@@ -18,10 +18,9 @@ from tests.tiny import relative_error
 from tf_savae import networks
 from tf_savae.objective import NegELBO
 from tf_savae.posterior import GaussianParams
+from tf_savae.svi import ADJOINTS, SVISettings, descent
 from tf_savae.svi import adjoint as adjoint_lib
-from tf_savae.svi import descent as svi
 from tf_savae.svi.adjoint import (
-  ADJOINTS,
   ExactAdjoint,
   FiniteDifferenceAdjoint,
   FirstOrderAdjoint,
@@ -29,8 +28,8 @@ from tf_savae.svi.adjoint import (
   TruncatedAdjoint,
   UnrolledAdjoint,
 )
-from tf_savae.svi.descent import SVISettings
-from tf_savae.svi.refinement import refine
+from tf_savae.svi.derivatives import value_and_gradient
+from tf_savae.svi.refine import refine
 
 K = 3
 BETA = 0.7
@@ -72,7 +71,7 @@ class Problem:
     return self.decoder.precompute(self.x, training=True, seed=tiny.SEED)
 
   def gradient_norms(self):
-    _, gradient = svi.value_and_gradient(
+    _, gradient = value_and_gradient(
       self.objective,
       tiny.encode(self.encoder, self.x),
       self.noise[0, 0],
@@ -231,15 +230,20 @@ def first_order(problem):
     initial = tiny.encode(problem.encoder, problem.x)
     settings = SVISettings(problem.num_steps, problem.sizes, problem.momentum, problem.clip_norm)
     conditions = (problem.x, problem.beta, context)
-    trace = svi.descend(
-      problem.objective,
-      GaussianParams(*map(tf.stop_gradient, initial)),
-      tf.stop_gradient(settings.step_sizes(problem.dtype)),
-      problem.noise,
-      tf.nest.map_structure(tf.stop_gradient, conditions),
-      settings,
+    trace = descent.descend(
+      descent.Problem(
+        problem.objective,
+        tf.stop_gradient(initial.pack()),
+        tf.stop_gradient(settings.step_sizes(problem.dtype)),
+        problem.noise,
+        tf.nest.map_structure(tf.stop_gradient, conditions),
+        settings.step_rule,
+      )
     )
-    steps = tf.concat([tf.zeros([2, 1, tiny.BATCH, tiny.LATENT], problem.dtype), tf.stack(trace.velocity)], 1)
+    # λ_{k+1} − λ_k = α_k v_{k+1}.
+    moves = tf.stack(GaussianParams.unpack(trace.params[1:] - trace.params[:-1]))
+    velocity = moves / tf.stop_gradient(problem.sizes)[:, tf.newaxis]
+    steps = tf.concat([tf.zeros([2, 1, tiny.BATCH, tiny.LATENT], problem.dtype), velocity], 1)
     sizes = tf.concat([tf.zeros([1, tiny.LATENT], problem.dtype), problem.sizes], 0)
     moved = tf.cumsum(sizes[:, None] * tf.stop_gradient(steps), axis=1)
     path = tf.stack(list(initial))[:, None] + moved

@@ -7,10 +7,9 @@ import pytest
 import tensorflow as tf
 
 from tests import golden_images
-from tf_savae import SAVAE, SVISettings, methods
-from tf_savae.objective import Batch
+from tf_savae import SAVAE, SVISettings
+from tf_savae.inference import Inference
 from tf_savae.posterior import GaussianParams
-from tf_savae.seeds import Purpose
 
 BETA = 0.7
 # Golden steps are of size 1 on the mean loss of 3 examples; here the loss of a step is each example's own.
@@ -29,9 +28,9 @@ class Step:
     self.model = SAVAE(encoder, decoder, method, SETTINGS, beta=BETA, adjoint=adjoint, dtype="float64")
     self.noise = tf.constant(np.concatenate([ARRAYS["noise_svi"], ARRAYS[noise_final][None]]))
 
-  def batch(self) -> Batch:
-    x = tf.constant(golden_images.images())
-    batch = Batch(self.model, x, 0, SETTINGS, BETA, training=True, purpose=Purpose.NOISE)
+  def inference(self) -> Inference:
+    x, networks = tf.constant(golden_images.images()), (self.model.encoder, self.model.decoder)
+    batch = Inference(*networks, x, SETTINGS, beta=BETA, training=True, dtype="float64")
     batch.noise = self.noise  # in place of the draw from the seed
     batch.random_initial = lambda scale: GaussianParams(
       tf.zeros([3, 3], tf.float64), tf.zeros([3, 3], tf.float64)
@@ -39,12 +38,12 @@ class Step:
     return batch
 
   def run(self):
-    """The losses, and {golden name: gradient of the mean loss}."""
+    """The mean loss, the bounds behind it, and {golden name: gradient of the mean loss}."""
     with tf.GradientTape() as tape:
-      losses = methods.get(self.model.method_name).losses(self.batch())
-      loss = tf.reduce_mean(losses.loss)
+      inferred = self.model.infer(self.inference())
+      loss = tf.reduce_mean(self.model.method.loss(inferred))
     variables = [v.value for v in self.layout.variables]
-    return losses, self.layout.to_golden(tape.gradient(loss, variables, unconnected_gradients="zero"))
+    return loss, inferred, self.layout.to_golden(tape.gradient(loss, variables, unconnected_gradients="zero"))
 
 
 def mean(values) -> float:
@@ -73,19 +72,20 @@ def savae(request):
 
 class TestSAVAE:
   def test_bound_at_lambda_k(self, savae):
-    final = savae[0].final
-    for value, key in ((savae[0].loss, "loss"), (final.nll, "nll"), (final.kl, "kl")):
+    loss, inferred, _ = savae
+    final = inferred.final
+    for value, key in ((loss, "loss"), (final.nll, "nll"), (final.kl, "kl")):
       assert mean(value) == pytest.approx(float(ARRAYS["c0." + key]), rel=1e-9)
 
   def test_total_derivative_of_every_weight(self, savae):
     expected = golden("c0.exact.grad.")
-    assert len(expected) == len(savae[1])
-    assert_equal(savae[1], expected)
+    assert len(expected) == len(savae[2])
+    assert_equal(savae[2], expected)
 
   def test_trajectory_and_the_gradients_of_its_ends(self):
     step = Step("savae", "noise_final")
     with tf.GradientTape() as tape:
-      batch = step.batch()
+      batch = step.inference()
       initial = batch.encode()
       params, trajectory, _ = batch.refine(initial, "exact")
       loss = tf.reduce_mean(batch.bound(params).weighted(batch.beta))
@@ -102,31 +102,31 @@ class TestSAVAE:
 
   def test_decoder_gradient_at_constant_lambda_k(self):
     step = Step("savae", "noise_final", adjoint="first_order")
-    _, gradients = step.run()
+    *_, gradients = step.run()
     assert_equal(gradients, golden("c0.first."))
 
 
 class TestOtherMethods:
   def test_vae(self):
-    losses, gradients = Step("vae", "noise_vae").run()
+    loss, losses, gradients = Step("vae", "noise_vae").run()
     assert mean(losses.final.nll) == pytest.approx(float(ARRAYS["vae.nll"]), rel=1e-9)
     assert mean(losses.final.kl) == pytest.approx(float(ARRAYS["vae.kl"]), rel=1e-9)
-    assert mean(losses.loss) == pytest.approx(float(ARRAYS["vae.loss"]), rel=1e-9)
+    assert mean(loss) == pytest.approx(float(ARRAYS["vae.loss"]), rel=1e-9)
     expected = golden("vae.grad.")
     assert len(expected) == len(gradients)
     assert_equal(gradients, expected)
 
   def test_autoreg(self):
-    losses, gradients = Step("autoreg", "noise_final").run()
-    assert mean(losses.loss) == pytest.approx(float(ARRAYS["ar.nll"]), rel=1e-9)
+    loss, _, gradients = Step("autoreg", "noise_final").run()
+    assert mean(loss) == pytest.approx(float(ARRAYS["ar.nll"]), rel=1e-9)
     expected = golden("ar.grad.")
     assert len(expected) == len(gradients)
     assert_equal(gradients, expected)
 
   def test_svi_from_zero(self):
     step = Step("svi", "noise_final")
-    losses, gradients = step.run()
-    batch = step.batch()
+    _, losses, gradients = step.run()
+    batch = step.inference()
     params, _, _ = batch.refine(batch.random_initial(0.1), None)
     np.testing.assert_allclose(params.mean, ARRAYS["svi0.meanK"], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(params.log_var, ARRAYS["svi0.logvarK"], rtol=1e-9, atol=1e-9)
@@ -136,8 +136,8 @@ class TestOtherMethods:
 
   def test_vae_svi_kl(self):
     """The encoder by KL(q_λ0 ‖ q_λK); the decoder as at a constant λ_K."""
-    losses, gradients = Step("vae_svi_kl", "noise_final").run()
-    kl = mean(losses.loss - losses.final.weighted(BETA))
+    loss, losses, gradients = Step("vae_svi_kl", "noise_final").run()
+    kl = mean(loss - losses.final.weighted(BETA))
     assert kl == pytest.approx(float(ARRAYS["klif.loss"]), rel=1e-9)
     assert_equal(gradients, golden("klif.grad."))
     assert_equal(gradients, golden("c0.first."))
@@ -145,8 +145,8 @@ class TestOtherMethods:
   def test_vae_svi(self):
     """The encoder as in `vae`, with the noise of the final bound; the decoder as at a constant λ_K."""
     step = Step("vae_svi", "noise_vae")
-    _, gradients = step.run()
+    *_, gradients = step.run()
     assert_equal(gradients, golden("vae.grad.", "enc") | golden("vae.grad.", "latent"))
     step.noise = Step("savae", "noise_final").noise
-    _, gradients = step.run()
+    *_, gradients = step.run()
     assert_equal(gradients, golden("c0.first."))

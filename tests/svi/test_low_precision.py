@@ -11,12 +11,11 @@ from tests import tiny
 from tests.tiny import LATENT
 from tf_savae import SAVAE, networks
 from tf_savae.errors import UserError
-from tf_savae.objective import Batch
+from tf_savae.inference import Inference
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.presets import make_config
 from tf_savae.seeds import Purpose
-from tf_savae.svi import adjoint
-from tf_savae.svi.descent import SVISettings
+from tf_savae.svi import SVISettings, adjoint
 
 LOW = adjoint.ExactAdjoint("bfloat16")
 K = 2
@@ -71,7 +70,17 @@ def step(name, mode, dtype="float32"):
   model = SAVAE(encoder, decoder, "savae", SETTINGS, adjoint=mode, learn_step_size="step", free_bits=0.01)
   model.ensure_built(x)
   with tf.GradientTape() as tape:
-    batch = Batch(model, x, 3, model.step_sizes.settings(K), 0.7, True, Purpose.NOISE)
+    batch = Inference(
+      encoder,
+      decoder,
+      x,
+      model.step_sizes.settings(K),
+      step=3,
+      purpose=Purpose.NOISE,
+      beta=0.7,
+      free_bits=0.01,
+      training=True,
+    )
     initial = batch.encode()
     params, trajectory, _ = batch.refine(initial, model.adjoint)
     loss = tf.reduce_mean(batch.bound(params).weighted(batch.beta))

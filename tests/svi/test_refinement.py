@@ -11,8 +11,8 @@ from tests.tiny import relative_error
 from tf_savae.networks import GatedPixelCNN
 from tf_savae.objective import NegELBO
 from tf_savae.posterior import GaussianParams
-from tf_savae.svi.descent import SVISettings
-from tf_savae.svi.refinement import refine, refine_traced
+from tf_savae.svi import SVISettings
+from tf_savae.svi.refine import refine, refine_traced
 
 K = 3
 SETTINGS = SVISettings(K, step_size=0.1, momentum=0.5, clip_norm=2.0)

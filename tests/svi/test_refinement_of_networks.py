@@ -9,9 +9,9 @@ import tensorflow as tf
 from tests import tiny
 from tests.tiny import relative_error
 from tf_savae.objective import NegELBO
+from tf_savae.svi import SVISettings
 from tf_savae.svi.adjoint import ADJOINTS, FiniteDifferenceAdjoint
-from tf_savae.svi.descent import SVISettings
-from tf_savae.svi.refinement import refine
+from tf_savae.svi.refine import refine
 
 SETTINGS = SVISettings(3, step_size=0.1, momentum=0.5, clip_norm=2.0)
 

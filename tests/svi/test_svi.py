@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from tests.tiny import normal
 from tf_savae.posterior import GaussianParams
-from tf_savae.svi import descent as svi
-from tf_savae.svi.descent import SVISettings
-from tf_savae.svi.refinement import refine
+from tf_savae.svi import SVISettings, descent
+from tf_savae.svi.derivatives import over_samples
+from tf_savae.svi.refine import refine
+from tf_savae.svi.rules import clip
 
 TARGET = normal(2, seed=9)
 
@@ -28,6 +29,12 @@ def clip_row(row, bound):
   return row * min(1.0, bound / np.linalg.norm(row))
 
 
+def problem(settings, initial, noise):
+  return descent.Problem(
+    quadratic, initial.pack(), settings.step_sizes(tf.float64), noise, (), settings.step_rule
+  )
+
+
 @pytest.fixture
 def initial():
   return GaussianParams(normal(3, 2, seed=1), 0.5 * normal(3, 2, seed=2))
@@ -36,38 +43,39 @@ def initial():
 class TestClip:
   def test_scales_long_rows_to_the_bound_and_leaves_short_ones(self):
     rows = tf.constant([[3.0, 4.0], [0.3, 0.4], [-30.0, 40.0]], tf.float64)
-    clipped = svi.clip(GaussianParams(rows, rows), 2.0).mean
+    clipped = clip(tf.concat([rows, rows], 1), 2.0)[:, :2]
     np.testing.assert_allclose(clipped, [[1.2, 1.6], [0.3, 0.4], [-1.2, 1.6]], rtol=1e-12)
 
   def test_looks_at_one_example_and_one_part_only(self):
     long, short = tf.constant([[300.0, 400.0]], tf.float64), tf.constant([[0.3, 0.4]], tf.float64)
-    both = svi.clip(GaussianParams(tf.concat([long, short], 0), tf.concat([short, long], 0)), 1.0)
+    rows = GaussianParams(tf.concat([long, short], 0), tf.concat([short, long], 0))
+    both = GaussianParams.unpack(clip(rows.pack(), 1.0))
     np.testing.assert_allclose(both.mean, [[0.6, 0.8], [0.3, 0.4]], rtol=1e-12)
     np.testing.assert_allclose(both.log_var, [[0.3, 0.4], [0.6, 0.8]], rtol=1e-12)
 
   def test_none_does_nothing(self):
-    rows = GaussianParams(1e6 * normal(3, 2), normal(3, 2))
-    assert svi.clip(rows, None) is rows
+    rows = tf.concat([1e6 * normal(3, 2), normal(3, 2)], 1)
+    assert clip(rows, None) is rows
 
   @pytest.mark.parametrize("dtype", ["float32", "float64"])
   @pytest.mark.parametrize("bound", [1e-3, 5.0, 1e6])
   def test_derivatives_at_a_zero_gradient_are_those_of_the_identity(self, dtype, bound):
-    zero = GaussianParams(tf.zeros([2, 3], dtype), tf.zeros([2, 3], dtype))
+    zero = tf.zeros([2, 6], dtype)
     with tf.GradientTape() as outer:
       outer.watch(zero)
       with tf.GradientTape() as inner:
         inner.watch(zero)
-        value = tf.reduce_sum(svi.clip(zero, bound).mean)
-      first = inner.gradient(value, zero.mean)
-      total = tf.reduce_sum(first * (1.0 + zero.mean))
-    np.testing.assert_array_equal(first, np.ones([2, 3]))
-    np.testing.assert_array_equal(outer.gradient(total, zero.mean), np.ones([2, 3]))
+        value = tf.reduce_sum(clip(zero, bound))
+      first = inner.gradient(value, zero)
+      total = tf.reduce_sum(first * (1.0 + zero))
+    np.testing.assert_array_equal(first, np.ones([2, 6]))
+    np.testing.assert_array_equal(outer.gradient(total, zero), np.ones([2, 6]))
 
   def test_derivative_projects_out_the_direction_of_a_clipped_gradient(self):
     row = tf.constant([[3.0, 4.0]], tf.float64)
     with tf.GradientTape() as tape:
       tape.watch(row)
-      clipped = svi.clip(GaussianParams(row, row), 1.0).mean
+      clipped = clip(tf.concat([row, row], 1), 1.0)[:, :2]
     jacobian = tape.jacobian(clipped, row)[0, :, 0]
     direction = np.array([0.6, 0.8])
     np.testing.assert_allclose(jacobian, (np.eye(2) - np.outer(direction, direction)) / 5.0, rtol=1e-12)
@@ -122,8 +130,8 @@ class TestSteps:
 
   def test_an_antithetic_pair_cancels_what_is_odd_in_the_noise(self, initial):
     settings = SVISettings(1, step_size=0.1, num_samples=2, antithetic=True)
-    assert settings.independent_samples == 1
-    noise = settings.all_samples(normal(1, 1, 3, 2, seed=4))
+    assert settings.noise_draws.num_independent == 1
+    noise = settings.noise_draws.all_samples(normal(1, 1, 3, 2, seed=4))
     params = refine(quadratic, initial, settings, noise=noise).params
     mean, log_var = (part.numpy() for part in initial)
     of_pair = [quadratic_gradient(mean, log_var, sign * noise[0, 0].numpy()) for sign in (1, -1)]
@@ -134,28 +142,29 @@ class TestSteps:
   def test_the_trace_holds_what_the_adjoint_needs(self, initial):
     settings = SVISettings(3, step_size=0.1, momentum=0.5, clip_norm=0.7)
     noise = normal(3, 1, 3, 2, seed=5)
-    trace = svi.descend(quadratic, initial, settings.step_sizes(tf.float64), noise, (), settings)
-    assert trace.params.mean.shape == (4, 3, 2)
+    trace = descent.descend(problem(settings, initial, noise))
+    params, gradient = GaussianParams.unpack(trace.params), GaussianParams.unpack(trace.gradient)
+    velocity = GaussianParams.unpack(trace.state[0])  # before each step
+    assert params.mean.shape == (4, 3, 2) and np.all(trace.active) and np.all(velocity.mean[0] == 0)
     for k in range(3):
-      at = GaussianParams(trace.params.mean[k], trace.params.log_var[k])
+      at = GaussianParams(params.mean[k], params.log_var[k])
       np.testing.assert_allclose(trace.neg_elbo[k], quadratic(at, noise[k, 0]), rtol=1e-12)
       expected = quadratic_gradient(at.mean.numpy(), at.log_var.numpy(), noise[k, 0].numpy())
-      np.testing.assert_allclose(trace.gradient.mean[k], expected[0], rtol=1e-12)
-      np.testing.assert_allclose(trace.gradient.log_var[k], expected[1], rtol=1e-12)
-      moved = trace.params.mean[k + 1] - trace.params.mean[k]
-      np.testing.assert_allclose(0.1 * trace.velocity.mean[k], moved, rtol=1e-9)
+      np.testing.assert_allclose(gradient.mean[k], expected[0], rtol=1e-12)
+      np.testing.assert_allclose(gradient.log_var[k], expected[1], rtol=1e-12)
+      if k < 2:
+        moved = params.mean[k + 1] - params.mean[k]
+        np.testing.assert_allclose(0.1 * velocity.mean[k + 1], moved, rtol=1e-9)
 
   def test_no_gradient_goes_back_through_the_loss_along_the_way(self, initial):
     """Not even zeros, which would be a second pass back through the decoder in every step of a stored loop."""
     settings = SVISettings(1, 0.1)
     with tf.GradientTape(persistent=True) as tape:
       tape.watch(initial)
-      velocity = GaussianParams(*map(tf.zeros_like, initial))
-      params, _, _, loss, _ = svi.step(
-        quadratic, initial, velocity, settings.step_sizes("float64")[0], normal(1, 3, 2, seed=3), (), settings
-      )
-    assert tape.gradient(loss, list(initial)) == [None, None]
-    assert None not in tape.gradient(params.mean, list(initial))
+      of_one_step = problem(settings, initial, normal(1, 1, 3, 2, seed=3))
+      point, _ = descent.step(of_one_step, 0, descent.start(of_one_step))
+    assert tape.gradient(point.neg_elbo, list(initial)) == [None, None]
+    assert None not in tape.gradient(point.params, list(initial))
 
 
 class TestSettings:
@@ -195,9 +204,16 @@ class TestSettings:
     assert column.dtype == tf.float64
     np.testing.assert_allclose(column, np.full([3, 1], 0.1), rtol=1e-6)
 
-  def test_one_a_latent_stay_as_they_are(self):
+  def test_one_per_latent_serve_its_mean_and_its_log_variance(self):
     sizes = tf.Variable(tf.random.stateless_uniform([3, 2], [1, 2]))
-    np.testing.assert_array_equal(SVISettings(3, step_size=sizes).step_sizes(tf.float32), sizes)
+    ours = SVISettings(3, step_size=sizes).step_sizes(tf.float32)
+    np.testing.assert_array_equal(ours, np.concatenate([sizes, sizes], axis=1))
+
+  @pytest.mark.parametrize("latent", [1, 2], ids=["one per block", "one per block and latent"])
+  def test_blocks_have_sizes_of_their_own(self, latent):
+    sizes = tf.random.stateless_uniform([3, 2, latent], [1, 2])
+    ours = SVISettings(3, step_size=sizes).step_sizes(tf.float32, 2)
+    np.testing.assert_array_equal(ours, np.broadcast_to(sizes, [3, 2, 2]).reshape(3, 4))
 
   def test_zero_steps_need_no_step_sizes(self):
     assert SVISettings(0).step_sizes(tf.float32).shape == (0, 1)
@@ -214,12 +230,12 @@ def test_the_mean_over_draws_is_taken_one_draw_at_a_time():
   def nodes(num_samples):
     @tf.function
     def mean(noise):
-      return svi.over_samples(lambda e: [tf.reduce_sum(e**2, axis=-1)], noise)[0]
+      return over_samples(lambda e: [tf.reduce_sum(e**2, axis=-1)], noise)[0]
 
     graph = mean.get_concrete_function(tf.TensorSpec([num_samples, 3, 2], tf.float64)).graph.as_graph_def()
     return len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
 
   assert nodes(3) == nodes(30)
   noise = normal(5, 3, 2)
-  mean = svi.over_samples(lambda e: [tf.reduce_sum(e**2, axis=-1)], noise)[0]
+  mean = over_samples(lambda e: [tf.reduce_sum(e**2, axis=-1)], noise)[0]
   np.testing.assert_allclose(mean, np.mean(np.sum(noise.numpy() ** 2, -1), 0), rtol=1e-12)

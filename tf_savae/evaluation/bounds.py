@@ -122,7 +122,7 @@ def _batch_values(model: SAVAE, x: Any, seen: tf.Tensor, iw_samples: int) -> dic
     values |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
   if params is not None:
     values |= {"mean_final": params.mean, "log_var_final": params.log_var}
-  values["nll_iw"] = -model.importance_log_likelihood(batch, params, iw_samples)
+  values["nll_iw"] = -batch.log_likelihood(params, iw_samples)
   return values
 
 

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_savae.inference import Inference
 from tf_savae.model import SAVAE
-from tf_savae.objective import Batch
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
-from tf_savae.svi import descent as svi
+from tf_savae.svi.derivatives import mean_value_and_gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class GapParts(NamedTuple):
   initial: GaussianParams | None
 
 
-def find_optimum(batch: Batch, initial: GaussianParams, search: Search) -> Optimum:
+def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> Optimum:
   """λ* of each example of a batch from λ = `initial`, by one loop in the graph.
 
   A step is worth as much for an example whatever its batch-mates: Adam looks at each coordinate by itself.
@@ -102,7 +102,7 @@ def find_optimum(batch: Batch, initial: GaussianParams, search: Search) -> Optim
     )
     noise = tf.transpose(tf.concat([noise, -noise], axis=1), [1, 0, 2])
     noise = tf.ensure_shape(noise, [search.draws, *initial.mean.shape])
-    _, gradient = svi.mean_value_and_gradient(batch.objective, params, noise, context)
+    _, gradient = mean_value_and_gradient(batch.objective, params, noise, context)
     t = tf.cast(k, dtype)
     rate = 0.5 * search.learning_rate * (1 + tf.cos(math.pi * t / search.steps))
     momentum = [decay * m + (1 - decay) * g for m, g in zip(momentum, gradient, strict=True)]
@@ -133,12 +133,12 @@ def find_optimum(batch: Batch, initial: GaussianParams, search: Search) -> Optim
   return Optimum(params, halfway)
 
 
-def conditions(batch: Batch) -> tuple[Any, tf.Tensor, Any]:
+def conditions(batch: Inference) -> tuple[Any, tf.Tensor, Any]:
   """What `batch.objective` takes besides λ and noise, with β = 1."""
   return batch.x, tf.ones_like(batch.beta), batch.context
 
 
-def mean_elbo(batch: Batch, params: GaussianParams, draws: int) -> tf.Tensor:
+def mean_elbo(batch: Inference, params: GaussianParams, draws: int) -> tf.Tensor:
   """ELBO of λ averaged over `draws` of noise, `[batch]`, nats: the same noise for every λ of a batch.
 
   Draws come in pairs ε, −ε and one at a time: memory does not grow with their number.
@@ -193,7 +193,7 @@ def gap_parts(
     elbo=mean_elbo(batch, params, bound_draws),
     elbo_best=mean_elbo(batch, best, bound_draws),
     elbo_halfway=mean_elbo(batch, halfway, bound_draws),
-    log_likelihood=model.importance_log_likelihood(batch, best, iw_samples),
+    log_likelihood=batch.log_likelihood(best, iw_samples),
     params=params,
     best=best,
     initial=start if has_encoder else None,

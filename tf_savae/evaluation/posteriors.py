@@ -85,7 +85,7 @@ class Inference:
 
   def _infer(self, x, seen):
     batch = self._model.evaluation_batch(x, step=seen)
-    initial = final = self._model.method.initial(batch)
+    initial = final = batch.start()
     if not batch.settings.num_steps:
       bound = batch.bound(final)
       return initial, final, bound.neg_elbo[tf.newaxis], bound.kl

@@ -14,63 +14,10 @@ from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
 from tf_savae.networks.oracle_decoder import oracle_decoder
 from tf_savae.runs.config import RunConfig
-from tf_savae.svi import adjoint
-from tf_savae.svi.descent import SVISettings
+from tf_savae.schedules import BetaWarmup, KWarmup
+from tf_savae.svi import ADJOINTS, SVISettings, adjoint
 
 Networks = tuple[keras.layers.Layer | None, keras.layers.Layer]
-
-
-@keras.saving.register_keras_serializable(package="tf_savae")
-class BetaWarmup(keras.optimizers.schedules.LearningRateSchedule):
-  """β of the KL: `start` at the first update, up by 1 / `warmup_steps` an update, to 1 (paper, appendix).
-
-  With `cycles` above 1 the cyclical schedule of Fu et al. 2019, whose ramps take half of a cycle: β begins anew after
-  every 2 · `warmup_steps` updates, and stays 1 after the last cycle. A function of the step alone, so that a resumed
-  run needs no state for it.
-
-  Args:
-    start: β at step 0, in [0, 1].
-    warmup_steps: steps in which β would rise by 1; 0: β is 1 from the start.
-    cycles: how often β rises.
-  """
-
-  def __init__(self, start: float, warmup_steps: float, cycles: int = 1):
-    self.start, self.warmup_steps, self.cycles = start, warmup_steps, cycles
-
-  def __call__(self, step: Any) -> Any:
-    if self.warmup_steps == 0:
-      return keras.ops.ones((), dtype="float32")
-    step = keras.ops.cast(step, "int64")
-    if self.cycles > 1:
-      period = max(1, round(2 * self.warmup_steps))
-      step -= period * keras.ops.minimum(step // period, self.cycles - 1)
-    return keras.ops.minimum(1.0, self.start + keras.ops.cast(step, "float32") / self.warmup_steps)
-
-  def get_config(self) -> dict[str, Any]:
-    return {"start": self.start, "warmup_steps": self.warmup_steps, "cycles": self.cycles}
-
-
-@keras.saving.register_keras_serializable(package="tf_savae")
-class KWarmup(keras.optimizers.schedules.LearningRateSchedule):
-  """Number of SVI steps of an update: 1 at the first, rising linearly, K from update `warmup_steps` on.
-
-  A function of the update's number alone, so that a resumed run needs no state for it.
-
-  Args:
-    k: K, 1 or more.
-    warmup_steps: updates until K, 1 or more.
-  """
-
-  def __init__(self, k: int, warmup_steps: int):
-    self.k, self.warmup_steps = k, warmup_steps
-
-  def __call__(self, step: Any) -> Any:
-    step = keras.ops.cast(step, "int64")
-    k_now = keras.ops.minimum(self.k, 1 + (self.k - 1) * step // self.warmup_steps)
-    return keras.ops.cast(k_now, "int32")
-
-  def get_config(self) -> dict[str, Any]:
-    return {"k": self.k, "warmup_steps": self.warmup_steps}
 
 
 def _image_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networks:
@@ -172,7 +119,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
         config.beta_cycles,
       ),
       free_bits=config.free_bits,
-      clip_norm=config.outer_clip,
+      global_clip_norm=config.outer_clip,
       seed=config.seed,
     )
   except ValueError as error:
@@ -221,7 +168,7 @@ def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
     adjoint.TruncatedAdjoint: {"steps": config.adjoint_steps, "compute_dtype": config.adjoint_dtype},
     adjoint.FiniteDifferenceAdjoint: {"radius": config.fd_radius},
   }
-  mode = adjoint.ADJOINTS[config.adjoint]
+  mode = ADJOINTS[config.adjoint]
   return mode(**parameters.get(mode, {}))
 
 

@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.inference import Inference
 from tf_savae.model import SAVAE
-from tf_savae.objective import Batch, Bound
+from tf_savae.objective import Bound
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
-from tf_savae.svi import descent as svi
-from tf_savae.svi.descent import SVISettings
+from tf_savae.svi.derivatives import over_samples
+from tf_savae.svi.descent import Problem, descend
+from tf_savae.svi.noise import AtMean, Draws, Independent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +34,27 @@ class SharedNoise:
   initial: np.ndarray
 
   @classmethod
-  def draw(
-    cls, seed: int, max_k: int, num_samples: int, latent_dim: int, antithetic: bool = False
-  ) -> SharedNoise:
-    """Noise for up to `max_k` steps, a function of `seed`; `antithetic`: in pairs ε, −ε of each step and bound."""
-    settings = SVISettings(max_k, num_samples=num_samples, antithetic=antithetic)
+  def draw(cls, seed: int, max_k: int, latent_dim: int, draws: Draws) -> SharedNoise:
+    """Noise for up to `max_k` steps, a function of `seed`.
+
+    Args:
+      seed: of all noise.
+      max_k: the largest K that is served.
+      latent_dim: size of z.
+      draws: of a step and of a bound; a bound takes Gaussian draws, also where the steps are taken at the mean.
+    """
 
     def normal(shape, step, purpose=Purpose.EVALUATION):
       return tf.random.stateless_normal(shape, stateless_seed(seed, step, purpose))
 
-    def draws(step):
-      return settings.all_samples(normal([settings.independent_samples, 1, latent_dim], step)).numpy()
+    def sampled(step, draws):
+      return draws.all_samples(normal([draws.num_independent, 1, latent_dim], step)).numpy()
 
-    steps = [draws(1 + k) for k in range(max_k)]
+    of_bound = Independent(draws.num_samples) if isinstance(draws, AtMean) else draws
+    steps = [sampled(1 + k, draws) for k in range(max_k)]
     return cls(
-      np.reshape(steps, [max_k, num_samples, 1, latent_dim]).astype(np.float32),
-      draws(0),
+      np.reshape(steps, [max_k, draws.num_samples, 1, latent_dim]).astype(np.float32),
+      sampled(0, of_bound),
       normal([1, 2, latent_dim], 0, Purpose.INITIAL).numpy(),
     )
 
@@ -57,8 +64,8 @@ class SharedNoise:
     return self.bound.shape[0]
 
 
-class ServingBatch(Batch):
-  """`Batch` for inference alone, under `SharedNoise`.
+class ServingBatch(Inference):
+  """`Inference` under `SharedNoise`, made to be exported.
 
   Its refinement is first-order work: per step and draw one pass of the decoder and one back to z. Nothing in its graph
   is a custom gradient, and no tape outside a step is left open.
@@ -72,7 +79,7 @@ class ServingBatch(Batch):
 
   def __init__(self, model: SAVAE, x: tf.Tensor, k: int, noise: SharedNoise):
     settings = dataclasses.replace(model.step_sizes.settings(k), num_samples=noise.num_samples)
-    super().__init__(model, x, 0, settings, 1.0, False, Purpose.EVALUATION)
+    super().__init__(model.encoder, model.decoder, x, settings, seed=model.seed, dtype=model.variable_dtype)
     self._noise = noise
 
   @property
@@ -86,18 +93,19 @@ class ServingBatch(Batch):
 
   def posterior(self) -> GaussianParams | None:
     """λ_K, each `[batch, latent]`; None for a model without latent."""
-    initial = self.model.method.initial(self)
-    if initial is None or self.settings.num_steps == 0:
+    initial, settings = self.start(), self.settings
+    if initial is None or settings.num_steps == 0:
       return initial
-    trace = svi.descend(
+    problem = Problem(
       self.objective,
-      initial,
-      self.settings.step_sizes(initial.mean.dtype),
-      tf.constant(self._noise.steps[: self.settings.num_steps]),
-      (self.x, self.beta, self.context),
-      self.settings,
+      initial.pack(),
+      settings.step_sizes(initial.mean.dtype, initial.mean.shape[-1]),
+      tf.constant(self._noise.steps[: settings.num_steps]),
+      self.conditions,
+      settings.step_rule,
+      settings.tolerance,
     )
-    return GaussianParams(*(part[-1] for part in trace.params))
+    return GaussianParams.unpack(descend(problem).params[-1])
 
   def bound(self, params: GaussianParams | None) -> Bound:
     """The bound at λ, averaged over the noise draws, `[batch]`, nats."""
@@ -107,4 +115,4 @@ class ServingBatch(Batch):
     def parts(draw):
       return list(self.objective.bound(params, draw, self.x, self.context))
 
-    return Bound(*svi.over_samples(parts, tf.constant(self._noise.bound)))
+    return Bound(*over_samples(parts, tf.constant(self._noise.bound)))

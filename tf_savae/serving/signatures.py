@@ -119,9 +119,8 @@ class _Endpoints:
 
   def __init__(self, model: SAVAE, options: Options, form: payloads.Form):
     self._model, self._options, self._form = model, options, form
-    self._noise = SharedNoise.draw(
-      options.seed, max(options.k), options.num_samples, model.latent_dim, model.svi.antithetic
-    )
+    draws = dataclasses.replace(model.svi, num_samples=options.num_samples).noise_draws
+    self._noise = SharedNoise.draw(options.seed, max(options.k), model.latent_dim, draws)
     # K of the posterior that the method itself uses: 0 where it does not refine.
     self._k = options.k[0] if model.method.refines else 0
     self._latent = f"`[{model.latent_dim}]`"
@@ -145,7 +144,7 @@ class _Endpoints:
 
     def function(x):
       batch = self._batch(x, k)
-      initial, refined = self._model.method.initial(batch), batch.posterior()
+      initial, refined = batch.start(), batch.posterior()
       return {
         **refined._asdict(),
         "elbo_initial": -batch.bound(initial).neg_elbo,

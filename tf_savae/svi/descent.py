@@ -1,297 +1,182 @@
-"""Stochastic variational inference: the K gradient steps that refine λ (paper, section 3; DESIGN notation).
+"""K steps of a rule on λ, in one loop of constant size (paper, section 3).
 
-    v_0     = 0
-    g_k     = ∇_λ L_i(λ_k, θ, x; ε_k)
-    v_{k+1} = γ v_k − clip(g_k)
-    λ_{k+1} = λ_k + α_k v_{k+1}                      k = 0 … K−1
+    g_k              = ∇_λ L_i(λ_k, θ, x; ε_k), the mean over the draws of the step
+    λ_{k+1}, s_{k+1} = rule.update(k, λ_k, g_k, s_k, α_k)            k = 0 … K−1
 
-With a tolerance, an example stops for good at the first step that is expected to gain no more than it, to first order
-−⟨g_k, α_k v_{k+1}⟩: from there on its v is 0, and steps that no example takes are not done. Likewise all examples stop
-after the first `k_now` steps, where that is given: a tensor, so that one graph serves every number of steps.
+Everything is per example: L_i is the negative ELBO of one example, and no rule looks at another row. An example may
+stop before step K, for two reasons: a step is expected to gain no more than the tolerance, to first order
+⟨g_k, λ_k − λ_{k+1}⟩; or only the first `k_now` steps are wanted, a tensor, so that one graph serves every number of
+steps. Both are one mask, `active`, around the rule: a step that an example does not take is the identity.
 
-Everything is per example: L_i is the negative ELBO of one example, and clip and step never look at another row.
-This file runs the steps; `adjoint` differentiates through them.
+This file takes the steps; `adjoint` differentiates through them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tf_savae.posterior import GaussianParams
-
-# (params, noise [batch, latent], *context) -> negative ELBO [batch], nats.
-NegELBO = Callable[..., tf.Tensor]
+from tf_savae.svi.derivatives import ExampleLoss, mean_value_and_gradient
+from tf_savae.svi.rules import Rule, State
 
 
 @dataclasses.dataclass(frozen=True)
-class SVISettings:
-  """How λ is refined.
+class Problem:
+  """One refinement to run and to differentiate.
 
   Attributes:
-    num_steps: K ≥ 0.
-    step_size: α on the per-example loss: one number, K numbers (a schedule), or a float tensor or variable of
-      shape `[]`, `[K]` or `[K, latent]`, which then receives its gradient.
-    momentum: γ in [0, 1).
-    clip_norm: bound on the norm of one example's gradient, μ and log σ² separately; None: no clipping.
-    num_samples: noise draws whose gradients are averaged in every step.
-    tolerance: nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K
-      steps are done. Noise keeps the expected gain up: with one draw a step, a tolerance below α tr Cov(g) stops
-      little.
-    antithetic: whether the draws of a step come in pairs ε, −ε, so that gradient noise odd in ε cancels; then
-      num_samples is even.
+    neg_elbo: L_i(λ, θ, x; ε).
+    initial: λ_0, `[batch, 2 · latent]`: μ, then log σ².
+    step_sizes: α_k, `[K, 1]` or `[K, 2 · latent]`, K ≥ 1.
+    noise: ε, `[K, num_samples, batch, latent]`.
+    context: arguments of `neg_elbo` after params and noise.
+    rule: what a step does.
+    tolerance: nats that a step must be expected to gain for an example; 0: no such condition.
+    k_now: how many of the K steps are taken, 1 … K, a scalar int32; None: K.
+    conditioning: all float tensors, in `context` or closed over, that L or the rule depends on and that receive
+      gradients.
   """
 
-  num_steps: int = 20
-  step_size: float | Sequence[float] | tf.Tensor | tf.Variable = 0.02
-  momentum: float = 0.5
-  clip_norm: float | None = None
-  num_samples: int = 1
+  neg_elbo: ExampleLoss
+  initial: tf.Tensor
+  step_sizes: tf.Tensor
+  noise: tf.Tensor
+  context: tuple[Any, ...]
+  rule: Rule
   tolerance: float = 0.0
-  antithetic: bool = False
-
-  def __post_init__(self):
-    if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
-      raise ValueError(f"num_steps is a number of SVI steps, 0 or more. Received: {self.num_steps}")
-    if not 0.0 <= self.momentum < 1.0:
-      raise ValueError(f"momentum must lie in [0, 1). Received: {self.momentum}")
-    if self.clip_norm is not None and not self.clip_norm > 0.0:
-      raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
-    if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
-      raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
-    if self.antithetic and self.num_samples % 2:
-      raise ValueError(
-        "Antithetic draws come in pairs: num_samples must be even, or antithetic False. "
-        f"Received: {self.num_samples}"
-      )
-    if not 0.0 <= self.tolerance < np.inf:
-      raise ValueError(f"tolerance is a number of nats, 0 or more. Received: {self.tolerance}")
-    if not _is_tensor(self.step_size):
-      sizes = np.asarray(self.step_size, dtype=np.float64)
-      if not np.all(np.isfinite(sizes)) or np.any(sizes < 0):
-        raise ValueError(f"step_size must be finite and not negative. Received: {self.step_size}")
-      shape = tf.TensorShape(sizes.shape)
-    else:
-      shape = self.step_size.shape
-    allowed = ([], [self.num_steps], [self.num_steps, None])
-    if not any(shape.is_compatible_with(other) for other in allowed):
-      raise ValueError(
-        f"step_size must be one number, {self.num_steps} numbers (one a step) or [{self.num_steps}, latent]. "
-        f"Received shape: {shape}"
-      )
+  k_now: tf.Tensor | None = None
+  conditioning: tuple[tf.Tensor, ...] = ()
 
   @property
-  def independent_samples(self) -> int:
-    """Draws of a step that come from the generator; the others are their negatives."""
-    return self.num_samples // 2 if self.antithetic else self.num_samples
+  def num_steps(self) -> int:
+    """K."""
+    return self.step_sizes.shape[0]
 
-  def all_samples(self, independent: tf.Tensor) -> tf.Tensor:
-    """ε `[…, num_samples, batch, latent]` of the draws `[…, independent_samples, batch, latent]`."""
-    return tf.concat([independent, -independent], axis=-3) if self.antithetic else independent
-
-  def step_sizes(self, dtype: tf.DType) -> tf.Tensor:
-    """α_0 … α_{K−1} as `[K, 1]`, or `[K, latent]` where each latent has its own."""
-    # Python numbers go straight to `dtype`: by way of float32 they would lose half of a float64's digits.
-    sizes = self.step_size if _is_tensor(self.step_size) else np.asarray(self.step_size, np.float64)
-    sizes = tf.cast(sizes, dtype)
-    if sizes.shape.rank == 2:
-      return sizes
-    return tf.broadcast_to(tf.reshape(sizes, [-1, 1]), [self.num_steps, 1])
+  @property
+  def may_stop(self) -> bool:
+    """Whether an example can stop before step K."""
+    return bool(self.tolerance) or self.k_now is not None
 
 
-def _is_tensor(value):
-  return tf.is_tensor(value) or isinstance(value, tf.Variable)
+class Point(NamedTuple):
+  """Where a refinement stands before step k.
+
+  Attributes:
+    params: λ_k, `[batch, 2 · latent]`.
+    state: s_k of the rule.
+    active: who took all steps before, `[batch]`.
+    neg_elbo: L(λ; ε) at the last step that was done, `[batch]`, nats, without gradient; 0 at the beginning.
+  """
+
+  params: tf.Tensor
+  state: State
+  active: tf.Tensor
+  neg_elbo: tf.Tensor
 
 
 class Trace(NamedTuple):
-  """What K steps leave behind: all that the adjoint stores, its size is K times that of λ.
+  """What K steps leave behind: all that the adjoint stores, a few times the size of λ per step.
 
   Attributes:
-    params: λ_0 … λ_K, `[K + 1, batch, latent]`.
-    velocity: v_1 … v_K, `[K, batch, latent]`.
-    gradient: g_0 … g_{K−1} before clipping, `[K, batch, latent]`.
+    params: λ_0 … λ_K, `[K + 1, batch, 2 · latent]`.
+    state: s_0 … s_{K−1} of the rule, each `[K, batch, …]`.
+    gradient: g_0 … g_{K−1}, `[K, batch, 2 · latent]`.
+    active: whether an example took step k, `[K, batch]`.
     neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it.
       Steps that were not done repeat the last one.
-    active: whether an example took step k, `[K, batch]`; None without tolerance and `k_now`: all did.
   """
 
-  params: GaussianParams
-  velocity: GaussianParams
-  gradient: GaussianParams
+  params: tf.Tensor
+  state: State
+  gradient: tf.Tensor
+  active: tf.Tensor
   neg_elbo: tf.Tensor
-  active: tf.Tensor | None = None
 
 
-def clip(gradient: GaussianParams, clip_norm: float | None) -> GaussianParams:
-  """Scales each example's gradient to norm `clip_norm` where it is longer, μ and log σ² separately.
-
-  The squared norm is bounded from below before the square root, so that the derivative at 0 is that of the
-  identity and not NaN.
-  """
-  if clip_norm is None:
-    return gradient
-
-  def clip_rows(rows):
-    square = tf.reduce_sum(tf.square(rows), axis=-1, keepdims=True)
-    norm = tf.sqrt(tf.maximum(square, np.finfo(rows.dtype.as_numpy_dtype).tiny))
-    return rows * tf.minimum(tf.ones_like(norm), clip_norm / norm)
-
-  return GaussianParams(*map(clip_rows, gradient))
-
-
-def value_and_gradient(
-  neg_elbo: NegELBO, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
-) -> tuple[tf.Tensor, GaussianParams]:
-  """L_i(λ; ε) `[batch]` and ∇_λ L_i, for one noise draw `[batch, latent]`."""
-  # Tensors of their own: λ_0 may also be among what neg_elbo closes over or is conditioned on, and that is constant.
-  params = GaussianParams(*map(tf.identity, params))
-  with tf.GradientTape(watch_accessed_variables=False) as tape:
-    tape.watch(params)
-    loss = neg_elbo(params, noise, *context)
-  return loss, GaussianParams(*tape.gradient(loss, list(params), unconnected_gradients="zero"))
-
-
-def over_samples(function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Tensor) -> list[tf.Tensor]:
-  """Mean of `function(noise[s])` over the draws s, one at a time: memory does not grow with their number.
-
-  Args:
-    function: maps noise `[batch, latent]` to a list of tensors.
-    noise: `[num_samples, batch, latent]`, num_samples static.
-  """
-  num_samples = noise.shape[0]
-  if num_samples == 1:
-    return function(noise[0])
-
-  def add(s, total):
-    return s + 1, [t + v for t, v in zip(total, function(noise[s]), strict=True)]
-
-  first = function(noise[0])
-  _, total = tf.while_loop(
-    lambda s, _: s < num_samples,
-    add,
-    (tf.constant(1), first),
-    shape_invariants=(tf.TensorShape([]), [t.shape for t in first]),
-    parallel_iterations=1,
-    maximum_iterations=num_samples - 1,
+def start(problem: Problem) -> Point:
+  """The point before step 0."""
+  first = problem.initial[:, 0]
+  return Point(
+    problem.initial, problem.rule.init(problem.initial), tf.ones_like(first, tf.bool), tf.zeros_like(first)
   )
-  return [t / num_samples for t in total]
 
 
-def mean_value_and_gradient(
-  neg_elbo: NegELBO, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
-) -> tuple[tf.Tensor, GaussianParams]:
-  """`value_and_gradient` averaged over noise draws `[num_samples, batch, latent]`."""
-
-  def one(draw):
-    loss, gradient = value_and_gradient(neg_elbo, params, draw, context)
-    return [loss, *gradient]
-
-  loss, mean, log_var = over_samples(one, noise)
-  return loss, GaussianParams(mean, log_var)
-
-
-def step(
-  neg_elbo: NegELBO,
-  params: GaussianParams,
-  velocity: GaussianParams,
-  step_size: tf.Tensor,
-  noise: tf.Tensor,
-  context: Sequence[Any],
-  settings: SVISettings,
-  active: tf.Tensor | None = None,
-) -> tuple[GaussianParams, GaussianParams, GaussianParams, tf.Tensor, tf.Tensor | None]:
-  """One SVI step: (λ_{k+1}, v_{k+1}, g_k, L(λ_k), who took it) from (λ_k, v_k, who took all steps before)."""
-  loss, gradient = mean_value_and_gradient(neg_elbo, params, noise, context)
+def step(problem: Problem, k: tf.Tensor | int, at: Point) -> tuple[Point, tf.Tensor]:
+  """The point after step k, and g_k `[batch, 2 · latent]`."""
+  loss, gradient = mean_value_and_gradient(
+    problem.neg_elbo, GaussianParams.unpack(at.params), problem.noise[k], problem.context
+  )
   # Here, not after the loop, whose derivative would pass a gradient of zeros back through the decoder.
-  loss = tf.stop_gradient(loss)
-  clipped = clip(gradient, settings.clip_norm)
-  velocity = GaussianParams(*(settings.momentum * v - c for v, c in zip(velocity, clipped, strict=True)))
-  if settings.tolerance:
-    gain = -sum(tf.reduce_sum(g * step_size * v, axis=-1) for g, v in zip(gradient, velocity, strict=True))
-    active &= gain > settings.tolerance
-  if active is not None:
-    velocity = only(active, velocity)
-  params = GaussianParams(*(p + step_size * v for p, v in zip(params, velocity, strict=True)))
-  return params, velocity, gradient, loss, active
+  loss, gradient, active = tf.stop_gradient(loss), gradient.pack(), at.active
+  if problem.k_now is not None:
+    active &= k < problem.k_now
+  if problem.may_stop:
+    loss = tf.where(tf.reduce_any(active), loss, at.neg_elbo)
+  if problem.tolerance:
+    new, _ = problem.rule.update(k, at.params, gradient, at.state, problem.step_sizes[k])
+    active &= tf.reduce_sum(gradient * (at.params - new), axis=-1) > problem.tolerance
+  params, state = move(problem, k, at.params, gradient, at.state, problem.step_sizes[k], active)
+  return Point(params, state, active, loss), gradient
 
 
-def only(active: tf.Tensor, parts: GaussianParams) -> GaussianParams:
-  """`parts` `[batch, latent]` of the examples that are active `[batch]`, 0 for the others."""
-  return GaussianParams(*(tf.where(active[:, tf.newaxis], p, tf.zeros_like(p)) for p in parts))
+def move(
+  problem: Problem,
+  k: tf.Tensor | int,
+  params: tf.Tensor,
+  gradient: tf.Tensor,
+  state: State,
+  step_size: tf.Tensor,
+  active: tf.Tensor,
+) -> tuple[tf.Tensor, State]:
+  """λ_{k+1} and s_{k+1}: those of the rule for the examples that are active `[batch]`, unchanged for the others."""
+  new, new_state = problem.rule.update(k, params, gradient, state, step_size)
+  if not problem.may_stop:
+    return new, new_state
+
+  def chosen(moved, stayed):
+    mask = tf.reshape(active, tf.concat([tf.shape(active), tf.ones([moved.shape.rank - 1], tf.int32)], 0))
+    return tf.where(mask, moved, stayed)
+
+  return chosen(new, params), tuple(map(chosen, new_state, state))
 
 
-def all_active(params: GaussianParams, settings: SVISettings, k_now: tf.Tensor | None) -> tf.Tensor | None:
-  """Who takes part at the beginning: everyone, `[batch]`; None where nobody can stop before the last step."""
-  stops = settings.tolerance or k_now is not None
-  return tf.ones_like(params.mean[:, 0], tf.bool) if stops else None
+def descend(problem: Problem) -> Trace:
+  """K steps from λ_0 in one `tf.while_loop`: a graph of constant size."""
+  at, num_steps = start(problem), problem.num_steps
+  limit = num_steps if problem.k_now is None else problem.k_now
 
+  def goes_on(k, at, _):
+    return (k < limit) & tf.reduce_any(at.active) if problem.tolerance else k < limit
 
-def descend(
-  neg_elbo: NegELBO,
-  initial: GaussianParams,
-  step_sizes: tf.Tensor,
-  noise: tf.Tensor,
-  context: Sequence[Any],
-  settings: SVISettings,
-  k_now: tf.Tensor | None = None,
-) -> Trace:
-  """K steps from `initial` in one `tf.while_loop`: a graph of constant size.
+  def body(k, at, arrays):
+    new, gradient = step(problem, k, at)
+    tf.nest.map_structure(lambda after, before: after.set_shape(before.shape), new, at)
+    values = (at.params, *at.state, gradient, new.active, new.neg_elbo)
+    return k + 1, new, [a.write(k, v) for a, v in zip(arrays, values, strict=True)]
 
-  Args:
-    neg_elbo: L_i(λ, θ, x; ε), `[batch]`.
-    initial: λ_0, `[batch, latent]`.
-    step_sizes: α_k, `[K, 1]` or `[K, latent]`.
-    noise: ε, `[K, num_samples, batch, latent]`.
-    context: further arguments of `neg_elbo`.
-    settings: K ≥ 1, momentum, clipping and tolerance.
-    k_now: steps to take, 1 … K, a scalar int32; default: K.
-  """
-  shape, num_steps = initial.mean.shape, settings.num_steps
-  zero = GaussianParams(tf.zeros_like(initial.mean), tf.zeros_like(initial.log_var))
-  nothing = tf.zeros_like(initial.mean[:, 0])
-  active = all_active(initial, settings, k_now)
-  stops = active is not None
-  active = [active] if stops else []
-  limit = num_steps if k_now is None else k_now
-
-  def array(like):
-    empty = tf.TensorArray(like.dtype, num_steps, element_shape=like.shape)
-    # Where the loop may end early, what it leaves out is 0.
-    return empty.unstack(tf.repeat(like[tf.newaxis], num_steps, axis=0)) if stops else empty
-
-  def body(k, params, velocity, active, arrays):
-    new, velocity, gradient, loss, *still = step(
-      neg_elbo, params, velocity, step_sizes[k], noise[k], context, settings, *active
-    )
-    for tensor in (*new, *velocity):
-      tensor.set_shape(shape)
-    still = still if stops else []
-    values = (*params, *velocity, *gradient, loss, *still)
-    return k + 1, new, velocity, still, [a.write(k, v) for a, v in zip(arrays, values, strict=True)]
-
-  arrays = [array(part) for part in (*zero, *zero, *zero, nothing, *(tf.zeros_like(a) for a in active))]
-  end, final, _, _, arrays = tf.while_loop(
-    lambda k, _params, _velocity, active, _arrays: (
-      (k < limit) & tf.reduce_any(active) if settings.tolerance else k < limit
-    ),
+  likes = (at.params, *at.state, at.params, tf.zeros_like(at.active), at.neg_elbo)
+  end, final, arrays = tf.while_loop(
+    goes_on,
     body,
-    (tf.constant(0), initial, zero, active, arrays),
+    (tf.constant(0), at, [_array(like, num_steps, problem.may_stop) for like in likes]),
     parallel_iterations=1,
     maximum_iterations=num_steps,
   )
-  mean, log_var, v_mean, v_log_var, g_mean, g_log_var, loss, *active = (a.stack() for a in arrays)
-  if stops:
+  params, *state, gradient, active, loss = (a.stack() for a in arrays)
+  if problem.may_stop:
     done = tf.range(num_steps)[:, tf.newaxis] < end
-    mean, log_var = (
-      tf.where(done[..., tf.newaxis], part, last) for part, last in zip((mean, log_var), final, strict=True)
-    )
-    loss = tf.where(done, loss, loss[end - 1])
-  params = GaussianParams(
-    tf.concat([mean, final.mean[None]], axis=0), tf.concat([log_var, final.log_var[None]], axis=0)
-  )
-  return Trace(params, GaussianParams(v_mean, v_log_var), GaussianParams(g_mean, g_log_var), loss, *active)
+    params = tf.where(done[..., tf.newaxis], params, final.params)
+    loss = tf.where(done, loss, final.neg_elbo)
+  params = tf.concat([params, final.params[tf.newaxis]], axis=0)
+  return Trace(params, tuple(state), gradient, active, loss)
+
+
+def _array(like, size, may_end_early):
+  empty = tf.TensorArray(like.dtype, size, element_shape=like.shape)
+  if not may_end_early:
+    return empty
+  # What the loop leaves out is 0.
+  return empty.unstack(tf.repeat(tf.zeros_like(like)[tf.newaxis], size, axis=0))

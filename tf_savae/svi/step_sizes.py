@@ -9,17 +9,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae.svi.descent import SVISettings
+from tf_savae.svi.settings import SVISettings
 
-LEARNED = ("none", "step", "latent")
+LEARNED = ("none", "step", "block", "latent")
 
 
 class StepSizes(keras.layers.Layer):
   """The step sizes of K steps; trainable ones are kept positive as exp of the variable.
 
   Args:
-    svi: gives K and the (initial) sizes: a number, K numbers, or `[K, latent]`.
-    learned: "none", "step" (one size a step) or "latent" (one a step and latent).
+    svi: gives K and the (initial) sizes: a number, K numbers, `[K, latent]`, `[K, 2, 1]` or `[K, 2, latent]`.
+    learned: "none", "step" (one size per step), "block" (one per step for μ and one for log σ²) or "latent" (one per
+      step and latent). Sizes that are given with more detail keep it.
     latent_dim: number of latents.
 
   Raises:
@@ -37,17 +38,24 @@ class StepSizes(keras.layers.Layer):
     initial = np.asarray(svi.step_size, np.float64)
     if not np.all(initial > 0):
       raise ValueError(f"A step size that is trained must start positive. Received: {svi.step_size}")
-    shape = (svi.num_steps, latent_dim if learned == "latent" or initial.ndim == 2 else 1)
-    initial = np.broadcast_to(initial if initial.ndim == 2 else initial.reshape(-1, 1), shape)
+    initial = initial.reshape([-1, 1]) if initial.ndim < 2 else initial
+    if learned == "block" and initial.ndim == 2:
+      initial = initial[:, np.newaxis]
+    shape = [svi.num_steps, *initial.shape[1:]]
+    if learned == "block":
+      shape[1] = 2
+    elif learned == "latent":
+      shape[-1] = latent_dim
+    initial = np.broadcast_to(initial, shape)
     self.log_sizes = self.add_weight(
       name="log_step_sizes", shape=shape, initializer=lambda s, dtype: tf.constant(np.log(initial), dtype)
     )
 
   def sizes(self, k: int) -> tf.Tensor | float:
-    """The first `k` sizes `[k]` or `[k, latent]`; the last one is repeated beyond K."""
+    """The first `k` sizes, `[k]`, `[k, latent]`, `[k, 2, 1]` or `[k, 2, latent]`; the last is repeated beyond K."""
     if self.log_sizes is not None:
       sizes = tf.exp(self.log_sizes.value)
-      if self.log_sizes.shape[-1] == 1:
+      if self.log_sizes.shape[1:] == (1,):
         sizes = sizes[:, 0]
     elif tf.is_tensor(self.svi.step_size) or np.ndim(self.svi.step_size):
       sizes = tf.convert_to_tensor(self.svi.step_size, self.variable_dtype)

@@ -106,7 +106,8 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _title(results: Mapping[str, Any]) -> str:
   title = f"{results.get('model', 'model')} on {results.get('dataset', 'data')}"
-  method = METHODS.get(results.get("model", ""))
+  name = results.get("model", "")
+  method = METHODS.get(name) if name in METHODS else None
   k = results.get("k") if method is None or method.refines else 0
   eval_k = results.get("eval_k", k)
   if k:

@@ -10,8 +10,9 @@ import tensorflow as tf
 from tf_savae.ops.closure import closed_over_tensors, needs_gradient
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi import adjoint as adjoint_lib
-from tf_savae.svi import descent as svi
-from tf_savae.svi.descent import SVISettings
+from tf_savae.svi.derivatives import ExampleLoss
+from tf_savae.svi.descent import Problem
+from tf_savae.svi.settings import SVISettings
 
 
 class Refinement(NamedTuple):
@@ -27,7 +28,7 @@ class Refinement(NamedTuple):
 
 
 def refine(
-  neg_elbo: svi.NegELBO,
+  neg_elbo: ExampleLoss,
   initial: GaussianParams,
   settings: SVISettings,
   *,
@@ -47,7 +48,7 @@ def refine(
     neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, the negative ELBO of each example in nats; row i may
       depend on row i of its arguments only. It must be a pure function: random masks belong in `context`.
     initial: λ_0, `[batch, latent]`; the batch may be unknown.
-    settings: K, α, γ, clipping, number of noise draws.
+    settings: K, α, the rule of a step, number of noise draws.
     noise: ε ~ N(0, I), `[num_steps, batch, latent]`, or `[num_steps, num_samples, batch, latent]` when
       `settings.num_samples` > 1.
     context: further arguments of `neg_elbo`, tensors or nests of tensors.
@@ -67,7 +68,7 @@ def refine(
 
 
 def refine_traced(
-  neg_elbo: svi.NegELBO,
+  neg_elbo: ExampleLoss,
   initial: GaussianParams,
   settings: SVISettings,
   *,
@@ -89,25 +90,32 @@ def refine_traced(
   context = tuple(
     tf.nest.map_structure(lambda t: tf.convert_to_tensor(t) if _is_value(t) else t, item) for item in context
   )
-  passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
-  closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
-  # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
-  conditioning = {id(tensor): tensor for tensor in (*passed, *closed_over)}
   if k_now is not None:
     k_now = tf.clip_by_value(tf.cast(k_now, tf.int32), 1, settings.num_steps)
-  trace = adjoint.run(
-    adjoint_lib.Problem(
-      neg_elbo=neg_elbo,
-      initial=initial,
-      step_sizes=settings.step_sizes(initial.mean.dtype),
-      noise=noise,
-      context=context,
-      conditioning=tuple(conditioning.values()),
-      settings=settings,
-      k_now=k_now,
-    )
+  problem = Problem(
+    neg_elbo,
+    initial.pack(),
+    settings.step_sizes(initial.mean.dtype, initial.mean.shape[-1]),
+    noise,
+    context,
+    settings.step_rule,
+    settings.tolerance,
+    k_now,
+    _conditioning(neg_elbo, settings.step_rule, initial, noise[0, 0], context),
   )
-  return Refinement(GaussianParams(*(part[-1] for part in trace.params)), trace.params), trace.neg_elbo
+  trace = adjoint.run(problem)
+  trajectory = GaussianParams.unpack(trace.params)
+  return Refinement(GaussianParams(*(part[-1] for part in trajectory)), trajectory), trace.neg_elbo
+
+
+def _conditioning(neg_elbo, rule, initial, noise, context):
+  """The float tensors that L or the rule depends on besides λ and noise, and that need a gradient."""
+  passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
+  packed = initial.pack()
+  by_rule = closed_over_tensors(rule.update, 0, packed, packed, rule.init(packed), packed[0])
+  closed_over = closed_over_tensors(neg_elbo, initial, noise, *context)
+  # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
+  return tuple({id(tensor): tensor for tensor in (*passed, *closed_over, *by_rule)}.values())
 
 
 def _is_value(item):

@@ -1,0 +1,223 @@
+"""One batch on its way from x to λ_K and its bounds: encode, refine, bound."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.objective import Bound, NegELBO, precompute
+from tf_savae.posterior import GaussianParams, prior
+from tf_savae.seeds import Purpose, stateless_seed
+from tf_savae.svi import SVISettings
+from tf_savae.svi.adjoint import Adjoint
+from tf_savae.svi.derivatives import value_and_gradient
+from tf_savae.svi.refine import refine_traced
+
+_RANDOM_START = 0.1  # scale of λ_0 without an encoder (paper, appendix)
+
+
+class Inferred(NamedTuple):
+  """What inference makes of a batch; all tensors per example, nats.
+
+  Attributes:
+    start: λ_0; None without a latent.
+    params: the λ of the final bound: λ_K, or λ_0 without refinement.
+    initial: bound at λ_0; None where λ_0 does not come from an encoder.
+    final: bound at `params`.
+    initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None where its weight is 0.
+    path: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
+    beta: weight of the KL in losses, a scalar.
+  """
+
+  start: GaussianParams | None
+  params: GaussianParams | None
+  initial: Bound | None
+  final: Bound
+  initial_loss: tf.Tensor | None
+  path: tf.Tensor | None
+  beta: tf.Tensor
+
+
+class Inference:
+  """Posterior inference for one batch: its observation, decoder context, β, and stateless noise.
+
+  Args:
+    encoder: Keras layer `x -> (mean, log_var)`; None: λ_0 is random.
+    decoder: Keras layer with `latent_dim` (0: no latent) and `log_prob`.
+    x: the observation, batched on dimension 0.
+    settings: SVI settings; `settings.num_steps` is K here.
+    seed: what the noise is derived from, with `step` and `purpose`.
+    step: the training step, or the number of examples already evaluated.
+    purpose: what the noise is for.
+    beta: weight of the KL.
+    free_bits: nats of KL that each latent may have without penalty.
+    training: whether batch statistics and dropout are on.
+    k_now: how many of the K steps to take, a scalar tensor; default: K.
+    dtype: of λ and of the noise.
+  """
+
+  def __init__(
+    self,
+    encoder: keras.layers.Layer | None,
+    decoder: keras.layers.Layer,
+    x: Any,
+    settings: SVISettings,
+    *,
+    seed: int = 0,
+    step: int | tf.Tensor = 0,
+    purpose: Purpose = Purpose.EVALUATION,
+    beta: float | tf.Tensor = 1.0,
+    free_bits: float = 0.0,
+    training: bool = False,
+    k_now: tf.Tensor | None = None,
+    dtype: str = "float32",
+  ):
+    self.x, self.settings, self.decoder = x, settings, decoder
+    self._encoder, self._training, self._k_now = encoder, training, k_now
+    self._seed, self._step, self._purpose = seed, step, purpose
+    self._dtype = dtype
+    # A Python number would become a float32 on its way through tf.cast.
+    beta = beta if tf.is_tensor(beta) else tf.constant(beta, self._dtype)
+    self.beta = tf.stop_gradient(tf.cast(beta, self._dtype))
+    self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
+    self.size = tf.shape(tf.nest.flatten(x)[0])[0]
+    self.objective = NegELBO(decoder, free_bits)
+    self.context = precompute(decoder, x, training, self.seed(Purpose.DROPOUT))
+    if not decoder.trainable_variables:
+      # The decoder is a constant, such as an oracle: the sweep backward leaves out what it would say about it.
+      self.context = tf.nest.map_structure(tf.stop_gradient, self.context)
+
+  @property
+  def conditions(self) -> tuple[Any, tf.Tensor, Any]:
+    """What `objective` takes after λ and noise: x, β and the decoder's context."""
+    return self._fixed_x, self.beta, self.context
+
+  def seed(self, purpose: Purpose) -> tf.Tensor:
+    """Seed `[2]` of this batch for a purpose."""
+    return stateless_seed(self._seed, self._step, purpose)
+
+  @functools.cached_property
+  def noise(self) -> tf.Tensor:
+    """ε of all K refinement steps and, last, of the final bound: `[K · num_samples + 1, batch, latent]`.
+
+    Drawn with the row first, so that a row's noise depends on its position and not on the batch size.
+    (Compiled by XLA, TensorFlow draws other numbers, and they depend on the batch size, too.)
+    """
+    draws, latent_dim = self.settings.noise_draws, self.decoder.latent_dim
+    k, independent, row = self.settings.num_steps, draws.num_independent, [self.size, latent_dim]
+    shape = [self.size, k * independent + 1, latent_dim]
+    noise = tf.random.stateless_normal(shape, self.seed(self._purpose), dtype=self._dtype)
+    noise = tf.transpose(noise, [1, 0, 2])
+    of_steps = draws.all_samples(tf.reshape(noise[:-1], [k, independent, *row]))
+    return tf.concat([tf.reshape(of_steps, [k * draws.num_samples, *row]), noise[-1:]], axis=0)
+
+  def start(self) -> GaussianParams | None:
+    """λ_0: the encoder's, or a random one where there is no encoder; None without a latent."""
+    if not self.decoder.latent_dim:
+      return None
+    return self.encode() if self._encoder is not None else self.random_initial(_RANDOM_START)
+
+  def encode(self) -> GaussianParams:
+    """λ_0 = enc_φ(x)."""
+    return encode(self._encoder, self.x, self._training, self._dtype)
+
+  def random_initial(self, scale: float) -> GaussianParams:
+    """λ_0 ~ scale · N(0, I) for each example."""
+    shape, seed = [self.size, 2, self.decoder.latent_dim], self.seed(Purpose.INITIAL)
+    draw = scale * tf.random.stateless_normal(shape, seed, dtype=self._dtype)
+    return GaussianParams(draw[:, 0], draw[:, 1])
+
+  def refine(
+    self, initial: GaussianParams, adjoint: str | Adjoint | None
+  ) -> tuple[GaussianParams, GaussianParams, tf.Tensor]:
+    """K SVI steps from λ_0, or the first `k_now` of them.
+
+    Args:
+      initial: λ_0.
+      adjoint: how gradients pass through, or None: λ_K is a constant.
+
+    Returns:
+      λ_K; λ_0 … λ_K `[K + 1, batch, latent]`; L(λ_k; ε_k) for k < K, `[K, batch]`.
+    """
+    shape = [self.settings.num_steps, self.settings.num_samples, self.size, self.decoder.latent_dim]
+    if adjoint is None:
+      initial = GaussianParams(*map(tf.stop_gradient, initial))
+    (params, trajectory), path = refine_traced(
+      self.objective,
+      initial,
+      self.settings,
+      noise=tf.reshape(self.noise[:-1], shape),
+      context=self.conditions,
+      adjoint=adjoint or "exact",
+      k_now=self._k_now,
+    )
+    if adjoint is None:
+      params = GaussianParams(*map(tf.stop_gradient, params))
+    return params, trajectory, path
+
+  def bound(self, params: GaussianParams | None) -> Bound:
+    """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss."""
+    noise = None if params is None else self.noise[-1]
+    return self.objective.bound(params, noise, self._fixed_x, self.context)
+
+  def infer(
+    self, *, refines: bool, adjoint: str | Adjoint | None = None, initial_loss: float = 0.0
+  ) -> Inferred:
+    """λ_0, λ_K and the bounds at both.
+
+    Args:
+      refines: whether λ_K is the posterior; else λ_0 is.
+      adjoint: how gradients pass through the refinement, or None: λ_K is a constant.
+      initial_loss: weight of L(λ_0), as a loss of λ_0 alone.
+    """
+    start = params = self.start()
+    path = None
+    if refines:
+      params, _, path = self.refine(start, adjoint)
+    initial = self.bound(start) if self._encoder is not None and start is not None else None
+    final = initial if initial is not None and params is start else self.bound(params)
+    of_start = initial_loss * self._loss_of(start) if initial_loss else None
+    return Inferred(start, params, initial, final, of_start, path, self.beta)
+
+  def _loss_of(self, params):
+    """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches what made λ, but not θ."""
+    constant = GaussianParams(*map(tf.stop_gradient, params))
+    loss, gradient = value_and_gradient(self.objective, constant, self.noise[-1], self.conditions)
+    moved = sum(
+      tf.reduce_sum(tf.stop_gradient(g) * (p - c), axis=-1)
+      for g, p, c in zip(gradient, params, constant, strict=True)
+    )
+    return tf.stop_gradient(loss) + moved
+
+  def log_likelihood(self, params: GaussianParams | None, num_samples: int) -> tf.Tensor:
+    """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λ at `params`.
+
+    A lower bound in expectation that tightens with S (Burda et al. 2016). Draws are taken one at a time for the
+    whole batch, so memory does not grow with S. Exact for a model without latent, whose `params` are None.
+    """
+    if params is None:
+      return -self.bound(None).nll
+    proposal, p, seed = params.distribution(), prior(params.mean), self.seed(Purpose.IMPORTANCE)
+
+    def add(s, total):
+      draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
+      z = params.sample(tf.random.stateless_normal(tf.shape(params.mean), draw_seed, dtype=params.mean.dtype))
+      log_weight = self.decoder.log_prob(self.x, z, self.context) + p.log_prob(z) - proposal.log_prob(z)
+      return s + 1, tf.reduce_logsumexp(tf.stack([total, log_weight]), axis=0)
+
+    nothing = tf.fill(tf.shape(params.mean)[:1], tf.constant(-np.inf, params.mean.dtype))
+    nothing.set_shape(params.mean.shape[:1])
+    _, total = tf.while_loop(
+      lambda s, _: s < num_samples, add, (tf.constant(0), nothing), maximum_iterations=num_samples
+    )
+    return total - tf.math.log(tf.cast(num_samples, total.dtype))
+
+
+def encode(encoder: keras.layers.Layer, x: Any, training: bool, dtype: str) -> GaussianParams:
+  """λ_0 = enc_φ(x), each `[batch, latent]` of `dtype`, which mixed precision leaves at float32."""
+  mean, log_var = encoder(x, training=training)
+  return GaussianParams(tf.cast(mean, dtype), tf.cast(log_var, dtype))

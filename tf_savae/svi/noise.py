@@ -1,0 +1,85 @@
+"""The noise draws whose gradients a refinement step averages.
+
+A generator gives N(0, I) numbers; these small objects make the draws of a step from them. The final bound always takes
+a Gaussian draw of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from tf_savae.svi.registries import DRAWS
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+  """The draws of one step.
+
+  Attributes:
+    num_samples: draws of a step, S.
+
+  Raises:
+    ValueError: there can be no such number of draws.
+  """
+
+  num_samples: int = 1
+
+  @property
+  def num_independent(self) -> int:
+    """Draws of a step that come from the generator; the others are made from them."""
+    return self.num_samples
+
+  def all_samples(self, independent: tf.Tensor) -> tf.Tensor:
+    """ε `[…, num_samples, batch, latent]` of the draws `[…, num_independent, batch, latent]`."""
+    return independent
+
+
+@dataclasses.dataclass(frozen=True)
+class Independent(Draws):
+  """S independent draws ε ~ N(0, I)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Antithetic(Draws):
+  """S / 2 pairs ε, −ε: gradient noise that is odd in ε cancels (Hammersley and Morton 1956)."""
+
+  num_samples: int = 2
+
+  def __post_init__(self):
+    if self.num_samples % 2:
+      raise ValueError(
+        "Antithetic draws come in pairs: num_samples must be even, or antithetic False. "
+        f"Received: {self.num_samples}"
+      )
+
+  @property
+  def num_independent(self):
+    return self.num_samples // 2
+
+  def all_samples(self, independent):
+    return tf.concat([independent, -independent], axis=-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMean(Draws):
+  """No noise: the gradient at z = μ. Cheap, and biased where the posterior is skewed."""
+
+  def __post_init__(self):
+    if self.num_samples != 1:
+      raise ValueError(f"At the mean there is one draw: num_samples must be 1. Received: {self.num_samples}")
+
+  def all_samples(self, independent):
+    return tf.zeros_like(independent)
+
+
+def get(draws: str | Draws, num_samples: int) -> Draws:
+  """The draws of a name in `DRAWS`, or the object itself.
+
+  Raises:
+    ValueError: the name is unknown, or there can be no such number of draws.
+  """
+  if isinstance(draws, Draws):
+    return draws
+  return DRAWS.get(draws)(num_samples)

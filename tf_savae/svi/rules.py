@@ -1,0 +1,178 @@
+"""What one refinement step does with a gradient: rules in the manner of optax's transformations.
+
+    s_0              = rule.init(λ_0)
+    λ_{k+1}, s_{k+1} = rule.update(k, λ_k, g_k, s_k, α_k)        k = 0 … K−1
+
+λ is one tensor `[batch, 2 · latent]`: μ, then log σ². A rule works on each example for itself, is cheap beside the
+decoder, and is differentiable with respect to λ, g, s, α and whatever variables it has: the adjoint asks a tape for
+those derivatives, so no rule writes any down.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.svi.registries import RULES
+
+State = tuple[tf.Tensor, ...]
+
+
+class Rule(abc.ABC):
+  """One step of the refinement. A subclass is a frozen dataclass: its fields are its configuration."""
+
+  def init(self, params: tf.Tensor) -> State:
+    """s_0 for λ_0 `[batch, 2 · latent]`: a tuple of tensors whose first dimension is the batch; here empty."""
+    del params
+    return ()
+
+  @abc.abstractmethod
+  def update(
+    self, k: tf.Tensor | int, params: tf.Tensor, gradient: tf.Tensor, state: State, step_size: tf.Tensor
+  ) -> tuple[tf.Tensor, State]:
+    """λ_{k+1} and s_{k+1}.
+
+    Args:
+      k: number of the step, from 0.
+      params: λ_k, `[batch, 2 · latent]`.
+      gradient: g_k = ∇_λ L_i(λ_k), `[batch, 2 · latent]`, nats.
+      state: s_k.
+      step_size: α_k, `[1]` or `[2 · latent]`.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientStep(Rule):
+  """The paper's: v ← γ v − clip(g), λ ← λ + α v (paper, section 3; Polyak 1964 for the momentum).
+
+  Attributes:
+    momentum: γ in [0, 1).
+    clip_norm: bound on the norm of one example's gradient, μ and log σ² separately, nats; None: no clipping.
+
+  Raises:
+    ValueError: a value out of its range.
+  """
+
+  momentum: float = 0.5
+  clip_norm: float | None = None
+
+  def __post_init__(self):
+    if not 0.0 <= self.momentum < 1.0:
+      raise ValueError(f"momentum must lie in [0, 1). Received: {self.momentum}")
+    if self.clip_norm is not None and not self.clip_norm > 0.0:
+      raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
+
+  def init(self, params):
+    return (tf.zeros_like(params),)
+
+  def update(self, k, params, gradient, state, step_size):
+    velocity = self.momentum * state[0] - clip(gradient, self.clip_norm)
+    return params + step_size * velocity, (velocity,)
+
+
+@dataclasses.dataclass(frozen=True)
+class NaturalGradient(Rule):
+  """The gradient times the inverse Fisher information of the Gaussian q_λ, with a trust region.
+
+      μ      ← μ      − α σ · trust(σ g_μ)
+      log σ² ← log σ² − α · trust(2 g_{log σ²})
+
+  The Fisher information of N(μ, diag σ²) is diag(1/σ²) for μ and ½ I for log σ² (Amari 1998; Hoffman et al. 2013), so
+  that a step of α = 1 on a quadratic L reaches its best μ. `trust` bounds each entry of the whitened step: near a
+  posterior that is still poor, curvature at a point says little about where the step ends.
+
+  Attributes:
+    trust: largest size of an entry, in standard deviations of q for μ; None: no bound.
+
+  Raises:
+    ValueError: `trust` is not positive.
+  """
+
+  trust: float | None = 3.0
+
+  def __post_init__(self):
+    if self.trust is not None and not self.trust > 0.0:
+      raise ValueError(f"trust must be positive, or None for no bound. Received: {self.trust}")
+
+  def update(self, k, params, gradient, state, step_size):
+    stddev = tf.exp(0.5 * tf.split(params, 2, axis=-1)[1])
+    to_step = tf.concat([stddev, tf.ones_like(stddev)], axis=-1)
+    whitened = gradient * tf.concat([stddev, 2.0 * tf.ones_like(stddev)], axis=-1)
+    if self.trust is not None:
+      whitened = tf.clip_by_value(whitened, -self.trust, self.trust)
+    return params - step_size * to_step * whitened, state
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam(Rule):
+  """Adam on the λ of each example, with bias correction (Kingma and Ba 2015).
+
+  Attributes:
+    beta_1, beta_2: decay of the first and of the second moment, in [0, 1).
+    epsilon: added to the root of the second moment, nats.
+
+  Raises:
+    ValueError: a value out of its range.
+  """
+
+  beta_1: float = 0.9
+  beta_2: float = 0.999
+  epsilon: float = 1e-7
+
+  def __post_init__(self):
+    if not (0.0 <= self.beta_1 < 1.0 and 0.0 <= self.beta_2 < 1.0 and self.epsilon > 0.0):
+      raise ValueError(f"beta_1 and beta_2 must lie in [0, 1), epsilon above 0. Received: {self}")
+
+  def init(self, params):
+    return tf.zeros_like(params), tf.zeros_like(params)
+
+  def update(self, k, params, gradient, state, step_size):
+    first = self.beta_1 * state[0] + (1.0 - self.beta_1) * gradient
+    second = self.beta_2 * state[1] + (1.0 - self.beta_2) * tf.square(gradient)
+    steps = tf.cast(k, params.dtype) + 1.0
+    mean = first / (1.0 - tf.pow(tf.constant(self.beta_1, params.dtype), steps))
+    square = second / (1.0 - tf.pow(tf.constant(self.beta_2, params.dtype), steps))
+    # Bounded from below before the root, whose derivative at 0 would be infinite.
+    root = tf.sqrt(tf.maximum(square, np.finfo(params.dtype.as_numpy_dtype).tiny))
+    return params - step_size * mean / (root + self.epsilon), (first, second)
+
+
+def clip(rows: tf.Tensor, clip_norm: float | None) -> tf.Tensor:
+  """Scales each example's gradient `[batch, 2 · latent]` to norm `clip_norm` where it is longer.
+
+  The gradients of μ and of log σ² are clipped separately. The squared norm is bounded from below before the square
+  root, so that the derivative at 0 is that of the identity and not NaN.
+  """
+  if clip_norm is None:
+    return rows
+  blocks = tf.reshape(rows, [-1, 2, rows.shape[-1] // 2])
+  square = tf.reduce_sum(tf.square(blocks), axis=-1, keepdims=True)
+  norm = tf.sqrt(tf.maximum(square, np.finfo(rows.dtype.as_numpy_dtype).tiny))
+  return tf.reshape(blocks * tf.minimum(tf.ones_like(norm), clip_norm / norm), tf.shape(rows))
+
+
+def get(rule: str | Rule, **settings: Any) -> Rule:
+  """The rule of a name in `RULES`, made from those `settings` that are not None; or the object itself.
+
+  Raises:
+    ValueError: the name is unknown, or a setting is not one of that rule.
+  """
+  given = {name: value for name, value in settings.items() if value is not None}
+  if isinstance(rule, str):
+    kind = RULES.get(rule)
+    unknown = sorted(set(given) - {field.name for field in dataclasses.fields(kind)})
+    if unknown:
+      raise ValueError(
+        f"{unknown[0]} is not a setting of the rule {rule!r}. Received: {unknown[0]}={given[unknown[0]]}"
+      )
+    return kind(**given)
+  if not isinstance(rule, Rule):
+    raise ValueError(f"rule is one of {', '.join(RULES.names())}, or a Rule. Received: {rule!r}")
+  if given:
+    name, value = next(iter(given.items()))
+    raise ValueError(f"{name} belongs to the rule, which is given as an object. Received: {name}={value}")
+  return rule

@@ -1,0 +1,131 @@
+"""`SVISettings`: how λ is refined."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae.svi import noise, rules
+from tf_savae.svi.registries import RULES
+
+_MOMENTUM = 0.5  # γ of the rule "gradient", where nothing else is said
+
+
+@dataclasses.dataclass(frozen=True)
+class SVISettings:
+  """How λ is refined.
+
+  Attributes:
+    num_steps: K ≥ 0.
+    step_size: α on the per-example loss: one number, K numbers (a schedule), or a float tensor or variable, which then
+      receives its gradient. Of shape `[]`, `[K]`, `[K, latent]`, or, with sizes of their own for μ and log σ²,
+      `[K, 2, 1]` or `[K, 2, latent]`.
+    momentum: γ in [0, 1), of the rule "gradient" alone; None: 0.5 there.
+    clip_norm: bound on the norm of one example's gradient, μ and log σ² separately, of the rule "gradient" alone; None:
+      no clipping.
+    num_samples: noise draws whose gradients are averaged in every step.
+    tolerance: nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K
+      steps are done. Noise keeps the expected gain up: with one draw per step, a tolerance below α tr Cov(g) stops
+      little.
+    antithetic: the same as `draws="antithetic"`; then num_samples is even.
+    rule: what a step does with the gradient: a name in `tf_savae.svi.RULES`, or a `tf_savae.svi.Rule`.
+    draws: the noise draws of a step: a name in `tf_savae.svi.DRAWS`.
+
+  Raises:
+    ValueError: a value out of its range, or settings that do not go together.
+  """
+
+  num_steps: int = 20
+  step_size: float | Sequence[float] | tf.Tensor | tf.Variable = 0.02
+  momentum: float | None = None
+  clip_norm: float | None = None
+  num_samples: int = 1
+  tolerance: float = 0.0
+  antithetic: bool = False
+  rule: str | rules.Rule = "gradient"
+  draws: str = "independent"
+
+  def __post_init__(self):
+    if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
+      raise ValueError(f"num_steps is a number of SVI steps, 0 or more. Received: {self.num_steps}")
+    if self.rule == "gradient" and self.momentum is None:
+      object.__setattr__(self, "momentum", _MOMENTUM)
+    _ = self.step_rule  # which refuses what it cannot be made from
+    if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
+      raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
+    if self.antithetic and self.draws not in ("independent", "antithetic"):
+      raise ValueError(f"antithetic goes with draws='antithetic' alone. Received: draws={self.draws!r}")
+    if self.antithetic or self.draws == "antithetic":
+      object.__setattr__(self, "antithetic", True)
+      object.__setattr__(self, "draws", "antithetic")
+    _ = self.noise_draws
+    if not 0.0 <= self.tolerance < np.inf:
+      raise ValueError(f"tolerance is a number of nats, 0 or more. Received: {self.tolerance}")
+    self._check_step_size()
+
+  def _check_step_size(self):
+    if is_tensor(self.step_size):
+      shape = self.step_size.shape
+    else:
+      sizes = np.asarray(self.step_size, dtype=np.float64)
+      if not np.all(np.isfinite(sizes)) or np.any(sizes < 0):
+        raise ValueError(f"step_size must be finite and not negative. Received: {self.step_size}")
+      shape = tf.TensorShape(sizes.shape)
+    k = self.num_steps
+    if not any(shape.is_compatible_with(other) for other in ([], [k], [k, None], [k, 2, None])):
+      raise ValueError(
+        f"step_size must be one number, {k} numbers (one per step), [{k}, latent] or [{k}, 2, latent]. "
+        f"Received shape: {shape}"
+      )
+
+  @property
+  def step_rule(self) -> rules.Rule:
+    """The rule as an object."""
+    return rules.get(self.rule, momentum=self.momentum, clip_norm=self.clip_norm)
+
+  @property
+  def noise_draws(self) -> noise.Draws:
+    """The draws of a step as an object."""
+    return noise.get(self.draws, self.num_samples)
+
+  def step_sizes(self, dtype: tf.DType, latent_dim: int | None = None) -> tf.Tensor:
+    """α_0 … α_{K−1} as a rule takes them: `[K, 1]`, or `[K, 2 · latent]` where μ, log σ² or latents have their own."""
+    # Python numbers go straight to `dtype`: by way of float32 they would lose half of a float64's digits.
+    sizes = self.step_size if is_tensor(self.step_size) else np.asarray(self.step_size, np.float64)
+    sizes = tf.cast(sizes, dtype)
+    if sizes.shape.rank < 2:
+      return tf.broadcast_to(tf.reshape(sizes, [-1, 1]), [self.num_steps, 1])
+    if sizes.shape.rank == 2:
+      return sizes if sizes.shape[1] == 1 else tf.concat([sizes, sizes], axis=1)
+    if sizes.shape[2] == 1:
+      sizes = tf.repeat(sizes, latent_dim, axis=2)
+    return tf.reshape(sizes, [self.num_steps, -1])
+
+
+def is_tensor(value: object) -> bool:
+  """Whether it is a tensor or variable, which may have a gradient, rather than numbers."""
+  return tf.is_tensor(value) or isinstance(value, tf.Variable)
+
+
+def settings_to_config(settings: SVISettings) -> dict[str, Any]:
+  """The settings as plain values; a rule that is an object by its name in `tf_savae.svi.RULES` and its fields."""
+  values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+  sizes, rule = settings.step_size, settings.rule
+  values["step_size"] = sizes.numpy().tolist() if hasattr(sizes, "numpy") else np.asarray(sizes).tolist()
+  if isinstance(rule, rules.Rule):
+    values["rule"] = {"name": RULES.name_of(type(rule)), **dataclasses.asdict(rule)}
+  return values
+
+
+def settings_from_config(config: Mapping[str, Any]) -> SVISettings:
+  """The inverse of `settings_to_config`; what a configuration of before lacks takes its default."""
+  values = dict(config)
+  if isinstance(values.get("rule"), Mapping):
+    fields = dict(values["rule"])
+    values["rule"] = RULES.get(fields.pop("name"))(**fields)
+  return SVISettings(**values)
