@@ -122,7 +122,7 @@ def test_optimizer_precision_and_sizes_are_those_of_the_flags(tokens):
   )
   assert isinstance(model.optimizer, keras.optimizers.SGD)
   assert float(model.optimizer.learning_rate) == 0.5
-  assert model.optimizer.clipnorm is model.optimizer.global_clipnorm is model.clip_norm is None
+  assert model.optimizer.clipnorm is model.optimizer.global_clipnorm is model.global_clip_norm is None
   assert model.decoder.compute_dtype == "bfloat16"
   assert {v.dtype for v in model.trainable_variables} == {"float32"}
   assert isinstance(model.encoder, networks.LSTMEncoder)
