@@ -14,8 +14,8 @@ from tf_savae.evaluation import per_example
 from tf_savae.evaluation import steps_curve as test_time
 from tf_savae.runs import restore, run_data
 from tf_savae.runs.build import build_model
+from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.directory import open_run
-from tf_savae.training.keeping import RunKeeper
 
 FEW = ("--num=12", "--batch_size=8", "--bound_draws=20")
 SEARCH = ("--steps=60", "--draws=4", "--iw_samples=50")
@@ -26,8 +26,7 @@ def save_as_if_trained(config):
   with open_run(config) as run:
     data = run_data.load(config, run)
     model = build_model(config, data)
-    keeper = RunKeeper(config, run, model, data.steps_per_epoch(config.batch_size))
-    keeper.checkpoints.save_best(1, 1.0)
+    of_run(run.checkpoints, model).save_best(1, 1.0)
   return run.path
 
 

@@ -25,12 +25,12 @@ from tf_savae.generation.sentences import Reader, padded
 from tf_savae.generation.writer import Decoding, Writer, line
 from tf_savae.networks.decoding import generate as generate_tokens
 from tf_savae.runs.build import build_model
+from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.directory import open_run
 from tf_savae.runs.restore import load_model
 from tf_savae.tokens import END, PAD
 from tf_savae.training import make_config
 from tf_savae.training import run as train
-from tf_savae.training.keeping import RunKeeper
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "a", "mat", "and", "then", "it", "slept"]
@@ -64,7 +64,7 @@ def save_as_if_trained(config):
   with open_run(config) as run_dir:
     data.vocabulary.save(run_dir.vocabulary_file)
     model = build_model(config, data)
-    checkpoints = RunKeeper(config, run_dir, model, steps_per_epoch=1).checkpoints
+    checkpoints = of_run(run_dir.checkpoints, model)
     checkpoints.save_best(3, 1.0)
     for variable in model.trainable_variables:
       variable.assign(tf.zeros_like(variable))

@@ -12,10 +12,10 @@ from tf_savae import tokens
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.runs import restore
 from tf_savae.runs.build import build_model
+from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.serving import c_loader, exporter, gate
 from tf_savae.training import make_config
-from tf_savae.training.keeping import RunKeeper
 
 K = 2
 SEED = 3
@@ -77,7 +77,7 @@ def make_run(path: Path, model: str = "savae", dataset: str = "omniglot", **chan
     for variable in net.variables:
       if len(variable.shape) == 1:
         variable.assign(0.5 + rng.random(variable.shape))
-  checkpoints = RunKeeper(config, run, built, 1).checkpoints
+  checkpoints = of_run(run.checkpoints, built)
   checkpoints.save_best(1, 100.0)
   checkpoints.save(1)
   run.write_results(RESULTS, training_finished=True)

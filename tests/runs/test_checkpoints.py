@@ -334,7 +334,7 @@ def test_progress_counts_epochs_without_a_better_bound():
 SAVE_FOR_EVER = """
 import os, sys
 import tensorflow as tf
-from tf_savae.training.checkpoints import Checkpoints
+from tf_savae.runs.checkpoints import Checkpoints
 
 def go(directory, report):
   counts = tf.Variable(tf.zeros([200_000], tf.int64))

@@ -23,8 +23,8 @@ from tf_savae.evaluation.posteriors import Inference
 from tf_savae.runs import run_data
 from tf_savae.runs.build import build_model
 from tf_savae.runs.config import RunConfig, show
-from tf_savae.training import keeping as keeper
-from tf_savae.training import loop, make_config, tensorboard
+from tf_savae.training import loop, make_config, results, tensorboard
+from tf_savae.training.keeping import RunKeeper
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,12 +77,12 @@ def command_line(config: RunConfig) -> list[str]:
 
 
 class CompiledOnce:
-  """Stands in the way of `loop`'s functions that build something expensive, and keeps what they made."""
+  """Stands in the way of the functions that build something expensive, and keeps what they made."""
 
   def __init__(self, patch: pytest.MonkeyPatch):
     self._models: dict[tuple, tuple[Any, list[np.ndarray]]] = {}
     patch.setattr(loop, "build_model", self.build_model)
-    patch.setattr(loop, "Evaluator", functools.cache(Evaluator))
+    patch.setattr(results, "Evaluator", functools.cache(Evaluator))
     patch.setattr(tensorboard, "Inference", functools.cache(Inference))
     self._load = run_data.data_lib.load
     self._data: dict[tuple, Any] = {}
@@ -119,7 +119,7 @@ class Died(BaseException):
 
 
 @contextlib.contextmanager
-def dying(function: str, call: int, after: bool = False, owner: Any = keeper.RunKeeper, by: Any = Died):
+def dying(function: str, call: int, after: bool = False, owner: Any = RunKeeper, by: Any = Died):
   """Within it, call number `call` (from 1) of a method of `owner` dies, before or after it did its work.
 
   Args:
@@ -154,14 +154,14 @@ def _end(by):
 def recorded_updates():
   """A list that fills with the number of each update that is done."""
   steps: list[int] = []
-  original = keeper.RunKeeper.on_train_batch_end
+  original = RunKeeper.on_train_batch_end
 
   def record(self, batch, logs=None):
     steps.append(int(self.model.step.value))
     original(self, batch, logs)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(keeper.RunKeeper, "on_train_batch_end", record)
+    patch.setattr(RunKeeper, "on_train_batch_end", record)
     yield steps
 
 

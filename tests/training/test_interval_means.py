@@ -1,12 +1,11 @@
-"""Means between two looks are those of the updates between; a budget is never overdrawn twice."""
+"""Means between two looks are those of the updates between."""
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import tiny_runs
 from tf_savae.training import interval_means
-from tf_savae.training.interval_means import Budget, IntervalMeans
+from tf_savae.training.interval_means import IntervalMeans
 
 
 def feed(model, bound, examples):
@@ -45,17 +44,3 @@ def test_examples_of_skipped_updates_count_for_speed_only(model, clock):
   model.examples.update_state(8.0)
   clock[0] += 2
   assert means.since_last() == {"examples_per_second": 4.0}
-
-
-def test_a_budget_spends_its_share_and_the_first_time_is_free(clock):
-  budget, spent = Budget(0.1), []
-  for epoch in range(40):
-    clock[0] += 10
-    budget.earn(10.0)
-    if budget.allows():
-      with budget.spending():
-        clock[0] += 5.0
-      spent.append(epoch)
-  assert spent[0] == 0
-  # Five seconds each time, one second earned an epoch.
-  np.testing.assert_array_equal(np.diff(spent[1:]), 5)

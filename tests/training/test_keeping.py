@@ -1,5 +1,7 @@
 """The keeper decides by validation bounds and by the clock, and a resumed run decides the same."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,8 @@ from tests.training.runs import read_rows
 from tf_savae import data
 from tf_savae.runs.build import build_model
 from tf_savae.runs.directory import open_run
-from tf_savae.training import keeping as keeper
 from tf_savae.training import make_config
+from tf_savae.training.keeping import RunKeeper
 
 PER_EPOCH = 4
 
@@ -30,7 +32,7 @@ def started(settings, run, model):
   model.step.assign(0)
   model.optimizer.learning_rate.assign(settings.learning_rate)
   model.stop_training = False
-  kept = keeper.RunKeeper(settings, run, model, PER_EPOCH)
+  kept = RunKeeper.of(settings, run, model, PER_EPOCH)
   return kept, kept.restore()
 
 
@@ -42,12 +44,12 @@ def validated(settings, model, bounds, resume=False):
       if kept is None or resume:
         kept, step = started(settings, run, model)
         assert step == epoch * PER_EPOCH
-      assert kept.stopped_by() is None
-      assert not kept.is_stopped_early
+      assert kept.stopping.stopped_by() is None
+      assert not kept.stopping.is_early
       kept.on_epoch_begin(epoch)
       model.step.assign((epoch + 1) * PER_EPOCH)
       kept.on_epoch_end(epoch, {"val_bound": bound})
-    return [float(row["learning_rate"]) for row in read_rows(run.path)], kept.stopped_by()
+    return [float(row["learning_rate"]) for row in read_rows(run.path)], kept.stopping.stopped_by()
 
 
 @pytest.mark.parametrize("resume", [False, True], ids=["in one go", "resumed every epoch"])
@@ -88,7 +90,7 @@ def test_a_run_says_which_setting_ended_it(model, tmp_path):
 
 def test_time_is_counted_over_all_starts_of_a_run(model, tmp_path, monkeypatch):
   now = [0.0]
-  monkeypatch.setattr(keeper.time, "monotonic", lambda: now[0])
+  monkeypatch.setattr(time, "monotonic", lambda: now[0])
   settings = config(tmp_path / "run", max_minutes=1.5, checkpoint_every=1)
 
   def update(kept, seconds):
@@ -100,7 +102,7 @@ def test_time_is_counted_over_all_starts_of_a_run(model, tmp_path, monkeypatch):
     kept, _ = started(settings, run, model)
     kept.on_epoch_begin(0)
     update(kept, 60)
-    assert kept.seconds_left() == 30
+    assert kept.stopping.seconds_left() == 30
     assert not model.stop_training
     now[0] += 1000  # while nothing runs
     kept, step = started(settings, run, model)
@@ -108,9 +110,11 @@ def test_time_is_counted_over_all_starts_of_a_run(model, tmp_path, monkeypatch):
     kept.on_epoch_begin(0)
     update(kept, 29)
     assert not model.stop_training
-    assert kept.stopped_by() is None
+    assert kept.stopping.stopped_by() is None
     update(kept, 2)
     assert model.stop_training
     kept.on_epoch_end(0, {"val_bound": 5.0})
-    assert kept.stopped_by() == "max_minutes"
-    assert keeper.RunKeeper(config(tmp_path / "run"), run, model, PER_EPOCH).seconds_left() == float("inf")
+    assert kept.stopping.stopped_by() == "max_minutes"
+    assert RunKeeper.of(config(tmp_path / "run"), run, model, PER_EPOCH).stopping.seconds_left() == float(
+      "inf"
+    )

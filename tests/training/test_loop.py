@@ -33,8 +33,9 @@ from tf_savae.evaluation import bounds
 from tf_savae.runs import checkpoints
 from tf_savae.runs.checkpoints import TrainingProgress
 from tf_savae.runs.directory import RunDirectory, open_run
-from tf_savae.training import keeping as keeper
 from tf_savae.training import loop
+from tf_savae.training.keeping import RunKeeper
+from tf_savae.training.stopping import Interrupted
 
 UPDATES = 12  # three epochs of four
 
@@ -200,7 +201,7 @@ def test_restoring_alone_is_bit_for_bit(uninterrupted, tmp_path, compiled_once):
   data = compiled_once.load("synthetic", data_dir="", seed=0, download=False, strict=False, data_seed=0)
   with open_run(settings) as directory:
     model = compiled_once.build_model(settings, data)
-    new = keeper.RunKeeper(settings, directory, model, 4)
+    new = RunKeeper.of(settings, directory, model, 4)
     assert new.restore() == 6
     new.on_epoch_begin(1)  # where the metrics come back
     new.checkpoints.save(6)
@@ -218,12 +219,12 @@ def test_restoring_alone_is_bit_for_bit(uninterrupted, tmp_path, compiled_once):
 def test_ctrl_c_and_sigterm_save_at_once_and_lose_nothing(uninterrupted, tmp_path):
   settings = config(tmp_path / "run")
 
-  def stop(number, function, call, owner=keeper.RunKeeper):
+  def stop(number, function, call, owner=RunKeeper):
     def send():
       os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    with dying(function, call, owner=owner, by=send), pytest.raises(keeper.Interrupted) as caught:
+    with dying(function, call, owner=owner, by=send), pytest.raises(Interrupted) as caught:
       run(settings)
     assert caught.value.signal == number
     assert signal.getsignal(number) is before
@@ -260,7 +261,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 
   with dying("on_train_batch_begin", 2, by=twice), pytest.raises(KeyboardInterrupt) as caught:
     run(config(tmp_path / "run"))
-  assert not isinstance(caught.value, keeper.Interrupted)
+  assert not isinstance(caught.value, Interrupted)
 
 
 @pytest.mark.slow

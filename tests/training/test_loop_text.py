@@ -25,8 +25,8 @@ from tf_savae.commands import train_flags as flags
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.runs.directory import RunDirectory, RunStatus
-from tf_savae.training import keeping as keeper
 from tf_savae.training import loop
+from tf_savae.training.stopping import Stopping
 
 SIZES = {"train": 30, "val": 8, "test": 6}
 PER_EPOCH = 3
@@ -260,13 +260,13 @@ def test_a_run_without_time_left_validates_ends_and_may_be_given_more(documents,
   assert steps == []  # its time was over before the first update
   assert not (tmp_path / "run" / "metrics.csv").exists()
   more = dataclasses.replace(settings, max_minutes=1.0)
-  original = keeper.RunKeeper.seconds_left
+  original = Stopping.seconds_left
 
   def until_the_second_update(self):
-    return -1.0 if int(self.model.step.value) >= 2 else original(self)
+    return -1.0 if int(self._model.step.value) >= 2 else original(self)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(keeper.RunKeeper, "seconds_left", until_the_second_update)
+    patch.setattr(Stopping, "seconds_left", until_the_second_update)
     results = loop.run(more)
   assert (results["steps"], results["epochs"], results["stopped_by"]) == (2, 0, "max_minutes")
   assert [row["step"] for row in read_rows(tmp_path / "run")] == ["2"]

@@ -157,6 +157,31 @@ class Checkpoints:
     return self._best.restore()
 
 
+def of_run(
+  directory: str | os.PathLike, model: keras.Model, progress: TrainingProgress | None = None, keep: int = 2
+) -> Checkpoints:
+  """The checkpoints of a run: its model, optimiser, metrics and progress.
+
+  Args:
+    directory: where they go.
+    model: compiled and built.
+    progress: of the run; default: a new one, for who only wants the model.
+    keep: how many of the last ones stay.
+  """
+  trackables = {
+    "model": model,
+    "optimizer": model.optimizer,
+    "metrics": metric_states(model),
+    "progress": progress or TrainingProgress(),
+  }
+  return Checkpoints(directory, trackables, keep)
+
+
+def metric_states(model: keras.Model) -> list[tf.Variable]:
+  """The variables of a model's metrics, which Keras does not let a checkpoint find."""
+  return [variable.value for metric in model.metrics for variable in metric.variables]
+
+
 _START_ANOTHER = "bring them back, or start another run with another --run_dir"
 
 

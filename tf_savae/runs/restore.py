@@ -18,10 +18,10 @@ from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
 from tf_savae.runs import run_data
 from tf_savae.runs.build import build_model
+from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory, open_run
 from tf_savae.runs.names import TEXT
-from tf_savae.training.keeping import RunKeeper
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
   with open_run(dataclasses.replace(stored, run_dir=path, eval_only=True)) as run:
     data = _OUTLINES[config.dataset](config)
     model = build_model(config, data)
-    checkpoints = RunKeeper(config, run, model, steps_per_epoch=1).checkpoints
+    checkpoints = of_run(run.checkpoints, model)
     best = checkpoints.restore_best()
     # Not looked at where there is a best one: it also holds what only training needs.
     step = checkpoints.restore_latest(must_exist=run.has_progress) if best is None else best[0]

@@ -1,10 +1,8 @@
-"""What happened since one last looked: means of Keras metrics, and a budget of time."""
+"""Means of Keras metrics since one last looked."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 
 from tf_savae.model import SAVAE
 
@@ -35,27 +33,3 @@ class IntervalMeans:
 
   def _totals(self) -> dict[str, tuple[float, float]]:
     return {name: (float(m.total.value), float(m.count.value)) for name, m in self._model.means.items()}
-
-
-class Budget:
-  """Lets something happen as often as it takes no more than a share of the time; the first time at once."""
-
-  def __init__(self, share: float):
-    self._share, self._seconds, self._cost = share, 0.0, 0.0
-
-  def earn(self, seconds: float) -> None:
-    """So much time went by."""
-    self._seconds += self._share * seconds
-
-  def allows(self) -> bool:
-    """Whether there is time for what the last one cost."""
-    return self._seconds >= self._cost
-
-  @contextlib.contextmanager
-  def spending(self) -> Iterator[None]:
-    """Measures what happens within. The first time counts for nothing: it is mostly tracing."""
-    first, start = self._cost == 0.0, time.monotonic()
-    yield
-    self._cost = time.monotonic() - start
-    if not first:
-      self._seconds -= self._cost

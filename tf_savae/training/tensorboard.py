@@ -34,7 +34,8 @@ from tf_savae.generation.samples import write_samples
 from tf_savae.model import SAVAE
 from tf_savae.runs.config import RunConfig
 from tf_savae.training import event_files, hparams, projector
-from tf_savae.training.interval_means import Budget, IntervalMeans
+from tf_savae.training.clock import Budget
+from tf_savae.training.interval_means import IntervalMeans
 
 # Key in Keras's logs → chart and what it shows.
 _SCALARS = {

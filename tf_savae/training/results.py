@@ -1,0 +1,136 @@
+"""The end of a run: its best model is evaluated, drawn and described in results.json."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tqdm
+
+from tf_savae.data.batches import steps_per_epoch
+from tf_savae.data.dataset import DataSet
+from tf_savae.evaluation import figures, per_example
+from tf_savae.evaluation.bounds import Evaluator
+from tf_savae.model import SAVAE
+from tf_savae.runs.checkpoints import TrainingProgress
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory
+from tf_savae.training.keeping import RunKeeper
+from tf_savae.training.summary import next_steps, summary_table
+from tf_savae.training.tensorboard import TensorBoardLogger
+
+
+def finish(
+  config: RunConfig,
+  run_dir: RunDirectory,
+  data: DataSet,
+  model: SAVAE,
+  keeper: RunKeeper,
+  board: TensorBoardLogger | None,
+  splits: Sequence[str],
+) -> dict[str, Any]:
+  """Evaluates the best model on `splits`, writes results.json, and prints the table.
+
+  Args:
+    config: the settings.
+    run_dir: of the run.
+    data: what it is evaluated on.
+    model: with any weights; those of the best validation bound are restored.
+    keeper: knows the checkpoints and where the run stands.
+    board: gets the results, too; None: they do not go to TensorBoard.
+    splits: names of splits.
+
+  Returns:
+    The content of results.json.
+  """
+  stopped_by = keeper.stopping.stopped_by()
+  best = keeper.checkpoints.restore_best()
+  results = {
+    **_about(config, data, model),
+    **_course(config, run_dir, keeper.progress, None if best is None else best[0]),
+    "stopped_by": stopped_by,  # None: training is not over
+    **_of_some_runs(config),
+    **_evaluated(config, run_dir, data, model, splits, keeper.check_stop),
+  }
+  if data.kind == "image":
+    figures.save_overview(model, data, run_dir.path / "overview.png")
+  if config.eval_file:
+    path = run_dir.write_results_of(config.eval_file, results)
+    after = f"written to {path}"
+  else:
+    run_dir.write_results(results, training_finished=None if config.eval_only else True)
+    after = next_steps(run_dir.path, writes=data.kind == "text")
+  if board is not None:
+    board.finish(model, results)
+  print(f"\n{summary_table(results)}\n\n{after}", flush=True)
+  return results
+
+
+def _about(config: RunConfig, data: DataSet, model: SAVAE) -> dict[str, Any]:
+  """What was trained on what."""
+  return {
+    "dataset": data.name,
+    "dataset_source": data.source,
+    "is_stand_in": data.is_stand_in,
+    "preset": config.preset,
+    "model": config.model,
+    "k": config.k,
+    "eval_k": model.eval_k,
+    "seed": config.seed,
+  }
+
+
+def _course(
+  config: RunConfig, run_dir: RunDirectory, progress: TrainingProgress, best_step: int | None
+) -> dict[str, Any]:
+  """How far training went; in examples of the data that it had, which are not there when a file is evaluated."""
+  train_examples = run_dir.data_facts()["train"]
+  per_epoch = steps_per_epoch(train_examples, config.batch_size)
+  epochs, rest = divmod(int(progress.step), per_epoch)
+  return {
+    "steps": int(progress.step),
+    "epochs": int(progress.epoch),
+    # None: no validation bound was a number, and the last weights are evaluated.
+    "best_epoch": None if best_step is None else -(-best_step // per_epoch),
+    "examples": epochs * train_examples + rest * config.batch_size,
+    "skipped_updates": int(progress.skipped_updates),
+    "seconds": float(progress.seconds),
+  }
+
+
+def _of_some_runs(config: RunConfig) -> dict[str, Any]:
+  result: dict[str, Any] = {}
+  if config.is_text:
+    result |= {"decoder": config.decoder_name, "word_dropout": config.word_dropout}
+  if config.init_from:
+    result["init_from"] = config.init_from
+  if config.eval_file:
+    result["eval_file"] = config.eval_file
+  return result
+
+
+def _evaluated(
+  config: RunConfig,
+  run_dir: RunDirectory,
+  data: DataSet,
+  model: SAVAE,
+  splits: Sequence[str],
+  check_stop: Callable[[], None],
+) -> dict[str, Any]:
+  """What the `Evaluator` says of each split, with a bar on a terminal; `check_stop` is asked after each batch."""
+  compiled = config.deterministic and data.kind != "text"
+  evaluate = Evaluator(model, config.iw_samples, jit_compile=compiled)
+  found = {}
+  for split in splits:
+    each = run_dir.path / per_example.TEST_FILE if split == "test" and not config.eval_file else None
+    bar = functools.partial(tqdm.tqdm, desc=f"evaluate {split}", leave=False, disable=not sys.stderr.isatty())
+    with bar(total=data.num_examples(split)) as progress:
+
+      def after_batch(examples: int, progress: tqdm.tqdm = progress) -> None:
+        progress.update(examples)
+        check_stop()
+
+      found[split] = evaluate(data, split, config.eval_batch_size, after_batch, save_to=each)
+  return found
