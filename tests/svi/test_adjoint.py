@@ -18,7 +18,7 @@ from tests.tiny import relative_error
 from tf_savae import networks
 from tf_savae.objective import NegELBO
 from tf_savae.posterior import GaussianParams
-from tf_savae.svi import ADJOINTS, SVISettings, descent
+from tf_savae.svi import ADJOINTS, RULES, SVISettings, descent, rules
 from tf_savae.svi import adjoint as adjoint_lib
 from tf_savae.svi.adjoint import (
   ExactAdjoint,
@@ -30,6 +30,7 @@ from tf_savae.svi.adjoint import (
 )
 from tf_savae.svi.derivatives import value_and_gradient
 from tf_savae.svi.refine import refine
+from tf_savae.svi.rules import Adam, GradientStep, NaturalGradient
 
 K = 3
 BETA = 0.7
@@ -48,17 +49,29 @@ class Problem:
   """A loss behind K steps with dropout on, and its gradient for everything that can have one."""
 
   def __init__(
-    self, network: str, dtype: str, clip: bool, momentum: float, num_steps: int = K, samples: int = 1
+    self,
+    network: str,
+    dtype: str,
+    clip: bool = False,
+    momentum: float | None = None,
+    num_steps: int = K,
+    samples: int = 1,
+    rule: str | rules.Rule = "gradient",
   ):
     self.encoder, self.decoder, self.x = NETWORKS[network](dtype, dropout=0.3)
     self.dtype, self.momentum, self.num_steps, self.samples = dtype, momentum, num_steps, samples
+    self.rule = rule
     self.objective = NegELBO(self.decoder)
     self.noise = tiny.normal(num_steps, samples, tiny.BATCH, tiny.LATENT, seed=4, dtype=dtype)
     self.final_noise = tiny.normal(tiny.BATCH, tiny.LATENT, seed=5, dtype=dtype)
     # On the trajectory, so that every λ_k has a cotangent of its own.
     self.weights = tiny.normal(2, num_steps + 1, tiny.BATCH, tiny.LATENT, seed=6, dtype=dtype)
     self.beta = tf.constant(BETA, dtype)
-    self.sizes = tf.Variable(0.02 + 0.01 * np.arange(2 * num_steps).reshape(num_steps, 2), dtype=dtype)
+    # One size per latent; of other rules than the paper's one for μ and one for log σ² as well.
+    sizes = 0.02 + 0.01 * np.arange(2 * num_steps).reshape(num_steps, 2)
+    if rule != "gradient":
+      sizes = np.stack([sizes, 0.7 * sizes], axis=1)
+    self.sizes = tf.Variable(sizes, dtype=dtype)
     assert any(np.any(t == 0) for t in self.precompute())  # dropout is on
     # The median norm at λ_0 as the bound: some rows are clipped, others are not.
     self.clip_norm = None
@@ -91,7 +104,9 @@ class Problem:
       context = self.precompute()
       tape.watch(context)  # masks, too, which depend on no variable
       initial = tiny.encode(self.encoder, self.x)
-      settings = SVISettings(self.num_steps, self.sizes, self.momentum, self.clip_norm, self.samples)
+      settings = SVISettings(
+        self.num_steps, self.sizes, self.momentum, self.clip_norm, self.samples, rule=self.rule
+      )
       conditions = (self.x, self.beta, context)
       params, trajectory = refine(
         self.objective, initial, settings, noise=self.noise, context=conditions, adjoint=adjoint
@@ -161,6 +176,57 @@ class TestExactEqualsUnrolled:
   def test_in_float32(self, network, clip, momentum):
     problem = Problem(network, "float32", clip, momentum)
     assert group_error(problem.gradients("exact"), problem.gradients("unrolled")) < 1e-5
+
+
+# Other rules. No entry of the natural step reaches the bound of 100; some reach that of 0.3, others do not.
+OTHER_RULES = {
+  "natural": NaturalGradient(trust=100.0),
+  "natural, bounded": NaturalGradient(trust=0.3),
+  "adam": Adam(beta_1=0.6, beta_2=0.8, epsilon=1e-2),
+}
+
+
+def test_every_rule_is_in_the_registry():
+  """A new rule of the package has to be added to OTHER_RULES here."""
+  assert {type(rule) for rule in OTHER_RULES.values()} | {GradientStep} == {RULES[name] for name in RULES}
+
+
+@pytest.mark.parametrize("rule", OTHER_RULES)
+@pytest.mark.parametrize("network", NETWORKS)
+class TestExactEqualsUnrolledForEveryRule:
+  @pytest.mark.parametrize("adjoint", ["exact", "stored"])
+  def test_in_float64(self, network, rule, adjoint):
+    problem = Problem(network, "float64", rule=OTHER_RULES[rule])
+    assert tensor_error(problem.gradients(adjoint), problem.gradients("unrolled")) < 1e-9
+
+  def test_in_float32(self, network, rule):
+    problem = Problem(network, "float32", rule=OTHER_RULES[rule])
+    assert group_error(problem.gradients("exact"), problem.gradients("unrolled")) < 1e-5
+
+
+@pytest.mark.parametrize("rule", OTHER_RULES)
+class TestOtherRules:
+  def test_the_definition_is_the_derivative(self, rule):
+    problem = Problem("dense", "float64", rule=OTHER_RULES[rule])
+    assert_is_the_derivative_of_lambda_and_alpha(problem, problem.gradients("unrolled"), 1e-6)
+
+  def test_the_bound_holds_for_some_entries(self, rule):
+    problem = Problem("dense", "float64", rule=OTHER_RULES[rule])
+    reference = Problem("dense", "float64", rule=NaturalGradient(trust=None))
+    differ = group_error(problem.gradients("exact"), reference.gradients("exact")) > 1e-3
+    assert differ == (rule != "natural")
+
+  def test_truncated_over_all_steps_is_exact_and_over_none_is_first_order(self, rule):
+    problem = Problem("dense", "float64", rule=OTHER_RULES[rule])
+    exact, first = problem.gradients("exact"), problem.gradients("first_order")
+    assert tensor_error(problem.gradients(TruncatedAdjoint(steps=K)), exact) < 1e-9
+    assert tensor_error(problem.gradients(TruncatedAdjoint(steps=0)), first) < 1e-9
+    assert group_error(first, exact) > 1e-2
+
+  def test_finite_differences_approach_the_exact_gradient(self, rule):
+    problem = Problem("dense", "float64", rule=OTHER_RULES[rule])
+    ours = problem.gradients(FiniteDifferenceAdjoint(radius=1e-6))
+    assert tensor_error(ours, problem.gradients("exact")) < 1e-5
 
 
 @pytest.mark.parametrize("network", ["lstm", "image"])
@@ -269,7 +335,7 @@ def assert_is_the_derivative_of_lambda_and_alpha(problem, gradients, tolerance):
   initial = tiny.encode(problem.encoder, problem.x)
 
   def loss(shift, sizes):
-    settings = SVISettings(problem.num_steps, sizes, problem.momentum, problem.clip_norm)
+    settings = SVISettings(problem.num_steps, sizes, problem.momentum, problem.clip_norm, rule=problem.rule)
     conditions = (problem.x, problem.beta, context)
     start = GaussianParams(initial.mean + shift[0], initial.log_var + shift[1])
     params, trajectory = refine(problem.objective, start, settings, noise=problem.noise, context=conditions)

@@ -17,8 +17,8 @@ from tensorboard.plugins.projector import ProjectorConfig
 from tests import tiny_documents, tiny_runs
 from tf_savae.evaluation.latents import mutual_information
 from tf_savae.evaluation.posteriors import Inference
-from tf_savae.schedules import KWarmup
 from tf_savae.runs.presets import make_config
+from tf_savae.schedules import KWarmup
 from tf_savae.training import event_files
 from tf_savae.training.tensorboard import TensorBoardLogger
 
