@@ -1,4 +1,4 @@
-"""Rows a second of an exported model: `python -m benchmarks.serving --export=models/savae/1`.
+"""Rows per second of an exported model: `python -m benchmarks.serving --export=models/savae/1`.
 
 A Markdown table of encode and of every encode_refined, for several batch sizes, measured as TensorFlow Serving would
 run them: by the C++ session, in a process without Python's TensorFlow, on one core (`--core`) with one thread. A figure
@@ -15,16 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from tf_savae import startup
-from tf_savae.commands import export_flags as command_line
+from tf_savae.commands.flags import Command, Flag, Given
 from tf_savae.errors import UserError
+from tf_savae.runs.options import each_once, number, path, whole, whole_list
 from tf_savae.serving import c_loader
-
-_USAGE = """usage: python -m benchmarks.serving --export=models/savae/1 [--name=value ...]
-
-Rows a second of encode and of every encode_refined of an exported version, on one core."""
 
 
 def rows(key: str, shape: tuple[int | None, ...], export: Path, batch: int, words: int) -> np.ndarray:
@@ -47,18 +43,18 @@ def seconds_a_call(session: c_loader.Isolated, feeds: dict, fetches: list[str], 
   return statistics.median(times)
 
 
-def _define(values: flags.FlagValues) -> None:
-  flags.DEFINE_string("export", None, "version directory", flag_values=values)
-  flags.DEFINE_list("batches", ["1", "8", "64"], "rows of a call", flag_values=values)
-  flags.DEFINE_integer("words", 20, "text: words of every sentence", 1, flag_values=values)
-  flags.DEFINE_float("seconds", 5.0, "that a figure is measured for", 0, flag_values=values)
-  flags.DEFINE_integer("core", 0, "number of the core", 0, flag_values=values)
+def _flags() -> list[Flag]:
+  return [
+    Flag("export", None, path(), "version directory", is_needed=True),
+    Flag("batches", (1, 8, 64), each_once(whole_list(1)), "rows per call"),
+    Flag("words", 20, whole(1), "text: words of every sentence"),
+    Flag("seconds", 5.0, number(0), "that a figure is measured for"),
+    Flag("core", 0, whole(0), "number of the core"),
+  ]
 
 
-def _run(values: flags.FlagValues, rest: list[str]) -> None:
-  command_line.no_arguments(rest)
-  export = Path(command_line.required(values, "export"))
-  batches = command_line.whole_numbers(values, "batches")
+def _work(given: Given) -> None:
+  export, batches = Path(given.export), given.batches
   startup.import_tensorflow()
   from tf_savae.serving import gate
 
@@ -69,9 +65,9 @@ def _run(values: flags.FlagValues, rest: list[str]) -> None:
   names = [n for n in ("encode", *(refined or ["encode_refined"])) if n in interfaces]
   if not names:
     raise UserError(f"--export={export} has neither encode nor encode_refined: its model has no latent")
-  if not hasattr(os, "sched_setaffinity") or values.core not in os.sched_getaffinity(0):
-    raise UserError(f"--core={values.core} is none that this process may run on; name another --core")
-  os.sched_setaffinity(0, {values.core})  # the session's process inherits it; this one waits meanwhile
+  if not hasattr(os, "sched_setaffinity") or given.core not in os.sched_getaffinity(0):
+    raise UserError(f"--core={given.core} is none that this process may run on; name another --core")
+  os.sched_setaffinity(0, {given.core})  # the session's process inherits it; this one waits meanwhile
   print(f"| rows/s | {' | '.join(f'batch {batch}' for batch in batches)} |")
   print("| --- |" + " --- |" * len(batches), flush=True)
   with c_loader.Isolated(export, threads=1) as session:
@@ -81,16 +77,21 @@ def _run(values: flags.FlagValues, rest: list[str]) -> None:
       shape = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
       figures = []
       for batch in batches:
-        feeds = {tensor: rows(key, shape, export, batch, values.words)}
-        taken = seconds_a_call(session, feeds, list(interfaces[name].outputs.values()), values.seconds)
+        feeds = {tensor: rows(key, shape, export, batch, given.words)}
+        taken = seconds_a_call(session, feeds, list(interfaces[name].outputs.values()), given.seconds)
         figures.append(f"{batch / taken:.3g}" if batch / taken < 100 else f"{batch / taken:.0f}")
       print(f"| `{name}` | {' | '.join(figures)} |", flush=True)
 
 
-def main(argv: list[str]) -> int:
-  """Runs the command line `argv`; returns the exit status."""
-  return command_line.main(_define, _run, _USAGE, argv)
-
+COMMAND = Command(
+  "serving",
+  "Rows per second of encode and of every encode_refined of an exported version, on one core.",
+  _flags,
+  _work,
+  usage="--export=models/savae/1 [--name=value ...]",
+  program="python -m benchmarks.serving",
+)
+main = COMMAND.main
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  sys.exit(main())

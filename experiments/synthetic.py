@@ -6,15 +6,13 @@ the searches saw, and figures. The same command goes on where a killed one stopp
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import report, rows, schedule
 from experiments.plan import Plan, select
-from tf_savae.commands import evaluation_flags as command_line
+from tf_savae.commands.flags import Command, Flag, Given
 
 # Nothing imported here may import TensorFlow: a wrong flag and --help answer at once.
 from tf_savae.errors import UserError
@@ -24,30 +22,33 @@ from tf_savae.runs.options import one_of, optional, path, whole
 _MOST_WORKERS = 8
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs the command line `argv`, without the program's name; returns the exit status."""
-  flags = command_line.Parser("experiments.synthetic", "The paper's synthetic table, whole.")
-  flags.flag("out", "runs/synthetic", path(), "directory of the table; the same command resumes there")
-  flags.flag(
-    "workers",
-    None,
-    optional(whole(1, _MOST_WORKERS)),
-    f"processes, of one thread each; default: one a CPU, at most {_MOST_WORKERS}",
-  )
-  flags.flag(
-    "budget", "full", one_of(*rows.BUDGETS), "how much of everything; tiny: its numbers mean nothing"
-  )
-  flags.flag(
-    "oracle_seeds", None, optional(whole(1)), "oracles, each with its data; default: the budget's, 2"
-  )
-  flags.flag("seeds", None, optional(whole(1)), "trainings on each of them; default: the budget's, 3")
-  flags.flag(
-    "only", None, optional(path()), "keys of rows with commas; rows that they start from come with them"
-  )
-  return command_line.run(flags, argv, _work, needs_tensorflow=False)
+def _flags() -> list[Flag]:
+  whole_or_default = optional(whole(1))
+  return [
+    Flag("out", "runs/synthetic", path(), "directory of the table; the same command resumes there"),
+    Flag(
+      "workers",
+      None,
+      optional(whole(1, _MOST_WORKERS)),
+      "processes, of one thread each",
+      shown_default=f"one per CPU, at most {_MOST_WORKERS}",
+    ),
+    Flag("budget", "full", one_of(*rows.BUDGETS), "how much of everything; tiny: its numbers mean nothing"),
+    Flag(
+      "oracle_seeds",
+      None,
+      whole_or_default,
+      "oracles, each with its data",
+      shown_default="the budget's, 2",
+    ),
+    Flag("seeds", None, whole_or_default, "trainings on each of them", shown_default="the budget's, 3"),
+    Flag(
+      "only", None, optional(path()), "keys of rows with commas; rows that they start from come with them"
+    ),
+  ]
 
 
-def _work(given: argparse.Namespace) -> None:
+def _work(given: Given) -> None:
   out = Path(os.path.expanduser(given.out))
   budget = rows.BUDGETS[given.budget]
   plan = Plan(
@@ -66,8 +67,8 @@ def _work(given: argparse.Namespace) -> None:
     schedule.check_settings(out, plan)
     try:
       schedule.run(out, plan, given.workers or min(len(os.sched_getaffinity(0)), _MOST_WORKERS))
-    except KeyboardInterrupt:
-      print(f"what is trained is in {out}; the same command goes on from there", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+      stop.args = (f"what is trained is in {out}; the same command goes on from there",)
       raise
     print(report.write(out, plan), flush=True)
     _draw(out)
@@ -83,5 +84,10 @@ def _draw(out: Path) -> None:
   figures.draw_all(out)
 
 
+COMMAND = Command(
+  "synthetic", "The paper's synthetic table, whole.", _flags, _work, program="python -m experiments.synthetic"
+)
+main = COMMAND.main
+
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
   from tf_savae.svi.refine import Refinement, refine
   from tf_savae.svi.settings import SVISettings
 
+__version__ = "0.1.0"
+
 _HOMES = {
   "SAVAE": "tf_savae.model",
   "GaussianParams": "tf_savae.posterior",

@@ -25,7 +25,7 @@ def exit_status(work: Callable[[], None]) -> int:
   """Does a command's work and returns its exit status; nothing that a user causes shows a traceback.
 
   Returns:
-    0; 1 (a UserError, shown as one line on stderr, or a reader of stdout that went away), 130 (Ctrl-C).
+    0; 1 (a UserError, shown as one line on stderr, or a reader of stdout that went away), 130 (Ctrl-C), 143 (SIGTERM).
   """
   try:
     work()
@@ -36,7 +36,7 @@ def exit_status(work: Callable[[], None]) -> int:
   except BrokenPipeError:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
     return 1
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    return 128 + signal.SIGINT
+  except KeyboardInterrupt as stop:
+    print(f"interrupted: {stop}" if stop.args else "interrupted", file=sys.stderr)
+    return 128 + getattr(stop, "signal", signal.SIGINT)
   return 0

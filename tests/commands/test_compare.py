@@ -122,7 +122,7 @@ def test_runs_are_paired_with_the_first_by_their_examples(tmp_path, capsys):
   first, other = examples(), examples(shift=-2.0)
   other["nll_iw"] = other["nll_iw"] + np.linspace(0, 1, 50, dtype=np.float32)
   runs = [write(tmp_path / "a", LANGUAGE_MODEL, first), write(tmp_path / "b", TEXT, other)]
-  assert compare.main(runs) == 0
+  assert compare.main(["compare", *runs]) == 0
   lines = capsys.readouterr().out.splitlines()
   assert "Difference to Language model, paired over 50 test examples" in "\n".join(lines)
   _, name, bound, likelihood, ppl_bound, ppl, _ = (cell.strip() for cell in lines[-1].split("|"))
@@ -139,7 +139,7 @@ def test_runs_are_paired_with_the_first_by_their_examples(tmp_path, capsys):
 def test_images_are_paired_in_nats(tmp_path, capsys):
   values = examples(tokens=False)
   runs = [write(tmp_path / name, run, values) for name, run in (("a", RUN), ("b", PLAIN))]
-  assert compare.main(runs) == 0
+  assert compare.main(["compare", *runs]) == 0
   assert capsys.readouterr().out.splitlines()[-1] == "| `autoreg` | +0.00 ± 0.00 | +0.00 ± 0.00 |"
 
 
@@ -149,27 +149,28 @@ def test_runs_that_cannot_be_paired_are_named(tmp_path, capsys):
     write(tmp_path / "old", TEXT),
     write(tmp_path / "elsewhere", TEXT, examples(seed=1)),
   ]
-  assert compare.main(runs) == 0
+  assert compare.main(["compare", *runs]) == 0
   out = capsys.readouterr().out
   assert "old has no test_examples.npz; --eval_only writes it." in out
   assert f"{runs[2]} was evaluated on other examples than {runs[0]}." in out
   assert "Difference to" not in out
-  assert compare.main(runs[::-1][1:]) == 0
+  assert compare.main(["compare", *runs[::-1][1:]]) == 0
   assert "No paired differences" in capsys.readouterr().out
-  assert compare.main(runs[:1]) == 0
+  assert compare.main(["compare", *runs[:1]]) == 0
   assert "paired" not in capsys.readouterr().out
 
 
 def test_main_reads_run_directories_and_refuses_others_in_one_line(tmp_path, capsys):
   write(tmp_path / "a", RUN)
-  assert compare.main([str(tmp_path / "a")]) == 0
+  assert compare.main(["compare", str(tmp_path / "a")]) == 0
   assert "97.13" in capsys.readouterr().out
   for bad, words in (("b", "no finished run"), ("a", "damaged")):
     (tmp_path / "a" / "results.json").write_text("{")
-    assert compare.main([str(tmp_path / bad)]) == 1
+    assert compare.main(["compare", str(tmp_path / bad)]) == 1
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
-  assert compare.main([]) == 2
+  assert compare.main(["compare"]) == 2
+  assert capsys.readouterr().err.startswith("error: RUN_DIR is needed")
 
 
 def test_comparing_needs_no_tensorflow():

@@ -1,4 +1,4 @@
-"""`python -m tf_savae.commands.generate` on a run of text that was trained for a few updates."""
+"""`python -m tf_savae generate` on a run of text that was trained for a few updates."""
 
 import functools
 import gzip
@@ -12,16 +12,15 @@ import pytest
 import tensorflow as tf
 
 from tf_savae.commands import generate as command_line
-from tf_savae.commands import generate_settings as settings
-from tf_savae.commands import generate_work as run_module
-from tf_savae.commands.generate_work import run
 from tf_savae.data import text
 from tf_savae.errors import UserError
 from tf_savae.evaluation.posteriors import Inference
-from tf_savae.generation import report
+from tf_savae.generation import report, run_report
 from tf_savae.generation import writer as writer_module
+from tf_savae.generation.run_report import write as run
 from tf_savae.generation.samples import write_samples
 from tf_savae.generation.sentences import Reader, padded
+from tf_savae.generation.settings import GenerateSettings
 from tf_savae.generation.writer import Decoding, Writer, line
 from tf_savae.networks.decoding import generate as generate_tokens
 from tf_savae.runs.build import build_model
@@ -75,18 +74,18 @@ def save_as_if_trained(config):
 def traced_once():
   """Models are restored, and their refinement is traced, once for all tests."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(run_module, "load_model", functools.cache(load_model))
+    patch.setattr(run_report, "load_model", functools.cache(load_model))
     patch.setattr(writer_module, "Inference", functools.cache(Inference))
     yield
 
 
 @pytest.fixture(scope="module")
 def restored(runs):
-  return run_module.load_model(str(runs / "savae"))
+  return run_report.load_model(str(runs / "savae"))
 
 
 def command(*arguments):
-  return settings.parse(["generate", *arguments])
+  return GenerateSettings(**command_line.COMMAND.parse(["generate", *arguments]).settings)
 
 
 def logged_texts(directory):
@@ -170,10 +169,10 @@ def test_documents_of_a_split_and_lines_of_a_file_are_written_again(runs, tmp_pa
 
 
 def test_a_model_without_latent_has_samples_only(runs):
-  path = run(settings.GenerateSettings(run_dir=str(runs / "autoreg"), num=3), str)
+  path = run(GenerateSettings(run_dir=str(runs / "autoreg"), num=3), str)
   assert "## Samples\n" in path.read_text()
   with pytest.raises(UserError, match=r"without latent \(autoreg\)"):
-    run(settings.GenerateSettings(run_dir=str(runs / "autoreg"), sentence=("a cat",)), str)
+    run(GenerateSettings(run_dir=str(runs / "autoreg"), sentence=("a cat",)), str)
 
 
 def test_what_is_written_is_what_the_decoder_says(restored):
@@ -270,7 +269,7 @@ def test_a_directory_without_run_is_one_line_and_status_1(tmp_path, capsys):
   "arguments, words",
   [
     ([], "--run_dir is needed"),
-    (["--run_dir=a", "--temperature=0"], "--temperature must be a number above 0; received 0.0"),
+    (["--run_dir=a", "--temperature=0"], "--temperature must be a number above 0; received 0\n"),
     (["--run_dir=a", "--top_p=1.5"], "--top_p must be"),
     (["--run_dir=a", "--num_beams=none"], "received none"),
     (["--run_dir=a", "--sentence=b", "--split=test"], "received --sentence and --split"),

@@ -142,7 +142,7 @@ def test_a_table_goes_on_with_its_own_settings_only(tmp_path, monkeypatch):
 def test_a_wrong_flag_is_one_line(flags, status, line, tmp_path, capsys):
   (tmp_path / "file").touch()
   flags = [flag.format(file=tmp_path / "file") for flag in flags]
-  assert synthetic.main([f"--out={tmp_path}", *flags]) == status
+  assert synthetic.main(["synthetic", f"--out={tmp_path}", *flags]) == status
   err = capsys.readouterr().err
   assert line in err and err.count("\n") == 1
 
@@ -150,13 +150,13 @@ def test_a_wrong_flag_is_one_line(flags, status, line, tmp_path, capsys):
 def test_two_commands_do_not_share_a_directory(tmp_path, capsys):
   with synthetic.RunDirectory(tmp_path) as held:
     held.lock()
-    assert synthetic.main([f"--out={tmp_path}"]) == 1
+    assert synthetic.main(["synthetic", f"--out={tmp_path}"]) == 1
   assert f"--out={tmp_path} is in use by another process" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_the_whole_command_on_one_row(tmp_path, capsys):
-  command = [f"--out={tmp_path}", "--budget=tiny", "--only=ablation-paper", "--workers=1"]
+  command = ["synthetic", f"--out={tmp_path}", "--budget=tiny", "--only=ablation-paper", "--workers=1"]
   assert synthetic.main(command) == 0
   text = capsys.readouterr().out
   assert "2/2 " in text and "| SA-VAE K=20, as in the paper, α = 0.02 | " in text and "FAILED" not in text

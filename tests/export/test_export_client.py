@@ -15,7 +15,7 @@ import requests
 import server as servers
 import tensorflow as tf
 
-from export import client
+from tf_savae.commands import client
 from tf_savae.errors import UserError
 from tf_savae.serving import images, transport
 
@@ -172,13 +172,19 @@ def test_a_server_that_is_down_is_said_to_be_down(kind, capsys, pngs, monkeypatc
     (["--model=other"], "does not serve model 'other'"),
     (["--signature=encod"], "no signature 'encod'; it has decode, elbo"),
     (["--signature=decode"], "'decode' takes no PNG files; name one of elbo, encode,"),
-    (["--format=npz"], "--format=npz needs an --output file"),
   ],
 )
 def test_a_wrong_request_is_one_clear_line(kind, arguments, message, urls, pngs, capsys):
   status, _, error = ask(capsys, f"--url={urls[kind]}", *arguments, *pngs)
   assert status == 1
   assert message in error
+
+
+@BOTH
+def test_a_form_that_needs_a_file_is_refused_before_a_server_is_asked(kind, urls, pngs, capsys):
+  status, _, error = ask(capsys, f"--url={urls[kind]}", "--format=npz", *pngs)
+  assert status == 2
+  assert "--format=npz needs an --output file" in error
 
 
 @BOTH

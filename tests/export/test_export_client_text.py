@@ -10,7 +10,7 @@ import pytest
 import server as servers
 import tensorflow as tf
 
-from export import client
+from tf_savae.commands import client
 from tf_savae.errors import UserError
 from tf_savae.serving import transport
 

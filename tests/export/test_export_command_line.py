@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export import savedmodel
+from tf_savae.commands import export
 from tf_savae.serving.version_dir import versions
 
 ROOT = Path(__file__).parents[2]
@@ -16,17 +16,17 @@ ROOT = Path(__file__).parents[2]
   ("arguments", "status", "message"),
   [
     (["--run_dri=x"], 2, "unknown flag --run_dri; did you mean --run_dir?"),
-    (["--seed=-1"], 2, "--seed=-1"),
-    ([], 1, "--run_dir is needed"),
-    (["--run_dir=x"], 1, "--output is needed"),
-    (["--run_dir=x", "--output=y", "--k=5,x"], 1, "--k must be whole numbers"),
-    (["--run_dir=x", "--output=y", "--k=5,5"], 1, "each once"),
-    (["--run_dir=x", "--output=y", "z"], 1, "unexpected argument 'z'"),
+    (["--seed=-1"], 2, "--seed must be a whole number, from 0 to 2147483647; received -1"),
+    ([], 2, "--run_dir is needed"),
+    (["--run_dir=x"], 2, "--output is needed"),
+    (["--run_dir=x", "--output=y", "--k=5,x"], 2, "--k must be whole numbers"),
+    (["--run_dir=x", "--output=y", "--k=5,5"], 2, "each once"),
+    (["--run_dir=x", "--output=y", "z"], 2, "unexpected argument 'z'"),
     (["--run_dir=/nowhere", "--output=y"], 1, "--run_dir=/nowhere is no directory"),
   ],
 )
 def test_a_wrong_command_line_is_one_line(arguments, status, message, capsys):
-  assert savedmodel.main(["savedmodel", *arguments]) == status
+  assert export.main(["export", *arguments]) == status
   out, err = capsys.readouterr()
   assert not out
   assert err.startswith("error: ") and err.count("\n") == 1
@@ -35,18 +35,21 @@ def test_a_wrong_command_line_is_one_line(arguments, status, message, capsys):
 
 def test_an_output_that_cannot_be_written_is_one_line(exported, tmp_path, capsys):
   (tmp_path / "file").touch()
-  assert savedmodel.main(["x", f"--run_dir={exported.run_dir}", f"--output={tmp_path / 'file'}"]) == 1
+  assert export.main(["export", f"--run_dir={exported.run_dir}", f"--output={tmp_path / 'file'}"]) == 1
   assert "error: cannot write in --output=" in capsys.readouterr().err
   assert versions(tmp_path / "file") == []
 
 
-@pytest.mark.parametrize("module", ["savedmodel", "serving_config", "client"])
-def test_help_needs_no_tensorflow(module):
+@pytest.mark.parametrize(
+  ("module", "command"),
+  [("savedmodel", "export"), ("serving_config", "serving_config"), ("client", "client")],
+)
+def test_help_needs_no_tensorflow(module, command):
   code = (
     f"import sys; from export import {module}; status = {module}.main(['x', '--help']); "
     "sys.exit(status or 'tensorflow' in sys.modules)"
   )
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
-  assert f"python -m export.{module}" in done.stdout
+  assert f"python -m tf_savae {command}" in done.stdout
   assert "--output" in done.stdout

@@ -8,8 +8,9 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from export import serving_config
+from tf_savae.commands import serving_config as command
 from tf_savae.errors import UserError
+from tf_savae.serving import serving_config
 
 
 @pytest.fixture
@@ -90,14 +91,14 @@ def test_what_cannot_be_served_is_refused(options, message, model_dir):
 
 
 def test_without_a_version_there_is_nothing_to_serve(tmp_path, capsys):
-  assert serving_config.main(["x", f"--model_dir={tmp_path}", f"--output={tmp_path / 'out'}"]) == 1
+  assert command.main(["x", f"--model_dir={tmp_path}", f"--output={tmp_path / 'out'}"]) == 1
   error = capsys.readouterr().err
   assert error.startswith("error: ") and error.count("\n") == 1 and "holds no version" in error
 
 
 def test_the_command_writes_the_files(model_dir, capsys):
   output = model_dir.parent / "serving"
-  assert serving_config.main(["x", f"--model_dir={model_dir}", f"--output={output}"]) == 0
+  assert command.main(["x", f"--model_dir={model_dir}", f"--output={output}"]) == 0
   assert {path.name for path in output.iterdir()} == made(model_dir).keys()
   assert (output / "models.config").read_text() == made(model_dir)["models.config"]
 

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from tests.training.runs import CompiledOnce, read_rows, tiny_config
-from tf_savae.commands import train_flags as flags
+from tf_savae.commands import train
 from tf_savae.errors import UserError
 from tf_savae.methods import METHODS
 from tf_savae.training import loop
@@ -89,8 +89,8 @@ def test_a_run_goes_from_flags_to_results(dataset, method, tmp_path):
 def test_eval_k_refines_a_vae_at_test_time_and_only_then(tmp_path):
   settings = smallest(tmp_path / "run", "synthetic", model="vae", svi_lr=0.05)
   trained = loop.run(settings)
-  given = flags.parse(["train.py", "--eval_only", "--eval_k=8", f"--run_dir={tmp_path / 'run'}"])
-  config, _ = flags.build_config(given)
+  given = train.COMMAND.parse(["train.py", "--eval_only", "--eval_k=8", f"--run_dir={tmp_path / 'run'}"])
+  config, _ = train.build_config(given.typed)
   refined = loop.run(config)
   assert refined["eval_k"] == 8
   assert refined["test"]["nll_bound_initial"] != refined["test"]["nll_bound"]

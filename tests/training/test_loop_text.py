@@ -21,7 +21,7 @@ from tests.training.runs import (
   tensors,
   tiny_config,
 )
-from tf_savae.commands import train_flags as flags
+from tf_savae.commands import train
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.runs.directory import RunDirectory, RunStatus
@@ -189,8 +189,8 @@ def test_a_run_that_is_not_there_or_has_no_encoder_is_nothing_to_begin_with(docu
 
 
 def evaluate(directory, file):
-  given = flags.parse(["train.py", "--eval_only", f"--eval_file={file}", f"--run_dir={directory}"])
-  return loop.run(flags.build_config(given)[0])
+  given = train.COMMAND.parse(["train.py", "--eval_only", f"--eval_file={file}", f"--run_dir={directory}"])
+  return loop.run(train.build_config(given.typed)[0])
 
 
 @pytest.mark.slow

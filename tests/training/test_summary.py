@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_savae.commands import train_flags as flags
+from tf_savae.commands import train
 from tf_savae.training.summary import next_steps, summary_table
 
 SPLIT = {
@@ -180,7 +180,7 @@ def test_the_command_to_evaluate_is_one_that_the_command_line_understands(run_di
   line = next(line for line in text.splitlines() if "--eval_only" in line)
   argv = shlex.split(line[line.index("python") :])
   assert argv[:2] == ["python", "train.py"]
-  assert flags.parse(argv[1:]) == {"eval_only": True, "run_dir": run_dir}
+  assert train.COMMAND.parse(argv[1:]).typed == {"eval_only": True, "run_dir": run_dir}
 
 
 def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
@@ -190,5 +190,5 @@ def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
 
 
 def test_next_steps_of_a_model_of_text_name_the_command_that_writes():
-  assert "python -m tf_savae.commands.generate --run_dir=runs/a" in next_steps("runs/a", writes=True)
+  assert "python -m tf_savae generate --run_dir=runs/a" in next_steps("runs/a", writes=True)
   assert "generate" not in next_steps("runs/a")

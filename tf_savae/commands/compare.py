@@ -1,76 +1,30 @@
-"""Markdown tables of finished runs: `python -m tf_savae.commands.compare runs/*`.
-
-First a table of test-set figures, a row a run, in the order given; of text with perplexities and the systems' names as
-in the paper. Then differences to the first run, paired by example, whose standard errors are much smaller than those
-of the figures: what makes an example hard for all models cancels. Reads files only: no TensorFlow.
-"""
+"""Markdown tables of finished runs: `python -m tf_savae compare runs/*`. Reads files only: no TensorFlow."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from tf_savae.commands.flags import Command, Given
 from tf_savae.errors import UserError
-from tf_savae.evaluation import per_example, tables
+from tf_savae.evaluation import comparison
 
 
-def read(run_dir: str) -> dict[str, Any]:
-  """results.json of a finished run, and the run's name as `run`. Raises UserError where there is none."""
-  path = Path(run_dir) / "results.json"
-  try:
-    return json.loads(path.read_text(encoding="utf-8")) | {"run": path.absolute().parent.name}
-  except OSError as error:
-    raise UserError(
-      f"no finished run: cannot read {path}; received {run_dir!r}; let its training end"
-    ) from error
-  except (ValueError, TypeError) as error:
-    raise UserError(f"{path} is damaged ({error}); write it anew with --eval_only") from error
+def _prepare(given: Given) -> Given:
+  if not given.arguments:
+    raise UserError("RUN_DIR is needed: directories of finished runs; received none; see --help")
+  return given
 
 
-def paired(run_dirs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
-  """The table of differences to the first run; a line instead of a row where there can be none."""
-  first, *others = (per_example.load(Path(run_dir) / per_example.TEST_FILE) for run_dir in run_dirs)
-  names = tables.systems(results) if tables.is_text(results[0]) else [f"`{r['model']}`" for r in results]
-  if first is None:
-    return f"No paired differences: {run_dirs[0]} has no {per_example.TEST_FILE}; --eval_only writes it."
-  rows, notes = {}, []
-  for i, values in enumerate(others, start=1):
-    if values is None:
-      notes.append(f"{run_dirs[i]} has no {per_example.TEST_FILE}; --eval_only writes it.")
-    elif not np.array_equal(values["digest"], first["digest"]):
-      notes.append(f"{run_dirs[i]} was evaluated on other examples than {run_dirs[0]}.")
-    else:
-      rows[i] = values
-  if not rows:
-    return "\n".join(["No paired differences:", *notes])
-  title = (
-    f"Difference to {names[0]}, paired over {len(first['digest'])} test examples, ± standard error;"
-    " negative is better:"
-  )
-  differences = tables.paired_table([names[i] for i in rows], list(rows.values()), first)
-  return "\n".join([title, "", differences, *(["", *notes] if notes else [])])
-
-
-def main(argv: Sequence[str]) -> int:
-  """Prints the tables of the run directories `argv`; returns the exit status."""
-  if not argv:
-    print("usage: python -m tf_savae.commands.compare RUN_DIR [RUN_DIR ...]", file=sys.stderr)
-    return 2
-  try:
-    results = [read(run_dir) for run_dir in argv]
-    print(tables.table(results))
-    if len(argv) > 1:
-      print(f"\n{paired(argv, results)}")
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  return 0
-
+COMMAND = Command(
+  "compare",
+  "Tables of the results of finished runs. With several, also the differences to the first, paired by example.",
+  flags=list,
+  work=lambda given: print(comparison.report(given.arguments)),
+  prepare=_prepare,
+  usage="RUN_DIR [RUN_DIR ...]",
+  takes_arguments=True,
+)
+main = COMMAND.main
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

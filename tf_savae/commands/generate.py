@@ -1,36 +1,34 @@
-"""What a trained model of text writes: `python -m tf_savae.commands.generate --run_dir=RUN`."""
+"""What a trained model of text writes: `python -m tf_savae generate --run_dir=RUN`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from tf_savae import startup
-from tf_savae.commands import generate_settings as settings
-
-# Nothing imported here may import TensorFlow: a wrong flag and --help answer at once.
-from tf_savae.errors import UserError, exit_status
+from tf_savae.commands.flags import Command, Given, of_fields
+from tf_savae.generation.settings import GenerateSettings
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs the command line `argv`; returns the exit status: 1 (the run), 2 (the flags), 130 (Ctrl-C)."""
-  try:
-    asked = settings.parse(argv)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+def _prepare(given: Given) -> GenerateSettings:
+  return GenerateSettings(**given.settings)
 
-  def work():
-    if isinstance(asked, str):
-      print(asked, flush=True)
-      return
-    startup.import_tensorflow()
-    from tf_savae.commands import generate_work as run
 
-    run.run(asked, lambda text: print(text, flush=True))
+def _work(settings: GenerateSettings) -> None:
+  startup.import_tensorflow()
+  from tf_savae.generation import run_report
 
-  return exit_status(work)
+  run_report.write(settings, lambda text: print(text, flush=True))
 
+
+COMMAND = Command(
+  "generate",
+  "What a trained model of text writes. Printed, kept in RUN/generations, and shown by TensorBoard.",
+  lambda: of_fields(GenerateSettings),
+  _work,
+  prepare=_prepare,
+  usage="--run_dir=RUN [--sentence=… | --file=… | --split=…] [--name=value ...]",
+)
+main = COMMAND.main
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  sys.exit(main())

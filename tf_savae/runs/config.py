@@ -1,7 +1,7 @@
 """`RunConfig`: everything that decides a training run, frozen and validated in one place.
 
 Each field carries its rule, its help text, and whether it may change when a run is resumed. The command
-line (`tf_savae.commands.train_flags`) is derived from it. Nothing here imports TensorFlow: a wrong flag answers at
+line (`tf_savae.commands.train`) is derived from it. Nothing here imports TensorFlow: a wrong flag answers at
 once.
 """
 

@@ -83,12 +83,30 @@ def whole_list(minimum: int, *, odd: bool = False) -> Rule:
   )
 
 
+def each_once(rule: Rule) -> Rule:
+  """Lists that `rule` accepts, without repetitions."""
+  return dataclasses.replace(
+    rule,
+    expected=f"{rule.expected}, each once",
+    accepts=lambda v: rule.accepts(v) and len(set(v)) == len(v),
+  )
+
+
 def named(names: tuple[str, ...], rule: Rule) -> Rule:
   """What `rule` accepts, or one of the names that some such values have."""
   return Rule(
     expected=f"one of {', '.join(names)}, or {rule.expected}",
     parse=lambda text: text if text in names else rule.parse(text),
     accepts=lambda v: (isinstance(v, str) and v in names) or rule.accepts(v),
+  )
+
+
+def text() -> Rule:
+  """Any text that is not empty."""
+  return Rule(
+    expected="a text that is not empty",
+    parse=str,
+    accepts=lambda v: isinstance(v, str) and bool(v.strip()),
   )
 
 

@@ -75,7 +75,7 @@ def next_steps(run_dir: str | os.PathLike[str], writes: bool = False) -> str:
     ("look at it", f"tensorboard --logdir={here}/tensorboard"),
     ("compare runs", f"tensorboard --logdir={parent}"),
     ("evaluate", f"python train.py --eval_only --run_dir={here}"),
-    *([("read texts", f"python -m tf_savae.commands.generate --run_dir={here}")] if writes else []),
+    *([("read texts", f"python -m tf_savae generate --run_dir={here}")] if writes else []),
     ("train another", "python train.py --dataset=… --k=… --seed=… (--help lists all)"),
   ]
   width = max(len(name) for name, _ in commands)

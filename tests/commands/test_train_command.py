@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_savae.commands import train_flags as flags
+from tf_savae.commands import train
 from tf_savae.errors import UserError
 from tf_savae.runs import presets
 from tf_savae.runs.config import RunConfig
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def parse(*arguments):
-  return flags.parse(["train.py", *arguments])
+  return train.COMMAND.parse(["train.py", *arguments]).typed
 
 
 def build(*arguments):
-  return flags.build_config(parse(*arguments))
+  return train.build_config(parse(*arguments))
 
 
 def python(code, *arguments):
@@ -49,7 +49,7 @@ sys.exit(status)
 
 
 def test_every_setting_has_a_flag_and_help_with_its_default():
-  text = flags.help_text()
+  text = train.COMMAND.help_text()
   for field in dataclasses.fields(RunConfig):
     assert f"--{field.name}\n" in text or f"--[no]{field.name}\n" in text
     assert field.metadata["help"]
@@ -90,19 +90,22 @@ def test_flags_can_come_from_a_file(tmp_path):
 @pytest.mark.parametrize(
   ("argument", "words"),
   [
-    ("--k=-1", ["--k=-1", "0 or more"]),
-    ("--k=many", ["--k=many", "whole number"]),
+    ("--k=-1", ["--k must be", "0 or more", "received -1"]),
+    ("--k=many", ["--k must be", "whole number", "received many"]),
     ("--k", ["--k"]),
-    ("--learning_rate=inf", ["--learning_rate=inf", "above 0"]),
-    ("--model=gan", ["--model=gan", "savae"]),
-    ("--dataset=mnist", ["--dataset=mnist", "omniglot, yahoo, text, synthetic"]),
-    ("--dataset=a\nb", ["--dataset=a b", "omniglot"]),
-    ("--preset=big", ["--preset=big", "auto, paper, small, tiny"]),
-    ("--download=perhaps", ["--download=perhaps", "true or false"]),
-    ("--decoder_kernels=5,,3", ["--decoder_kernels=5,,3", "odd"]),
-    ("--run_dir=", ["--run_dir=", "not empty"]),
-    ("--dilations=1,,2", ["--dilations=1,,2", "small, medium, large", "separated by commas"]),
-    ("--max_minutes=long", ["--max_minutes=long", "a number at least 0"]),
+    ("--learning_rate=inf", ["--learning_rate must be", "above 0", "received inf"]),
+    ("--model=gan", ["--model must be", "savae", "received gan"]),
+    ("--dataset=mnist", ["--dataset must be", "omniglot, yahoo, text, synthetic", "received mnist"]),
+    ("--dataset=a\nb", ["--dataset must be", "omniglot", "received a b"]),
+    ("--preset=big", ["--preset must be", "auto, paper, small, tiny", "received big"]),
+    ("--download=perhaps", ["--download must be", "true or false", "received perhaps"]),
+    ("--decoder_kernels=5,,3", ["--decoder_kernels must be", "odd", "received 5,,3"]),
+    ("--run_dir=", ["--run_dir must be", "not empty", "received ''"]),
+    (
+      "--dilations=1,,2",
+      ["--dilations must be", "small, medium, large", "separated by commas", "received 1,,2"],
+    ),
+    ("--max_minutes=long", ["--max_minutes must be", "a number at least 0", "received long"]),
     ("--batchsize=3", ["--batchsize", "did you mean --batch_size"]),
     ("--nok", ["--nok", "--help"]),
     ("omniglot", ["'omniglot'", "--help"]),
@@ -166,7 +169,7 @@ def test_a_file_to_evaluate_on_goes_with_a_run_on_text(tmp_path):
 
 
 def test_a_default_is_said_once_for_data_sets_that_share_it():
-  text = " ".join(flags.help_text().split("--vocab_size\n")[1].split("\n  --")[0].split())
+  text = " ".join(train.COMMAND.help_text().split("--vocab_size\n")[1].split("\n  --")[0].split())
   assert text.endswith("Default: yahoo and text paper 20000, small 2000, tiny 100.")
 
 

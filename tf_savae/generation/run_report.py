@@ -1,4 +1,4 @@
-"""Everything `python -m tf_savae.commands.generate` does once its flags are read."""
+"""What a trained run writes, shown, kept in the run's directory and logged for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 import tensorflow as tf
 
 from tf_savae import data as data_lib
-from tf_savae.commands.generate_settings import GenerateSettings
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
 from tf_savae.generation import report, sections
 from tf_savae.generation.sentences import Reader, Sentence
+from tf_savae.generation.settings import GenerateSettings
 from tf_savae.generation.writer import Decoding, Writer
 from tf_savae.runs.restore import Restored, load_model
 
 
-def run(settings: GenerateSettings, show: Callable[[str], None] = print) -> Path:
+def write(settings: GenerateSettings, show: Callable[[str], None] = print) -> Path:
   """Generates, shows it part by part, keeps it in the run directory and in its logs for TensorBoard.
 
   Returns:

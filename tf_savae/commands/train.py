@@ -1,0 +1,118 @@
+"""Trains a model: `python train.py --dataset=omniglot --k=20`, or `python -m tf_savae train`.
+
+The flags are made from the fields of `RunConfig`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+from tf_savae import startup
+from tf_savae.commands.flags import Command, Flag, Given, of_fields, show_default
+from tf_savae.runs import presets
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory
+from tf_savae.runs.names import DATASETS, PRESETS
+from tf_savae.runs.options import one_of
+
+
+def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
+  """The configuration for the settings that a command line mentions: they override the preset's values.
+
+  With `eval_only`, what is not mentioned is taken from the run in the run directory, so that
+  `--eval_only --run_dir=DIR` is enough.
+
+  Returns:
+    The configuration, and the line to print first: preset, why this one, and run directory.
+
+  Raises:
+    UserError: settings that do not fit each other, or a run directory that cannot be understood.
+  """
+  preset, why = typed.get("preset", "auto"), "as asked for"
+  stored = _config_of(typed["run_dir"]) if "run_dir" in typed else None
+  if preset == "auto":
+    preset, why = (stored.preset, "that of the run found there") if stored else presets.choose("auto")
+  asked = {**typed, "preset": preset}
+  if typed.get("eval_only"):
+    run_dir = typed.get("run_dir")
+    if stored is None:  # the settings name the directory, or there is no run
+      asked.pop("eval_file", None)
+      config = presets.make_config(**asked)
+      run_dir, stored = config.run_dir, _config_of(config.run_dir)
+    if stored is not None:
+      own = {name: value for name, value in typed.items() if value != "auto"}
+      config = RunConfig.from_dict({**stored.to_dict(), **own, "run_dir": run_dir})
+  else:
+    config = presets.make_config(**asked)
+  task = "evaluate" if config.eval_only else "train"
+  line = f"{task} {config.model} on {config.dataset}, K = {config.k}, preset {config.preset} ({why})"
+  return config, f"{line}; run directory {config.run_dir}"
+
+
+def flags() -> list[Flag]:
+  """A flag for every setting of a run."""
+  fields = dataclasses.fields(RunConfig)
+  made = [
+    dataclasses.replace(flag, shown_default=_default_text(field))
+    for flag, field in zip(of_fields(RunConfig), fields, strict=True)
+  ]
+  # A run has a preset; only the command line has `auto`.
+  rules = {"preset": one_of(*presets.NAMES)}
+  return [dataclasses.replace(flag, rule=rules.get(flag.name, flag.rule)) for flag in made]
+
+
+def work(given: Given) -> None:
+  """Trains or evaluates as the command line says. Raises UserError or, with a text, KeyboardInterrupt."""
+  try:
+    startup.import_tensorflow()
+    config, first_line = build_config(given.typed)
+    print(first_line, flush=True)
+    from tf_savae import training
+
+    training.run(config)
+  except KeyboardInterrupt as stop:
+    if not stop.args:
+      stop.args = ("the same command goes on from the last checkpoint",)
+    raise
+
+
+def _config_of(run_dir: str) -> RunConfig | None:
+  return RunDirectory(os.path.expanduser(run_dir)).read_config()
+
+
+def _default_text(field: dataclasses.Field) -> str:
+  """The default of a setting, for each preset and data set where they differ."""
+  if field.name == "preset":
+    return "auto, which is paper when a GPU is visible, else small"
+  if field.default is None:
+    return ""
+  rows = {
+    dataset: [presets.values(dataset, preset).get(field.name, field.default) for preset in PRESETS]
+    for dataset in DATASETS
+    if dataset in field.metadata["only"]
+  }
+  if len({str(value) for row in rows.values() for value in row}) == 1:
+    return show_default(next(iter(rows.values()))[0])
+  alike: dict[str, list[str]] = {}  # data sets by their defaults
+  for dataset, row in rows.items():
+    same = all(value == row[0] for value in row)
+    named = zip(PRESETS, row, strict=True)
+    text = show_default(row[0]) if same else ", ".join(f"{name} {show_default(v)}" for name, v in named)
+    alike.setdefault(text, []).append(dataset)
+  return "; ".join(f"{' and '.join(datasets)} {text}" for text, datasets in alike.items())
+
+
+COMMAND = Command(
+  "train",
+  "Trains a variational autoencoder whose posterior is refined by K gradient steps. The same command goes on with an"
+  " interrupted run. A setting that is not given takes its preset's value.",
+  flags,
+  work,
+)
+main = COMMAND.main
+
+if __name__ == "__main__":
+  sys.exit(main())

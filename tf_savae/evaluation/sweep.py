@@ -1,0 +1,108 @@
+"""The bound of a trained run against the number of SVI steps at test time, as a table, a file and a picture.
+
+All points lie on one trajectory λ_0, λ_1, … of each example, and their bounds take the same noise: differences between
+them are paired.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tqdm
+
+from tf_savae.errors import UserError
+from tf_savae.evaluation import figures, steps_curve, tables
+from tf_savae.files import write_json
+from tf_savae.runs import restore
+
+
+def of_run(
+  run_dir: str | os.PathLike,
+  *,
+  eval_k: Sequence[int],
+  split: str = "test",
+  num: int = 1000,
+  batch_size: int = 50,
+  bound_draws: int = 20,
+  data_dir: str | None = None,
+  svi_lr: float | None = None,
+  svi_samples: int | None = None,
+) -> tuple[dict[str, Any], tuple[Path, Path]]:
+  """Measures the bound for each number of steps; writes sweep.json and sweep.png to the run's directory.
+
+  Args:
+    run_dir: directory of a trained run.
+    eval_k: numbers of SVI steps; differences are to the first.
+    split: "train", "valid" or "test".
+    num: examples, from the first on, or all if there are fewer.
+    batch_size: examples at a time.
+    bound_draws: noise draws of each bound.
+    data_dir: where the data are; default: where they were in training.
+    svi_lr: step size; default: the run's.
+    svi_samples: noise draws of an SVI step; default: the run's.
+
+  Returns:
+    What sweep.json holds, nats, and the two files.
+
+  Raises:
+    UserError: there is no such run, or it cannot be evaluated so.
+  """
+  run_dir = Path(run_dir).expanduser()
+  given = {"svi_lr": svi_lr, "svi_samples": svi_samples}
+  run, data = restore.load_with_data(run_dir, data_dir, **{k: v for k, v in given.items() if v})
+  _check(run, run_dir, max(eval_k), svi_lr)
+  num = min(num, data.num_examples(split))
+  with tqdm.tqdm(total=num, unit="ex", desc=f"sweep on {split}", disable=None) as bar:
+    rows = steps_curve.bounds(
+      run.model, data, split, eval_k, num, batch_size, bound_draws=bound_draws, progress=bar.update
+    )
+  trained = run.config.k if run.model.method.refines else 0
+  result = {
+    "model": run.config.model,
+    "dataset_source": data.source,
+    "k": trained,
+    "split": split,
+    "examples": num,
+    "bound_draws": bound_draws,
+    "svi_lr": run.config.svi_lr,
+    "svi_samples": run.config.svi_samples,
+    "rows": steps_curve.summary(rows),
+  }
+  numbers, picture = run_dir / "sweep.json", run_dir / "sweep.png"
+  write_json(numbers, result)
+  title = f"{run_dir.absolute().name}, {num} {split} examples"
+  figures.save(figures.steps_curve(result["rows"], trained, title), picture)
+  return result, (numbers, picture)
+
+
+def table(result: Mapping[str, Any]) -> str:
+  """One row per K, nats ± standard error over examples."""
+  first = result["rows"][0]["k"]
+  head = ["K at test", "−ELBO, nats", f"difference to K = {first}", "KL"]
+  lines = []
+  for row in result["rows"]:
+    difference = "–"
+    if row["k"] != first:
+      difference = f"{row['difference']:+z.3f}{_error(row['difference_se'])}"
+    name = f"{row['k']} (as in training)" if row["k"] == result["k"] else str(row["k"])
+    lines.append([name, f"{row['bound']:.3f}{_error(row['bound_se'])}", difference, f"{row['kl']:.3f}"])
+  return tables.markdown(head, lines)
+
+
+def _error(error: float | None) -> str:
+  return "" if error is None else f" ± {error:.3f}"
+
+
+def _check(run: restore.Restored, run_dir: Path, most_steps: int, svi_lr: float | None) -> None:
+  """Raises UserError for a run that cannot be swept so."""
+  if not run.model.latent_dim:
+    raise UserError(f"--run_dir={run_dir} is a run of --model={run.config.model}, which has no posterior")
+  if svi_lr and run.model.step_sizes.log_sizes is not None:
+    raise UserError(f"--svi_lr={svi_lr} cannot be used: the run in {run_dir} has learned step sizes")
+  if most_steps and not run.config.k and run.config.svi_schedule == "linear":
+    raise UserError(
+      f"--eval_k={most_steps} has no step sizes: the run in {run_dir} has --svi_schedule=linear over --k=0"
+    )

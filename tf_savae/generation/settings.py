@@ -1,0 +1,82 @@
+"""`GenerateSettings`: what to generate from which run. The command line is made from its fields. No TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tf_savae.errors import UserError
+from tf_savae.runs.config import show
+from tf_savae.runs.options import Rule, number, one_of, optional, path, switch, whole
+
+
+def _setting(default: Any, rule: Rule, help_text: str, **more: Any) -> Any:
+  return dataclasses.field(default=default, metadata={"rule": rule, "help": help_text, **more})
+
+
+def _sentences() -> Rule:
+  return Rule(
+    expected="words separated by spaces",
+    parse=lambda text: text,
+    accepts=lambda v: isinstance(v, tuple) and all(isinstance(s, str) for s in v),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerateSettings:
+  """What to generate from which run. Constructing one validates it: UserError, one line."""
+
+  run_dir: str | None = _setting(None, path(), "the directory of a trained run", is_needed=True)
+  sentence: tuple[str, ...] = _setting(
+    (), _sentences(), "a sentence to encode and to write again; may be given several times", is_repeated=True
+  )
+  file: str | None = _setting(None, optional(path()), "a text file with one such sentence per line")
+  split: str | None = _setting(
+    None,
+    optional(one_of("train", "valid", "test")),
+    "take the first documents of this split of the run's data",
+  )
+  data_dir: str | None = _setting(
+    None, optional(path()), "where the data of --split are", shown_default="where they were in training"
+  )
+  num: int = _setting(5, whole(1, 1000), "samples from the prior, and most sentences of --file and --split")
+  temperature: float = _setting(
+    1.0, number(above=0), "of what is sampled: below 1 the probable becomes more so"
+  )
+  top_p: float = _setting(
+    1.0, number(above=0, maximum=1), "words are sampled from the most probable ones that together have this"
+  )
+  num_beams: int = _setting(5, whole(1, 100), "documents that beam search keeps; 1 is greedy")
+  length_penalty: float = _setting(
+    0.0, number(0), "beam search ranks by log p / ((5 + length) / 6)^this; larger for longer documents"
+  )
+  allow_unknown: bool = _setting(True, switch(), "whether the unknown word _UNK may be written")
+  interpolate: bool = _setting(
+    False, switch(), "walk from the first sentence to the second on the line between their posterior means"
+  )
+  interpolate_by: str = _setting("greedy", one_of("greedy", "beam"), "how a point on that line is decoded")
+  points: int = _setting(5, whole(2, 100), "points on that line, both ends included")
+  eval_k: int | None = _setting(
+    None, optional(whole(0)), "SVI steps that refine a posterior", shown_default="the run's"
+  )
+  seed: int = _setting(0, whole(0, 2**31 - 1), "seed of all that is drawn")
+
+  def __post_init__(self):
+    if self.run_dir is None:
+      raise UserError("--run_dir is needed: the directory of a trained run; received none")
+    for field in dataclasses.fields(self):
+      value, rule = getattr(self, field.name), field.metadata["rule"]
+      if not rule.accepts(value):
+        raise UserError(f"--{field.name} must be {rule.expected}; received {show(value)}")
+    sources = [name for name in ("sentence", "file", "split") if getattr(self, name)]
+    if len(sources) > 1:
+      raise UserError(
+        f"sentences come from one of --sentence, --file and --split; received --{' and --'.join(sources)}"
+      )
+    if self.interpolate and not sources:
+      raise UserError("--interpolate needs two sentences; received none: give --sentence twice, or --split")
+
+  @property
+  def has_sentences(self) -> bool:
+    """Whether sentences are given, in any of the three ways."""
+    return bool(self.sentence or self.file or self.split)
