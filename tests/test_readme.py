@@ -84,7 +84,7 @@ ALL_COMMANDS = sorted({program for page in PAGES for program, _ in commands(page
 
 
 def test_commands_are_found():
-  named = {"train.py", "-m tf_savae.commands.generate", "-m export.savedmodel", "-m experiments.synthetic"}
+  named = {"train.py", "-m tf_savae generate", "-m tf_savae export", "-m experiments.synthetic"}
   assert named <= set(ALL_COMMANDS)
 
 
