@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import methods, schedules, update  # noqa: F401 (schedules: saved models name them)
+from tf_savae import methods, model_checks, schedules, update  # noqa: F401 (schedules: saved models name them)
 from tf_savae.inference import Inference, Inferred, encode
 from tf_savae.metrics import MeanVector
 from tf_savae.ops.gradients import dense_gradients
@@ -68,77 +68,29 @@ class SAVAE(keras.Model):
     **kwargs: Any,
   ):
     super().__init__(**kwargs)
-    self.method = methods.get(method)
-    self.method_name = method
-    self.svi = svi or SVISettings()
-    self.k_schedule = k_schedule
-    self.adjoint = adjoint_lib.get(adjoint)
-    self.encoder = encoder if self.method.has_encoder else None
-    self.decoder = decoder
-    self.latent_dim = decoder.latent_dim
-    self.seed = seed
-    self.initial_loss_weight = initial_loss_weight
+    self.method, self.method_name = methods.get(method), method
+    self.svi, self.k_schedule, self.adjoint = svi or SVISettings(), k_schedule, adjoint_lib.get(adjoint)
+    self.encoder, self.decoder = encoder if self.method.has_encoder else None, decoder
+    self.latent_dim, self.seed, self.initial_loss_weight = decoder.latent_dim, seed, initial_loss_weight
     self.beta, self.free_bits, self.global_clip_norm = beta, free_bits, global_clip_norm
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
-    self._check(encoder, learn_step_size)
-    self.step_sizes = StepSizes(
-      self.svi, learn_step_size, self.latent_dim, name="step_sizes", dtype=self.dtype_policy
-    )
-    self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-    self.skipped = self.add_weight(
-      name="skipped", shape=(), dtype="int64", initializer="zeros", trainable=False
-    )
-    self.skipped_in_a_row = self.add_weight(
-      name="skipped_in_a_row", shape=(), dtype="int64", initializer="zeros", trainable=False
-    )
+    model_checks.check(self, encoder, learn_step_size)
+    options = {"name": "step_sizes", "dtype": self.dtype_policy}
+    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, **options)
     self._built_on: tuple[list[int | None], str] | None = None  # shape and dtype of x
+    self._make_counters_and_metrics()
+
+  def _make_counters_and_metrics(self):
+    counter = {"shape": (), "dtype": "int64", "initializer": "zeros", "trainable": False}
+    self.step = self.add_weight(name="step", **counter)
+    self.skipped = self.add_weight(name="skipped", **counter)
+    self.skipped_in_a_row = self.add_weight(name="skipped_in_a_row", **counter)
     names = ["loss", "bound", "nll", "kl"]
     if self.method.has_encoder:
       names += ["bound_initial", "kl_initial", "gradient_norm_encoder"]
     self.means = {name: keras.metrics.Mean(name=name) for name in [*names, "gradient_norm_decoder"]}
     self.svi_path = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
     self.examples = keras.metrics.Sum(name="examples")
-
-  def _check(self, encoder, learn_step_size):
-    if self.method.has_encoder and encoder is None:
-      raise ValueError(f"The method {self.method_name!r} needs an encoder. Received: encoder=None")
-    if self.method.has_latent and not self.latent_dim:
-      raise ValueError(
-        f"The method {self.method_name!r} needs a decoder with a latent. Received: latent_dim=0"
-      )
-    if not self.method.has_latent and self.latent_dim:
-      raise ValueError(
-        f"The method {self.method_name!r} needs a decoder without latent. Received: latent_dim={self.latent_dim}"
-      )
-    if learn_step_size != "none" and not self.method.learns_step_size:
-      raise ValueError(
-        f"Only a method that differentiates through the refinement can learn its step size. "
-        f"Received: method={self.method_name!r}, learn_step_size={learn_step_size!r}"
-      )
-    if not self.initial_loss_weight >= 0 or (
-      self.initial_loss_weight and not self.method.weighs_initial_loss
-    ):
-      raise ValueError(
-        "initial_loss_weight is 0 or more, and 0 but for a method that is trained through the refinement. "
-        f"Received: method={self.method_name!r}, initial_loss_weight={self.initial_loss_weight}"
-      )
-    if self.k_schedule is not None and not self.method.refines:
-      raise ValueError(f"A k_schedule is for methods that refine. Received: method={self.method_name!r}")
-    if self.eval_k < 0:
-      raise ValueError(f"eval_k is a number of SVI steps, 0 or more. Received: {self.eval_k}")
-    if not self.free_bits >= 0:
-      raise ValueError(f"free_bits is a number of nats, 0 or more. Received: {self.free_bits}")
-    if self.adjoint.compute_dtype and not hasattr(self.decoder, "computing_in"):
-      raise ValueError(
-        "An adjoint with a compute_dtype needs a decoder with computing_in, such as a tf_savae.networks.Decoder. "
-        f"Received: {type(self.decoder).__name__}"
-      )
-    if self.global_clip_norm is not None and not self.global_clip_norm > 0:
-      raise ValueError(
-        f"global_clip_norm must be positive, or None for no clipping. Received: {self.global_clip_norm}"
-      )
-    if self.eval_k and not self.method.has_latent:
-      raise ValueError(f"Without latent there is nothing to refine. Received: eval_k={self.eval_k}")
 
   # Inference --------------------------------------------------------------------------------------------------
 

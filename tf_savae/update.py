@@ -41,8 +41,7 @@ def apply_if_finite(
     norm: global norm of the gradients.
     loss: scalar.
     clip_norm: bound on `norm`, or None.
-    on_update: what else to do in the graph when the update is applied.
-    on_skip: what to do in the graph when it is skipped.
+    on_update, on_skip: what else to do in the graph when the update is applied, and when it is skipped.
   """
 
   def update():
@@ -52,10 +51,9 @@ def apply_if_finite(
     if pairs:
       optimizer.apply_gradients(zip(values, [v for _, v in pairs], strict=True))
     on_update()
-    return tf.constant(0)
 
-  def skip():
-    on_skip()
-    return tf.constant(0)
+  def then(work):
+    # Both branches of a condition give something.
+    return lambda: (work(), tf.constant(0))[1]
 
-  tf.cond(tf.math.is_finite(norm) & tf.math.is_finite(loss), update, skip)
+  tf.cond(tf.math.is_finite(norm) & tf.math.is_finite(loss), then(update), then(on_skip))

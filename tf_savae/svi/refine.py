@@ -1,4 +1,9 @@
-"""`refine`: K steps of SVI on λ as one differentiable function (paper, section 3)."""
+"""`refine`: K steps of SVI on λ as one differentiable function (paper, section 3).
+
+Its result is differentiable with respect to λ_0, float tensors in `context`, the step sizes, every `tf.Variable` that
+`neg_elbo` or the rule reads, and every float tensor that they close over. A tensor that needs no gradient is best
+wrapped in `tf.stop_gradient`: in a graph, its share of the backward sweep is then left out.
+"""
 
 from __future__ import annotations
 
@@ -39,22 +44,16 @@ def refine(
 ) -> Refinement:
   """Refines λ_0 by K steps of SVI, differentiably.
 
-  The result is differentiable with respect to `initial`, to float tensors in `context`, to
-  `settings.step_size`, to every `tf.Variable` that `neg_elbo` reads, and to every float tensor that it closes
-  over. A tensor that needs no gradient is best wrapped in `tf.stop_gradient`: in a graph, its share of the backward
-  sweep is then left out.
-
   Args:
-    neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, the negative ELBO of each example in nats; row i may
-      depend on row i of its arguments only. It must be a pure function: random masks belong in `context`.
+    neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, nats; row i may depend on row i of its arguments only. A
+      pure function: random masks belong in `context`.
     initial: λ_0, `[batch, latent]`; the batch may be unknown.
-    settings: K, α, the rule of a step, number of noise draws.
-    noise: ε ~ N(0, I), `[num_steps, batch, latent]`, or `[num_steps, num_samples, batch, latent]` when
-      `settings.num_samples` > 1.
+    settings: K, α, the rule of a step, its number of noise draws.
+    noise: ε ~ N(0, I), `[K, batch, latent]`, or `[K, num_samples, batch, latent]` for several draws.
     context: further arguments of `neg_elbo`, tensors or nests of tensors.
-    adjoint: an object of `tf_savae.svi.adjoint` or its name: how gradients pass through the steps.
-    k_now: how many of the K steps to take, the first ones; the others cost nothing (but with `unrolled`). A scalar,
-      which may be a tensor: one graph serves all values. Below 1 counts as 1, above K as K; default: K.
+    adjoint: how gradients pass through the steps: an `Adjoint`, or its name in `tf_savae.svi.ADJOINTS`.
+    k_now: how many of the K steps to take, the first ones; a scalar, which may be a tensor: one graph serves all
+      values. Below 1 counts as 1, above K as K; default: K. Steps that are not taken cost nothing but with "unrolled".
 
   Returns:
     `Refinement(params, trajectory)`; after `k_now` steps the trajectory stays where it is.
@@ -62,9 +61,8 @@ def refine(
   Raises:
     ValueError: if `noise` does not have the shape above or `adjoint` is unknown.
   """
-  return refine_traced(
-    neg_elbo, initial, settings, noise=noise, context=context, adjoint=adjoint, k_now=k_now
-  )[0]
+  options = {"noise": noise, "context": context, "adjoint": adjoint, "k_now": k_now}
+  return refine_traced(neg_elbo, initial, settings, **options)[0]
 
 
 def refine_traced(
@@ -87,39 +85,27 @@ def refine_traced(
   if settings.num_steps == 0:
     trajectory = GaussianParams(initial.mean[None], initial.log_var[None])
     return Refinement(initial, trajectory), tf.zeros_like(initial.mean[None, :, 0])[:0]
-  context = tuple(
-    tf.nest.map_structure(lambda t: tf.convert_to_tensor(t) if _is_value(t) else t, item) for item in context
-  )
-  if k_now is not None:
-    k_now = tf.clip_by_value(tf.cast(k_now, tf.int32), 1, settings.num_steps)
-  problem = Problem(
-    neg_elbo,
-    initial.pack(),
-    settings.step_sizes(initial.mean.dtype, initial.mean.shape[-1]),
-    noise,
-    context,
-    settings.step_rule,
-    settings.tolerance,
-    k_now,
-    _conditioning(neg_elbo, settings.step_rule, initial, noise[0, 0], context),
-  )
-  trace = adjoint.run(problem)
+  context = tuple(tf.nest.map_structure(_as_tensor, item) for item in context)
+  trace = adjoint.run(_problem(neg_elbo, initial, settings, noise, context, k_now))
   trajectory = GaussianParams.unpack(trace.params)
   return Refinement(GaussianParams(*(part[-1] for part in trajectory)), trajectory), trace.neg_elbo
 
 
-def _conditioning(neg_elbo, rule, initial, noise, context):
-  """The float tensors that L or the rule depends on besides λ and noise, and that need a gradient."""
+def _problem(neg_elbo, initial, settings, noise, context, k_now):
+  if k_now is not None:
+    k_now = tf.clip_by_value(tf.cast(k_now, tf.int32), 1, settings.num_steps)
+  packed, rule = initial.pack(), settings.step_rule
+  sizes = settings.step_sizes(packed.dtype, initial.mean.shape[-1])
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
-  packed = initial.pack()
   by_rule = closed_over_tensors(rule.update, 0, packed, packed, rule.init(packed), packed[0])
-  closed_over = closed_over_tensors(neg_elbo, initial, noise, *context)
+  closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
   # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
-  return tuple({id(tensor): tensor for tensor in (*passed, *closed_over, *by_rule)}.values())
+  conditioning = tuple({id(tensor): tensor for tensor in (*passed, *closed_over, *by_rule)}.values())
+  return Problem(neg_elbo, packed, sizes, noise, context, rule, settings.tolerance, k_now, conditioning)
 
 
-def _is_value(item):
-  return hasattr(item, "__array__") or tf.is_tensor(item)
+def _as_tensor(item):
+  return tf.convert_to_tensor(item) if hasattr(item, "__array__") or tf.is_tensor(item) else item
 
 
 def _canonical_noise(noise, initial, settings):

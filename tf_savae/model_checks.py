@@ -1,0 +1,72 @@
+"""Which parts and numbers of a `SAVAE` go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def check(model: Any, encoder: Any, learn_step_size: str) -> None:
+  """Refuses what cannot be a model.
+
+  Args:
+    model: a `SAVAE` with its method, networks and numbers set.
+    encoder: the encoder that was given, also where the method has none.
+    learn_step_size: which step sizes are to be trained.
+
+  Raises:
+    ValueError: something is out of its range, or does not go with the method.
+  """
+  for wrong, rule, received in (*_of_networks(model, encoder), *_of_refinement(model, learn_step_size)):
+    if wrong:
+      raise ValueError(f"{rule}. Received: {received}")
+
+
+def _of_networks(model, encoder):
+  """(is wrong, what must hold, what was received) of networks, loss and update."""
+  method, name, latent_dim = model.method, f"The method {model.method_name!r}", model.latent_dim
+  has_latent, clip_norm = method.has_latent, model.global_clip_norm
+  decoder, low_precision = model.decoder, model.adjoint.compute_dtype
+  return (
+    (method.has_encoder and encoder is None, f"{name} needs an encoder", "encoder=None"),
+    (has_latent and not latent_dim, f"{name} needs a decoder with a latent", "latent_dim=0"),
+    (not has_latent and latent_dim, f"{name} needs a decoder without latent", f"latent_dim={latent_dim}"),
+    (not model.free_bits >= 0, "free_bits is a number of nats, 0 or more", model.free_bits),
+    (
+      low_precision and not hasattr(decoder, "computing_in"),
+      "An adjoint with a compute_dtype needs a decoder with computing_in, such as a tf_savae.networks.Decoder",
+      type(decoder).__name__,
+    ),
+    (
+      clip_norm is not None and not clip_norm > 0,
+      "global_clip_norm must be positive, or None for no clipping",
+      clip_norm,
+    ),
+  )
+
+
+def _of_refinement(model, learn_step_size):
+  """The same of steps and step sizes."""
+  method, received, weight = model.method, f"method={model.method_name!r}", model.initial_loss_weight
+  return (
+    (
+      learn_step_size != "none" and not method.learns_step_size,
+      "Only a method that differentiates through the refinement can learn its step size",
+      f"{received}, learn_step_size={learn_step_size!r}",
+    ),
+    (
+      not weight >= 0 or (weight and not method.weighs_initial_loss),
+      "initial_loss_weight is 0 or more, and 0 but for a method that is trained through the refinement",
+      f"{received}, initial_loss_weight={weight}",
+    ),
+    (
+      model.k_schedule is not None and not method.refines,
+      "A k_schedule is for methods that refine",
+      received,
+    ),
+    (model.eval_k < 0, "eval_k is a number of SVI steps, 0 or more", model.eval_k),
+    (
+      model.eval_k and not method.has_latent,
+      "Without latent there is nothing to refine",
+      f"eval_k={model.eval_k}",
+    ),
+  )
