@@ -7,10 +7,24 @@ asked for, so that a command line can check names and print `--help` at once.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def resolve(part: Any) -> Any:
+  """What "module:attribute" names, imported now; anything that is no text is returned as it is."""
+  if not isinstance(part, str):
+    return part
+  module, _, attribute = part.partition(":")
+  return getattr(importlib.import_module(module), attribute)
+
+
+def parameters_of(part: Any) -> set[str]:
+  """Names of the arguments that a class, such as a dataclass, or a function takes."""
+  return set(inspect.signature(part).parameters)
 
 
 class Registry(Generic[T]):
@@ -50,10 +64,7 @@ class Registry(Generic[T]):
     """
     if name not in self._parts:
       raise ValueError(f"Unknown {self._what}; the names are {', '.join(self._parts)}. Received: {name!r}")
-    part = self._parts[name]
-    if isinstance(part, str):
-      module, _, attribute = part.partition(":")
-      part = self._parts[name] = getattr(importlib.import_module(module), attribute)
+    part = self._parts[name] = resolve(self._parts[name])
     return part
 
   def name_of(self, part: T) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.programs import DEFAULT, Program, Setting
 from tf_savae.errors import UserError
-from tf_savae.runs.names import ADJOINTS
+from tf_savae.svi import ADJOINTS
 
 TEXT = Setting("text", 5, 4, threads=2, tokens=60)
 

@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tf_savae import data, networks
+from tf_savae.data.oracle import READINGS
 from tf_savae.errors import UserError
+from tf_savae.networks import dilated_conv
 from tf_savae.runs.build import BetaWarmup, build_model, make_adjoint, svi_settings, use_xla
-from tf_savae.runs.names import DILATIONS
+from tf_savae.runs.settings import DILATIONS, ORACLES
 from tf_savae.svi import adjoint
 from tf_savae.training import make_config
 
@@ -192,8 +194,12 @@ def test_networks_of_text_are_those_of_the_flags_and_take_any_length():
     assert model.encode(tf.fill([2, length], 5)).mean.shape == (2, 2)
 
 
+def test_the_settings_name_every_oracle():
+  assert tuple(READINGS) == ORACLES
+
+
 def test_the_dilated_decoder_has_the_stack_that_is_named_or_listed():
-  assert tuple(networks.dilated_conv.DILATIONS) == DILATIONS
+  assert tuple(dilated_conv.DILATIONS) == DILATIONS
   for dilations, expected in (("small", (1, 2, 4)), ((1, 3), (1, 3))):
     model = build_model(
       text_config(model="vae", decoder="dilated_conv", dilations=dilations, conv_channels=6), _Text()

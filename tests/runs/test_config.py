@@ -5,11 +5,13 @@ import json
 
 import pytest
 
+from tf_savae.data import DATASETS
 from tf_savae.errors import UserError
+from tf_savae.methods import METHODS
 from tf_savae.runs import presets
 from tf_savae.runs.config import RunConfig
-from tf_savae.runs.names import DATASETS, MODELS, PRESETS, TEXT
 from tf_savae.runs.presets import make_config
+from tf_savae.runs.settings import PRESETS
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -19,7 +21,7 @@ def test_every_preset_is_valid_and_survives_json(dataset, preset):
   assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", METHODS)
 def test_every_method_of_the_paper_has_a_configuration(model):
   assert make_config(preset="tiny", model=model).model == model
 
@@ -41,7 +43,7 @@ def test_paper_is_the_papers_image_model():
   assert paper.svi_clip_norm == pytest.approx(5 * 50**0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("dataset", TEXT)
+@pytest.mark.parametrize("dataset", [name for name in DATASETS if DATASETS.get(name).kind == "text"])
 def test_paper_is_the_papers_text_model(dataset):
   paper = make_config(dataset=dataset, preset="paper")
   assert (paper.hidden_dim, paper.embedding_dim, paper.latent_dim, paper.vocab_size) == (

@@ -17,7 +17,7 @@ import os
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -25,10 +25,11 @@ from absl import logging as absl_logging
 from absl.logging import converter
 
 import tf_savae
+from tf_savae.commands import plugin_flag
 from tf_savae.commands.terminal import transliterate
 from tf_savae.errors import UserError, exit_status
 from tf_savae.runs.config import show
-from tf_savae.runs.options import Rule, optional, switch, whole
+from tf_savae.runs.options import Rule, optional, paths, switch, whole
 
 _WIDTH = 100
 _HELP_NAMES = ("h", "help", "helpshort", "helpfull")
@@ -80,6 +81,13 @@ class Given(types.SimpleNamespace):
 # Every command has these, unless it has a flag of the same name.
 _COMMON = (
   Flag(
+    "plugin",
+    (),
+    paths(),
+    "Python files of your own to import first, where a run's are not at their places",
+    is_repeated=True,
+  ),
+  Flag(
     "verbosity",
     None,
     optional(whole(-3, 3)),
@@ -91,7 +99,8 @@ _COMMON = (
 )
 _COMMON_HELP = (
   ("--flagfile", "a file with one flag per line"),
-  ("--verbosity", f"{_COMMON[0].help}."),
+  ("--plugin", f"{_COMMON[0].help}; repeated, or separated by commas."),
+  ("--verbosity", f"{_COMMON[1].help}."),
   ("--version, --helpxml", "print the version, or all flags as XML"),
   ("-h, --help", "this text"),
 )
@@ -144,6 +153,7 @@ class Command:
     Raises:
       UserError: one line that names the flag, what was received and what it must be.
     """
+    plugin_flag.import_named(argv)
     own = self.flags()
     return self._given(own, *_split([*own, *_common(own)], argv))
 
@@ -163,6 +173,7 @@ class Command:
 
   def _act(self, argv: Sequence[str]) -> Callable[[], None]:
     """What a command line asks for, to be called without arguments."""
+    plugin_flag.import_named(argv)
     own = self.flags()
     common = _common(own)
     values, rest = _split([*own, *common], argv)
@@ -234,13 +245,18 @@ def _value(flag: Flag, found: absl_flags.Flag) -> Any:
     return flag.default
   texts = found.value
   try:
-    value = tuple(map(flag.rule.parse, texts)) if flag.is_repeated else flag.rule.parse(texts)
+    value = _joined(map(flag.rule.parse, texts)) if flag.is_repeated else flag.rule.parse(texts)
   except ValueError:
     value = None
   if value is None or not flag.rule.accepts(value):
     received = " ".join(show(texts).split())
     raise UserError(f"--{flag.name} must be {flag.rule.expected}; received {received or repr(texts)}")
   return value
+
+
+def _joined(values: Iterable[Any]) -> tuple[Any, ...]:
+  """The values of a repeated flag; of one whose values are tuples, those joined."""
+  return tuple(part for value in values for part in (value if isinstance(value, tuple) else (value,)))
 
 
 def _one_line(error: Exception, names: Sequence[str]) -> str:

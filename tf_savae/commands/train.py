@@ -12,11 +12,12 @@ from typing import Any
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given, of_fields, show_default
+from tf_savae.data.sources import DATASETS
 from tf_savae.runs import presets
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
-from tf_savae.runs.names import DATASETS, PRESETS
-from tf_savae.runs.options import one_of
+from tf_savae.runs.options import concerns, one_of
+from tf_savae.runs.settings import PRESETS
 
 
 def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
@@ -36,6 +37,8 @@ def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
   if preset == "auto":
     preset, why = (stored.preset, "that of the run found there") if stored else presets.choose("auto")
   asked = {**typed, "preset": preset}
+  if stored is not None:
+    asked.setdefault("plugin", stored.plugin)
   if typed.get("eval_only"):
     run_dir = typed.get("run_dir")
     if stored is None:  # the settings name the directory, or there is no run
@@ -87,12 +90,12 @@ def _default_text(field: dataclasses.Field) -> str:
   """The default of a setting, for each preset and data set where they differ."""
   if field.name == "preset":
     return "auto, which is paper when a GPU is visible, else small"
-  if field.default is None:
+  if field.default in (None, ()):
     return ""
   rows = {
     dataset: [presets.values(dataset, preset).get(field.name, field.default) for preset in PRESETS]
     for dataset in DATASETS
-    if dataset in field.metadata["only"]
+    if concerns(field, DATASETS.get(dataset).kind)
   }
   if len({str(value) for row in rows.values() for value in row}) == 1:
     return show_default(next(iter(rows.values()))[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -26,11 +26,13 @@ class DataSet(abc.ABC):
     source: one line that says honestly where the data came from; it contains "stand-in" for a stand-in.
     is_stand_in: whether this only stands in for the data set of that name.
     seed: the training run's seed: order and dynamic binarisation of the training examples depend on it.
-    kind: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens" (int32 `[batch, length]`, all of one
-      length) or "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
+    oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None where it is not known.
+    kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens"
+      (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
   """
 
   kind: ClassVar[str]
+  oracle: Any = None
 
   def __init__(self, *, name: str, source: str, is_stand_in: bool, seed: int):
     self.name = name

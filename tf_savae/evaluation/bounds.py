@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import tokens
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation import estimates, examples, per_example
 from tf_savae.evaluation.latents import active_units, mutual_information
+from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.objective import Bound
 from tf_savae.posterior import GaussianParams
@@ -63,7 +63,8 @@ class Evaluator:
       Of all data: `examples`, `eval_k`, `iw_samples`, and in nats per example `nll_bound`, `kl` (at λ_K),
       `nll_bound_initial`, `kl_initial` (at λ_0, with an encoder), `refinement_gain` (their paired difference), and
       `nll_iw`. With a latent: `active_units` and `mutual_information` (nats), both at λ_K, and
-      `mutual_information_initial` at λ_0. Of text: `ppl_bound_initial`, `ppl_bound` (at λ_0 and λ_K) and `ppl_iw`, each
+      `mutual_information_initial` at λ_0. Where the kind has perplexities:
+      `ppl_bound_initial`, `ppl_bound` (at λ_0 and λ_K) and `ppl_iw`, each
       exp(total nats / total tokens), and `tokens`, the total: words and END symbols. All but counts and KLs come with
       a standard error over examples `…_se`.
     """
@@ -78,7 +79,7 @@ class Evaluator:
     """Values `[examples]` by name, and the posteriors: "final", and "initial" where there is an encoder."""
 
     def observe(x):
-      lengths = tokens.lengths(x).numpy() if data.kind == "text" else None
+      lengths = KINDS.get(data.kind).lengths(x)
       observed = [part.numpy() for part in tf.nest.flatten(x)]
       found = {} if lengths is None else {"tokens": lengths}
       return found | {"digest": per_example.digests(observed, lengths)}

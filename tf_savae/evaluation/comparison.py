@@ -34,7 +34,9 @@ def read(run_dir: str) -> dict[str, Any]:
 def paired(run_dirs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
   """The table of differences to the first run; a line instead of a row where there can be none."""
   first, *others = (per_example.load(Path(run_dir) / per_example.TEST_FILE) for run_dir in run_dirs)
-  names = tables.systems(results) if tables.is_text(results[0]) else [f"`{r['model']}`" for r in results]
+  names = (
+    tables.systems(results) if tables.has_perplexity(results[0]) else [f"`{r['model']}`" for r in results]
+  )
   if first is None:
     return f"No paired differences: {run_dirs[0]} has no {per_example.TEST_FILE}; --eval_only writes it."
   rows, notes = {}, []

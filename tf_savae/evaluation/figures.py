@@ -205,9 +205,9 @@ def save_overview(
   Raises:
     ValueError: the data are not images.
   """
-  if data.kind != "image":
-    raise ValueError(f"Only images can be drawn. Received: data of kind {data.kind!r}")
   x = data.examples(split, n)
+  if x.ndim != 4:
+    raise ValueError(f"Only images can be drawn. Received: {data.kind} of shape {list(x.shape)}")
   rows = reconstruction_rows(model, x, Inference(model)(x) if model.latent_dim else None)
   rows = {name if name == "data" else f"drawn at {name}": images for name, images in rows.items()}
   rows["prior samples" if model.latent_dim else "samples"] = model.sample(n).numpy()

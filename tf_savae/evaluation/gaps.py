@@ -128,6 +128,6 @@ def _cell(column: Mapping[str, Any], name: str) -> str:
 
 def _true_decoder(run: restore.Restored, data: Any) -> Any:
   """The p(x | z) that the data come from, where it is known."""
-  if run.config.dataset != "synthetic":
+  if data.oracle is None:
     return None
   return run.model.decoder if run.config.generator == "oracle" else oracle_decoder(data.oracle)

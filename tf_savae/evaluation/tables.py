@@ -9,6 +9,8 @@ import numpy as np
 
 from tf_savae.evaluation import estimates
 from tf_savae.evaluation.estimates import Estimate
+from tf_savae.methods import METHODS
+from tf_savae.networks.catalogue import DECODERS
 
 _IMAGE_HEAD = (
   *("method", "K", "bound at λ_0", "bound at λ_K", "KL at λ_0", "KL at λ_K"),
@@ -19,16 +21,6 @@ _TEXT_HEAD = (
   *("minutes", "stopped by"),
 )
 _LEGEND = "MI: mutual information of x and z at λ_K, nats, at most log of the examples; AU: active units."
-
-# Method → its name in the paper's table of text, and whether it refines in training.
-_SYSTEMS = {
-  "autoreg": ("Language model", False),
-  "vae": ("VAE", False),
-  "svi": ("SVI K={k}", True),
-  "vae_svi": ("VAE+SVI 1", True),
-  "vae_svi_kl": ("VAE+SVI 2", True),
-  "savae": ("SA-VAE K={k}", True),
-}
 
 # The setting that ended training → a word for it.
 _STOPPED_BY = {
@@ -42,14 +34,14 @@ _STOPPED_BY = {
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-  """A row a run, in the order given; text in a table of its own, with perplexities; below, where the data came from.
+  """A row per run, in the order given; those with perplexities in a table of their own; below, where the data are from.
 
   Args:
     results: contents of results.json. "−log p(x)" and "perplexity" are importance-sampled, ± their standard error over
       examples; a model without latent has no other numbers, and these are exact.
   """
-  text = [result for result in results if is_text(result)]
-  other = [result for result in results if not is_text(result)]
+  text = [result for result in results if has_perplexity(result)]
+  other = [result for result in results if not has_perplexity(result)]
   blocks = []
   if other:
     blocks.append(markdown(_IMAGE_HEAD, [_image_row(result) for result in other]))
@@ -90,8 +82,8 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
-def is_text(result: Mapping[str, Any]) -> bool:
-  """Whether a run is one of text, which has perplexities."""
+def has_perplexity(result: Mapping[str, Any]) -> bool:
+  """Whether a run is one of text, or of another kind that has perplexities."""
   return "ppl_bound" in result["test"]
 
 
@@ -111,15 +103,16 @@ def systems(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _system(result):
   model = result["model"]
-  name, refines = _SYSTEMS.get(model, (model, True))
-  name = name.format(k=result.get("k", "?"))
-  if result.get("decoder") == "dilated_conv":
-    name = "ConvNetVAE" if model == "vae" else f"{name}, dilated convolutions"
+  method = METHODS.get(model) if model in METHODS else None
+  name = method.label.format(k=result.get("k", "?")) if method else model
+  decoder = DECODERS.find(result.get("decoder"))
+  if decoder is not None and decoder.label:
+    name = decoder.method_labels.get(model, f"{name}, {decoder.label}")
   if result.get("word_dropout"):
     name += f" + word-drop {100 * result['word_dropout']:.3g} %"
   if result.get("init_from"):
     name += ", from a trained model"
-  k = result.get("k") if refines else 0
+  k = result.get("k") if method is None or method.refines else 0
   if has_latent(result) and result["eval_k"] != k:
     name += f", K={result['eval_k']} in evaluation"
   return name

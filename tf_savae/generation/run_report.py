@@ -16,6 +16,8 @@ from tf_savae.generation import report, sections
 from tf_savae.generation.sentences import Reader, Sentence
 from tf_savae.generation.settings import GenerateSettings
 from tf_savae.generation.writer import Decoding, Writer
+from tf_savae.kind import KINDS, Kind
+from tf_savae.runs import run_data
 from tf_savae.runs.restore import Restored, load_model
 
 
@@ -32,8 +34,9 @@ def write(settings: GenerateSettings, show: Callable[[str], None] = print) -> Pa
   restored = load_model(settings.run_dir, **changes)
   _check(settings, restored)
   directory = Path(restored.config.run_dir) / "generations"
-  if restored.kind == "image":
-    path = _draw_images(restored, settings, directory)
+  kind = KINDS.get(restored.kind)
+  if not kind.writes:
+    path = _draw_samples(restored, kind, settings, directory)
     show(f"{settings.num} samples from the prior: {path}")
     return path
   given, source = _sentences(restored, settings)
@@ -59,12 +62,10 @@ def write(settings: GenerateSettings, show: Callable[[str], None] = print) -> Pa
 
 def _check(settings: GenerateSettings, restored: Restored) -> None:
   """Raises UserError for what this run's model cannot do."""
-  received = f"--run_dir={settings.run_dir}"
-  if restored.kind == "image" and (settings.has_sentences or settings.interpolate):
-    raise UserError(f"{received} is a run on images, which reads no sentences; leave them out for samples")
-  if restored.kind not in ("image", "text"):
+  received, kind = f"--run_dir={settings.run_dir}", KINDS.get(restored.kind)
+  if not kind.writes and (settings.has_sentences or settings.interpolate):
     raise UserError(
-      f"{received} is a run on {restored.config.dataset}, whose tokens are no words; name a run on text"
+      f"{received} is a run on {kind.examples}, which reads no sentences; leave them out for samples"
     )
   if settings.has_sentences and not restored.model.latent_dim:
     raise UserError(
@@ -90,7 +91,7 @@ def _sentences(restored: Restored, settings: GenerateSettings) -> tuple[list[Sen
     seed=config.seed,
     download=False,
     strict=config.strict_data,
-    max_length=config.max_length,
+    **run_data.options_of(config),
     vocabulary=restored.vocabulary,
   )
   given = reader.of_rows(data.examples(settings.split, settings.num))
@@ -120,10 +121,16 @@ def _head(restored: Restored, settings: GenerateSettings, source: str) -> list[s
   return [title, "", report.block([row for row in rows if row[1]])]
 
 
-def _draw_images(restored: Restored, settings: GenerateSettings, directory: Path) -> Path:
-  images = restored.model.sample(settings.num, settings.seed).numpy()
+def _draw_samples(restored: Restored, kind: Kind, settings: GenerateSettings, directory: Path) -> Path:
+  samples = restored.model.sample(settings.num, settings.seed).numpy()
+  figure = kind.sample_figure(samples, f"samples from the prior, seed {settings.seed}")
+  if figure is None:
+    raise UserError(
+      f"--run_dir={settings.run_dir} is a run on {kind.examples} ({restored.config.dataset}), which are no words and"
+      " cannot be drawn; name a run on text or images"
+    )
   path = report.new_file(directory, "png")
-  figures.save(figures.image_grid(images, f"samples from the prior, seed {settings.seed}"), path)
+  figures.save(figure, path)
   return path
 
 

@@ -16,7 +16,7 @@ def _setting(default: Any, rule: Rule, help_text: str, **more: Any) -> Any:
 
 def _sentences() -> Rule:
   return Rule(
-    expected="words separated by spaces",
+    wording="words separated by spaces",
     parse=lambda text: text,
     accepts=lambda v: isinstance(v, tuple) and all(isinstance(s, str) for s in v),
   )

@@ -1,19 +1,19 @@
-"""Encoders and decoders. A decoder's contract is `Decoder`; one's own need not inherit from it."""
+"""Encoders and decoders. A decoder's contract is `Decoder`; one's own need not inherit from it, see `register`."""
 
-from tf_savae.networks.decoder import Decoder
-from tf_savae.networks.dilated_conv import DilatedConvDecoder
-from tf_savae.networks.lstm import LSTMDecoder, LSTMEncoder
-from tf_savae.networks.pixelcnn import GatedPixelCNN
-from tf_savae.networks.resnet import ResNetEncoder
-from tf_savae.networks.text_lstm import TextLSTMDecoder, TextLSTMEncoder
+from __future__ import annotations
 
-__all__ = [
-  "Decoder",
-  "DilatedConvDecoder",
-  "GatedPixelCNN",
-  "LSTMDecoder",
-  "LSTMEncoder",
-  "ResNetEncoder",
-  "TextLSTMDecoder",
-  "TextLSTMEncoder",
-]
+from tf_savae import lazy
+from tf_savae.networks.catalogue import DECODERS, ENCODERS, Network, register
+
+_HOMES = {
+  "Decoder": "tf_savae.networks.decoder",
+  "DilatedConvDecoder": "tf_savae.networks.dilated_conv",
+  "GatedPixelCNN": "tf_savae.networks.pixelcnn",
+  "LSTMDecoder": "tf_savae.networks.lstm",
+  "LSTMEncoder": "tf_savae.networks.lstm",
+  "ResNetEncoder": "tf_savae.networks.resnet",
+  "TextLSTMDecoder": "tf_savae.networks.text_lstm",
+  "TextLSTMEncoder": "tf_savae.networks.text_lstm",
+}
+__all__ = ["DECODERS", "ENCODERS", "Network", "register", *_HOMES]
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -335,3 +336,11 @@ def _relu(streams: list[tf.Tensor]) -> list[tf.Tensor]:
   # Constant where it has a derivative at all; without stop_gradient, zeros would be added up for it.
   fixed = tf.stop_gradient(first)
   return [tf.nn.relu(first), *(tf.raw_ops.ReluGrad(gradients=t, features=fixed) for t in tangent)]
+
+
+def for_data(
+  data: Any, latent_dim: int, *, conv_channels: int, logit_positions: int, **options: Any
+) -> DilatedConvDecoder:
+  """The decoder for documents; see `tf_savae.networks.Network`. No `logit_positions`, 0, are all."""
+  options |= {"max_length": data.max_length, "logit_positions": logit_positions or None}
+  return DilatedConvDecoder(data.vocab_size, latent_dim, channels=conv_channels, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 import tqdm
@@ -365,3 +367,8 @@ def gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
   """Standard Gumbel noise: the argmax of logits plus this is a draw from their categorical distribution."""
   uniform = tf.random.stateless_uniform(shape, seed, minval=1e-30)
   return tf.cast(-tf.math.log(-tf.math.log(uniform)), dtype)
+
+
+def encoder_for(data: Any, latent_dim: int, **options: Any) -> LSTMEncoder:
+  """The encoder for token sequences; see `tf_savae.networks.Network`."""
+  return LSTMEncoder(data.vocab_size, latent_dim, **options)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_savae.data.oracle import LATENT, Oracle
-from tf_savae.networks import LSTMDecoder
+from tf_savae.networks.lstm import LSTMDecoder
 
 
 def oracle_decoder(oracle: Oracle, **options: Any) -> LSTMDecoder:
@@ -50,3 +50,22 @@ def _reordered(weights: np.ndarray) -> np.ndarray:
   """From Keras's order of the gates, input, forget, candidate, output, to input, forget, output, candidate."""
   i, f, candidate, o = np.split(weights, 4, axis=-1)
   return np.concatenate([i, f, o, candidate], axis=-1)
+
+
+def decoder_for(
+  data: Any, latent_dim: int, *, generator: str, oracle: str, seed: int, dtype: str, **options: Any
+) -> LSTMDecoder:
+  """The decoder for token sequences, learned or the oracle itself; see `tf_savae.networks.Network`.
+
+  A learned one sees z where the oracle sees it.
+  """
+  if generator == "oracle":
+    return oracle_decoder(data.oracle, seed=seed, dtype=dtype)
+  return LSTMDecoder(
+    data.vocab_size,
+    latent_dim,
+    latent_to_logits=oracle == "output_layer",
+    seed=seed,
+    dtype=dtype,
+    **options,
+  )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -303,3 +304,25 @@ _batch_first = _width_first  # the same exchange
 def _down(x: tf.Tensor) -> tf.Tensor:
   """A row of zeros at the top."""
   return tf.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0]])
+
+
+def for_data(
+  data: Any,
+  latent_dim: int,
+  *,
+  decoder_channels: int,
+  decoder_kernels: Sequence[int],
+  latent_maps: int,
+  dropout: float,
+  **common: Any,
+) -> GatedPixelCNN:
+  """The decoder for images; see `tf_savae.networks.Network`."""
+  return GatedPixelCNN(
+    latent_dim,
+    channels=decoder_channels,
+    kernel_sizes=decoder_kernels,
+    latent_maps=latent_maps,
+    image_shape=data.image_shape,
+    dropout=dropout,
+    **common,
+  )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -130,3 +131,9 @@ class ResidualBlock(keras.layers.Layer):
     h = tf.nn.relu(self.norm1(self.conv1(x), training=training))
     h = self.norm2(self.conv2(h), training=training)
     return tf.nn.relu(h + (x if self.shortcut is None else self.shortcut(x)))
+
+
+def for_data(data: Any, latent_dim: int, *, encoder_channels: Sequence[int], **common: Any) -> ResNetEncoder:
+  """The encoder for images; see `tf_savae.networks.Network`."""
+  del data  # the size of the images shows when the layer is built
+  return ResNetEncoder(latent_dim, encoder_channels, **common)

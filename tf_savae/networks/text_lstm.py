@@ -5,6 +5,8 @@ Ids are those of `tf_savae.tokens`; documents are padded at the end, and padding
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -213,3 +215,14 @@ class TextLSTMDecoder(SequenceDecoder):
       "logit_positions": self.logit_positions,
       "seed": self.seed,
     }
+
+
+def encoder_for(data: Any, latent_dim: int, **options: Any) -> TextLSTMEncoder:
+  """The encoder for documents; see `tf_savae.networks.Network`."""
+  return TextLSTMEncoder(data.vocab_size, latent_dim, **options)
+
+
+def decoder_for(data: Any, latent_dim: int, *, logit_positions: int, **options: Any) -> TextLSTMDecoder:
+  """The decoder for documents; see `tf_savae.networks.Network`. No `logit_positions`, 0, are all."""
+  options |= {"max_length": data.max_length, "logit_positions": logit_positions or None}
+  return TextLSTMDecoder(data.vocab_size, latent_dim, **options)

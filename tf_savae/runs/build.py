@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tf_savae import methods, networks
+from tf_savae import methods
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
+from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
-from tf_savae.networks.oracle_decoder import oracle_decoder
+from tf_savae.networks.catalogue import DECODERS, ENCODERS
+from tf_savae.registry import parameters_of
 from tf_savae.runs.config import RunConfig
 from tf_savae.schedules import BetaWarmup, KWarmup
 from tf_savae.svi import ADJOINTS, SVISettings, adjoint
@@ -20,78 +22,7 @@ from tf_savae.svi import ADJOINTS, SVISettings, adjoint
 Networks = tuple[keras.layers.Layer | None, keras.layers.Layer]
 
 
-def _image_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networks:
-  common = {"seed": config.seed, "dtype": config.network_precision}
-  encoder = networks.ResNetEncoder(config.latent_dim, config.encoder_channels, **common)
-  decoder = networks.GatedPixelCNN(
-    latent_dim,
-    channels=config.decoder_channels,
-    kernel_sizes=config.decoder_kernels,
-    latent_maps=config.latent_maps,
-    image_shape=data.image_shape,
-    dropout=config.dropout,
-    **common,
-  )
-  return encoder, decoder
-
-
-def _token_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networks:
-  sizes = {
-    "embedding_dim": config.embedding_dim,
-    "hidden_dim": config.hidden_dim,
-    "init_scale": config.init_scale,
-  }
-  common = {"seed": config.seed, "dtype": config.network_precision}
-  encoder = networks.LSTMEncoder(data.vocab_size, config.latent_dim, **sizes, **common)
-  if config.generator == "oracle":
-    return encoder, oracle_decoder(data.oracle, **common)
-  decoder = networks.LSTMDecoder(
-    data.vocab_size,
-    latent_dim,
-    **sizes,
-    dropout=config.dropout,
-    latent_to_logits=config.oracle == "output_layer",
-    **common,
-  )
-  return encoder, decoder
-
-
-def _text_networks(config: RunConfig, data: DataSet, latent_dim: int) -> Networks:
-  common = {
-    "embedding_dim": config.embedding_dim,
-    "init_scale": config.init_scale,
-    "seed": config.seed,
-    "dtype": config.network_precision,
-  }
-  encoder = networks.TextLSTMEncoder(
-    data.vocab_size, config.latent_dim, hidden_dim=config.hidden_dim, **common
-  )
-  common |= {
-    "dropout": config.dropout,
-    "word_dropout": config.word_dropout,
-    "max_length": data.max_length,
-    "logit_positions": config.logit_positions or None,
-  }
-  if config.decoder_name == "dilated_conv":
-    sizes = {"channels": config.conv_channels, "dilations": config.dilations}
-    return encoder, networks.DilatedConvDecoder(data.vocab_size, latent_dim, **sizes, **common)
-  return encoder, networks.TextLSTMDecoder(
-    data.vocab_size, latent_dim, hidden_dim=config.hidden_dim, **common
-  )
-
-
-_NETWORKS: dict[str, Callable[[RunConfig, DataSet, int], Networks]] = {
-  "image": _image_networks,
-  "tokens": _token_networks,
-  "text": _text_networks,
-}
-
 _OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
-
-# XLA on CPU: 1.8 times faster for short token sequences, after half a minute of compiling, 12 times slower for the
-# PixelCNN's convolutions. Updates from which on it pays. Text has too many shapes: each would be compiled.
-_XLA_PAYS_ON_CPU = {"image": float("inf"), "tokens": 300, "text": float("inf")}
-_XLA_PAYS_ON_GPU = {"image": 0, "tokens": 0, "text": float("inf")}
 
 
 def build_model(config: RunConfig, data: DataSet) -> SAVAE:
@@ -101,10 +32,10 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
     UserError: settings that do not go together.
   """
   method = methods.get(config.model)
-  encoder, decoder = _NETWORKS[data.kind](config, data, config.latent_dim if method.has_latent else 0)
+  encoder, decoder = make_networks(config, data, method)
   try:
     model = SAVAE(
-      encoder if method.has_encoder else None,
+      encoder,
       decoder,
       config.model,
       svi_settings(config),
@@ -132,6 +63,25 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
   model.build_from_config({"shape": list(spec.shape), "dtype": spec.dtype.name})
   model.optimizer.build(model.trainable_variables)
   return model
+
+
+def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> Networks:
+  """The encoder, None for a method without one, and the decoder, for data of the kind that `data` are.
+
+  Raises:
+    UserError: there is no such network for this kind of data.
+  """
+  common = {"seed": config.seed, "dtype": config.network_precision}
+  try:
+    maker = DECODERS.get(config.decoder, data.kind)
+    size = config.latent_dim if method.has_latent else 0
+    decoder = maker.build(data, size, **config.values(maker.settings), **common)
+    if not method.has_encoder:
+      return None, decoder
+    maker = ENCODERS.get(config.encoder, data.kind)
+    return maker.build(data, config.latent_dim, **config.values(maker.settings), **common), decoder
+  except ValueError as error:
+    raise UserError(str(error)) from error
 
 
 def _learned_step_sizes(config: RunConfig, method: methods.Method) -> str:
@@ -162,26 +112,28 @@ def svi_settings(config: RunConfig) -> SVISettings:
 
 
 def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
-  """The adjoint mode with the parameters that the flags give it."""
-  parameters = {
-    adjoint.ExactAdjoint: {"compute_dtype": config.adjoint_dtype},
-    adjoint.TruncatedAdjoint: {"steps": config.adjoint_steps, "compute_dtype": config.adjoint_dtype},
-    adjoint.FiniteDifferenceAdjoint: {"radius": config.fd_radius},
+  """The adjoint mode with those parameters that the flags give it and that it has."""
+  mode = ADJOINTS.get(config.adjoint)
+  values = {
+    "steps": config.adjoint_steps,
+    "radius": config.fd_radius,
+    "compute_dtype": config.adjoint_dtype,
   }
-  mode = ADJOINTS[config.adjoint]
-  return mode(**parameters.get(mode, {}))
+  known = parameters_of(mode)
+  return mode(**{name: value for name, value in values.items() if name in known})
 
 
 def use_xla(config: RunConfig, data: DataSet) -> bool:
-  """Whether the step is compiled: as asked for, when bits must repeat (but of text), else where it is faster."""
-  import tensorflow as tf
+  """Whether the step is compiled: as asked for, when bits must repeat, else where it is faster.
 
-  if config.deterministic and data.kind != "text":
+  Never for bits of data of many shapes, each of which would be compiled.
+  """
+  kind = KINDS.get(data.kind)
+  if config.deterministic and kind.has_one_shape:
     return True
   if config.jit_compile != "auto":
     return config.jit_compile == "true"
   updates = config.epochs * data.steps_per_epoch(config.batch_size)
   if config.max_steps:
     updates = min(updates, config.max_steps)
-  pays = _XLA_PAYS_ON_GPU if tf.config.list_physical_devices("GPU") else _XLA_PAYS_ON_CPU
-  return updates >= pays[data.kind]
+  return updates >= kind.xla_pays_from(on_gpu=bool(tf.config.list_physical_devices("GPU")))

@@ -10,15 +10,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from tf_savae import plugins
+from tf_savae.data.sources import DATASETS
 from tf_savae.errors import UserError
-from tf_savae.runs.machine_settings import MachineSettings
-from tf_savae.runs.model_settings import ModelSettings
-from tf_savae.runs.names import DECODERS, SYNTHETIC, TEXT
-from tf_savae.runs.options import OnResume
-from tf_savae.runs.run_settings import RunSettings
+from tf_savae.methods import METHODS
+from tf_savae.networks.catalogue import DECODERS, ENCODERS, Catalogue
+from tf_savae.registry import parameters_of
+from tf_savae.runs.options import OnResume, concerns
+from tf_savae.runs.settings import Settings
+from tf_savae.svi import ADJOINTS
 
 
 class Difference(NamedTuple):
@@ -30,43 +33,62 @@ class Difference(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig(MachineSettings, ModelSettings, RunSettings):
+class RunConfig(Settings):
   """One training run. The defaults are the paper's settings for images; `presets` says what others change.
 
-  Constructing one validates it: UserError, one line, for a value that is not allowed or does not fit the
-  others. `presets.make_config` is the usual way to get one.
+  Constructing one imports its plug-ins and validates it: UserError, one line, for a value that is not allowed or does
+  not fit the others. `presets.make_config` is the usual way to get one.
   """
 
   def __post_init__(self):
+    given = (self.plugin,) if isinstance(self.plugin, str) else self.plugin
+    self._set("plugin", tuple(os.path.abspath(os.path.expanduser(path)) for path in given))
+    plugins.load(self.plugin)
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if isinstance(value, list):
         value = tuple(value)
-        object.__setattr__(self, field.name, value)
+        self._set(field.name, value)
       rule = field.metadata["rule"]
       if not rule.accepts(value):
         raise UserError(f"--{field.name} must be {rule.expected}; received {show(value)}")
-    run_dir = self.run_dir or os.path.join(
-      "runs", f"{self.dataset}-{self.model}-k{self.k}-{self.preset}-seed{self.seed}"
-    )
-    object.__setattr__(self, "run_dir", os.path.expanduser(run_dir))
-    object.__setattr__(self, "data_dir", os.path.expanduser(self.data_dir))
-    if self.init_from is not None:
-      object.__setattr__(self, "init_from", os.path.expanduser(self.init_from))
-    if self.eval_file is not None:
-      object.__setattr__(self, "eval_file", os.path.expanduser(self.eval_file))
+    run_dir = self.run_dir or f"runs/{self.dataset}-{self.model}-k{self.k}-{self.preset}-seed{self.seed}"
+    self._set("run_dir", os.path.expanduser(run_dir))
+    for name in ("data_dir", "init_from", "eval_file"):
+      if getattr(self, name) is not None:
+        self._set(name, os.path.expanduser(getattr(self, name)))
     self._check_together()
+
+  def _set(self, name: str, value: Any) -> None:
+    object.__setattr__(self, name, value)
+
+  def _check_network(self, role: str, catalogue: Catalogue) -> None:
+    possible, name = ("auto", *catalogue.names(self.kind)), getattr(self, role)
+    if name not in possible:
+      raise UserError(
+        f"--{role} of --dataset={self.dataset} must be one of {', '.join(possible)}; received {name}"
+      )
+
+  @property
+  def _can_have_oracle(self) -> bool:
+    """Whether the oracle of the data can be the decoder."""
+    if not DECODERS.names(self.kind) or self.latent_dim != 2:
+      return False
+    return (
+      "generator" in DECODERS.get(self.decoder, self.kind).settings and METHODS.get(self.model).has_latent
+    )
+
+  @property
+  def _can_compute_adjoint_in_it(self) -> bool:
+    """Whether the method passes through an adjoint that can compute in a dtype of its own."""
+    passes_through = METHODS.get(self.model).differentiates
+    return passes_through and "compute_dtype" in parameters_of(ADJOINTS.get(self.adjoint))
 
   def _check_together(self):
     """Raises UserError for settings that are allowed, but not together."""
-    possible = ("auto", *DECODERS[self.dataset])
-    if self.decoder not in possible:
-      raise UserError(
-        f"--decoder of --dataset={self.dataset} must be one of {', '.join(possible)}; received {self.decoder}"
-      )
-    if self.generator == "oracle" and (
-      self.dataset not in SYNTHETIC or self.model == "autoreg" or self.latent_dim != 2
-    ):
+    self._check_network("encoder", ENCODERS)
+    self._check_network("decoder", DECODERS)
+    if self.generator == "oracle" and not self._can_have_oracle:
       raise UserError(
         "--generator=oracle is for --dataset=synthetic, a --model with a latent and --latent_dim=2; received"
         f" --dataset={self.dataset} --model={self.model} --latent_dim={self.latent_dim}"
@@ -81,12 +103,12 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         f"--min_learning_rate must be at most --learning_rate={show(self.learning_rate)}; received"
         f" {show(self.min_learning_rate)}; 0 is no limit"
       )
-    if self.adjoint_dtype and (self.model != "savae" or self.adjoint not in ("exact", "truncated")):
+    if self.adjoint_dtype and not self._can_compute_adjoint_in_it:
       raise UserError(
-        "--precision=bfloat16_adjoint is for --model=savae with --adjoint=exact or truncated; received"
-        f" --model={self.model} --adjoint={self.adjoint}"
+        "--precision=bfloat16_adjoint is for a --model that learns through the refinement, such as savae, and an"
+        f" --adjoint with a compute_dtype, such as exact; received --model={self.model} --adjoint={self.adjoint}"
       )
-    if self.eval_file is not None and not self.is_text:
+    if self.eval_file is not None and not concerns(self.__dataclass_fields__["eval_file"], self.kind):
       raise UserError(
         f"--eval_file is for runs on text; received {self.eval_file} for --dataset={self.dataset}"
       )
@@ -104,14 +126,26 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     return "bfloat16" if self.precision == "bfloat16_adjoint" else None
 
   @property
-  def is_text(self) -> bool:
-    """Whether the data set is one of documents."""
-    return self.dataset in TEXT
+  def kind(self) -> str:
+    """The kind of the data set's examples, a name in `tf_savae.kind.KINDS`."""
+    return DATASETS.get(self.dataset).kind
 
   @property
   def decoder_name(self) -> str:
     """`decoder`, with `auto` resolved."""
-    return DECODERS[self.dataset][0] if self.decoder == "auto" else self.decoder
+    return DECODERS.resolve(self.decoder, self.kind)
+
+  def values(self, names: Iterable[str]) -> dict[str, Any]:
+    """Some settings by name, as what takes them by keyword wants them.
+
+    Raises:
+      UserError: a name is no setting.
+    """
+    names = list(names)
+    for name in names:
+      if name not in self.__dataclass_fields__:
+        raise UserError(f"{name!r} is no setting that a data set or network could take; see --help for all")
+    return {name: getattr(self, name) for name in names}
 
   @property
   def svi_clip(self) -> float | None:

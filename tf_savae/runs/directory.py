@@ -202,8 +202,8 @@ class RunDirectory:
     if stored is None:
       write_json(self.config_file, {**values, _DATA_KEY: facts})
       return
-    for name in sorted(stored.keys() | facts.keys()):
-      if stored.get(name) != facts.get(name):
+    for name in sorted(stored):  # another version may have stored fewer
+      if stored[name] != facts.get(name):
         raise UserError(
           f"the data set changed since this run began: {name} was {stored.get(name)}, now {facts.get(name)};"
           f" restore the data, or use another --run_dir than {self.path}"

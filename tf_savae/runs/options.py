@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-
-from tf_savae.runs.names import DATASETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,23 +14,28 @@ class Rule:
   """The values a setting accepts.
 
   Attributes:
-    expected: completes the sentence "must be …".
+    wording: completes the sentence "must be …"; a function where the words may change, as a list of names does.
     parse: text of a command line → value; raises ValueError for text that is not of the right type.
     accepts: whether a value of any type is allowed.
     is_switch: a boolean, given as `--name` or `--noname`.
   """
 
-  expected: str
+  wording: str | Callable[[], str]
   parse: Callable[[str], Any]
   accepts: Callable[[Any], bool]
   is_switch: bool = False
+
+  @property
+  def expected(self) -> str:
+    """`wording` as it is now."""
+    return self.wording() if callable(self.wording) else self.wording
 
 
 def whole(minimum: int, maximum: int | None = None) -> Rule:
   """An integer from `minimum` to `maximum` (None: no limit)."""
   limit = f"{minimum} or more" if maximum is None else f"from {minimum} to {maximum}"
   return Rule(
-    expected=f"a whole number, {limit}",
+    wording=f"a whole number, {limit}",
     parse=int,
     accepts=lambda v: _is_whole(v) and v >= minimum and (maximum is None or v <= maximum),
   )
@@ -59,12 +62,23 @@ def number(
       and (below is None or value < below)
     )
 
-  return Rule(expected=" ".join(["a number", " and ".join(words)]).strip(), parse=float, accepts=accepts)
+  return Rule(wording=" ".join(["a number", " and ".join(words)]).strip(), parse=float, accepts=accepts)
 
 
 def one_of(*choices: str) -> Rule:
   """One of a few words."""
-  return Rule(expected=f"one of {', '.join(choices)}", parse=str, accepts=lambda v: v in choices)
+  return Rule(wording=f"one of {', '.join(choices)}", parse=str, accepts=lambda v: v in choices)
+
+
+def name_in(names: Iterable[str], *more: str) -> Rule:
+  """One of `more` or of some names, which may become more until a value is checked."""
+
+  def all_names() -> list[str]:
+    return [*more, *names]
+
+  return Rule(
+    wording=lambda: f"one of {', '.join(all_names())}", parse=str, accepts=lambda v: v in all_names()
+  )
 
 
 def whole_list(minimum: int, *, odd: bool = False) -> Rule:
@@ -77,7 +91,7 @@ def whole_list(minimum: int, *, odd: bool = False) -> Rule:
 
   kind = "odd whole numbers" if odd else "whole numbers"
   return Rule(
-    expected=f"{kind} of at least {minimum} separated by commas",
+    wording=f"{kind} of at least {minimum} separated by commas",
     parse=lambda text: tuple(int(part) for part in text.split(",")),
     accepts=accepts,
   )
@@ -87,7 +101,7 @@ def each_once(rule: Rule) -> Rule:
   """Lists that `rule` accepts, without repetitions."""
   return dataclasses.replace(
     rule,
-    expected=f"{rule.expected}, each once",
+    wording=f"{rule.expected}, each once",
     accepts=lambda v: rule.accepts(v) and len(set(v)) == len(v),
   )
 
@@ -95,7 +109,7 @@ def each_once(rule: Rule) -> Rule:
 def named(names: tuple[str, ...], rule: Rule) -> Rule:
   """What `rule` accepts, or one of the names that some such values have."""
   return Rule(
-    expected=f"one of {', '.join(names)}, or {rule.expected}",
+    wording=f"one of {', '.join(names)}, or {rule.expected}",
     parse=lambda text: text if text in names else rule.parse(text),
     accepts=lambda v: (isinstance(v, str) and v in names) or rule.accepts(v),
   )
@@ -104,7 +118,7 @@ def named(names: tuple[str, ...], rule: Rule) -> Rule:
 def text() -> Rule:
   """Any text that is not empty."""
   return Rule(
-    expected="a text that is not empty",
+    wording="a text that is not empty",
     parse=str,
     accepts=lambda v: isinstance(v, str) and bool(v.strip()),
   )
@@ -113,9 +127,19 @@ def text() -> Rule:
 def path() -> Rule:
   """A file name or directory."""
   return Rule(
-    expected="a path that is not empty",
+    wording="a path that is not empty",
     parse=str,
     accepts=lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v,
+  )
+
+
+def paths() -> Rule:
+  """Any number of file names, written with commas."""
+  one = path()
+  return Rule(
+    wording="paths separated by commas",
+    parse=lambda text: tuple(text.split(",")),
+    accepts=lambda v: isinstance(v, tuple) and all(one.accepts(part) for part in v),
   )
 
 
@@ -137,7 +161,7 @@ def switch() -> Rule:
       raise ValueError(text)
     return words[text.lower()]
 
-  return Rule(expected="true or false", parse=parse, accepts=lambda v: isinstance(v, bool), is_switch=True)
+  return Rule(wording="true or false", parse=parse, accepts=lambda v: isinstance(v, bool), is_switch=True)
 
 
 def optional(rule: Rule) -> Rule:
@@ -163,11 +187,28 @@ def option(
   help_text: str,
   group: str,
   on_resume: OnResume = OnResume.FIXED,
-  only: tuple[str, ...] = DATASETS,
+  only: tuple[str, ...] = (),
+  is_repeated: bool = False,
 ) -> dataclasses.Field:
-  """A field of `RunConfig`: its default, the values it accepts, what `--help` says, the data sets that use it."""
+  """A field of `RunConfig`.
+
+  Args:
+    default: its value where a preset says nothing.
+    rule: the values that it accepts.
+    help_text: what it is, without a full stop.
+    group: its heading in `--help`.
+    on_resume: what may happen to it when the run is resumed.
+    only: the kinds of data that use it; none: all.
+    is_repeated: its flag may be given several times, and its value is a tuple.
+  """
   metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume, "only": only}
+  metadata["is_repeated"] = is_repeated
   return dataclasses.field(default=default, metadata=metadata)
+
+
+def concerns(field: dataclasses.Field, kind: str) -> bool:
+  """Whether a setting is of use for a kind of data."""
+  return not field.metadata["only"] or kind in field.metadata["only"]
 
 
 SEED = whole(0, 2**31 - 1)  # seeds are int32 inside

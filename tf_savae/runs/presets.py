@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from tf_savae import plugins
+from tf_savae.data.sources import DATASETS
 from tf_savae.errors import UserError
 from tf_savae.runs.config import RunConfig
-from tf_savae.runs.names import DATASETS, PRESETS, TEXT
+from tf_savae.runs.settings import PRESETS
 
 NAMES = ("auto", *PRESETS)
 
@@ -73,8 +75,24 @@ _TEXT = {
   },
 }
 
-_VALUES: dict[str, dict[str, dict[str, Any]]] = {
-  "omniglot": {
+# Of a kind of data from outside, unless its data set brings presets of its own.
+_ANY = {
+  "small": {"epochs": 10, "latent_dim": 16, "iw_samples": 100},
+  "tiny": {
+    "batch_size": 20,
+    "epochs": 2,
+    "max_steps": 20,
+    "beta_warmup_epochs": 1.0,
+    "latent_dim": 2,
+    "hidden_dim": 8,
+    "embedding_dim": 8,
+    "iw_samples": 4,
+    "checkpoint_every": 5,
+  },
+}
+
+_OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
+  "image": {
     "paper": {},
     "small": {
       "epochs": 8,
@@ -105,9 +123,9 @@ _VALUES: dict[str, dict[str, dict[str, Any]]] = {
       "checkpoint_every": 5,
     },
   },
-  **dict.fromkeys(TEXT, _TEXT),
+  "text": _TEXT,
   # Over-fits from epoch 8 on, hence the early stop. Adam for the paper's SGD: it gives the better VAE.
-  "synthetic": {
+  "tokens": {
     "paper": {
       "epochs": 50,
       "early_stop_patience": 5,
@@ -137,7 +155,7 @@ _VALUES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def values(dataset: str, preset: str) -> dict[str, Any]:
-  """What `preset` (not `auto`) changes for `dataset`.
+  """What `preset` (not `auto`) changes for `dataset`: that of its kind, overridden by its own.
 
   Raises:
     UserError: unknown data set or preset.
@@ -146,7 +164,8 @@ def values(dataset: str, preset: str) -> dict[str, Any]:
     raise UserError(f"--dataset must be one of {', '.join(DATASETS)}; received {dataset}")
   if preset not in PRESETS:
     raise UserError(f"--preset must be one of {', '.join(NAMES)}; received {preset}")
-  return dict(_VALUES[dataset][preset])
+  source = DATASETS.get(dataset)
+  return {**_OF_KIND.get(source.kind, _ANY).get(preset, {}), **source.presets.get(preset, {})}
 
 
 def choose(preset: str) -> tuple[str, str]:
@@ -163,11 +182,13 @@ def choose(preset: str) -> tuple[str, str]:
 
 
 def make_config(*, dataset: str = "omniglot", preset: str = "auto", **given: Any) -> RunConfig:
-  """A validated `RunConfig`: the preset's values for the data set, overridden by those given.
+  """A validated `RunConfig`: the preset's values for the data set, overridden by those given; imports plug-ins first.
 
   Raises:
     UserError: a name that is no setting, or a value that is not allowed.
   """
+  given_plugins = given.get("plugin", ())
+  plugins.load([given_plugins] if isinstance(given_plugins, str) else given_plugins)
   name, _ = choose(preset)
   return RunConfig.from_dict({**values(dataset, name), **given, "dataset": dataset, "preset": name})
 

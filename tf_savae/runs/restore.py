@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
-from tf_savae import data as data_lib
 from tf_savae.data.dataset import DataSet
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
+from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.runs import run_data
 from tf_savae.runs.build import build_model
 from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory, open_run
-from tf_savae.runs.names import TEXT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +41,9 @@ class Restored:
 
 
 def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
-  """The model of a run directory that no training process is using; the run's data need not be there.
+  """The model of a run directory that no training process is using.
+
+  The run's data need not be there, but for kinds of data that have no outline.
 
   Args:
     run_dir: what `--run_dir` was in training.
@@ -63,7 +60,7 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
     raise UserError(f"--run_dir={run_dir} holds no run (no config.json); name that of a run of train.py")
   config = dataclasses.replace(stored, **changes, run_dir=path)
   with open_run(dataclasses.replace(stored, run_dir=path, eval_only=True)) as run:
-    data = _OUTLINES[config.dataset](config)
+    data = KINDS.get(config.kind).outline(config, run) or run_data.load(config, run)
     model = build_model(config, data)
     checkpoints = of_run(run.checkpoints, model)
     best = checkpoints.restore_best()
@@ -71,8 +68,7 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
     step = checkpoints.restore_latest(must_exist=run.has_progress) if best is None else best[0]
     if step is None:
       raise UserError(f"--run_dir={run_dir} holds no trained weights yet; train there first")
-    vocabulary = data.vocabulary if isinstance(data, _TextOutline) else None
-    return Restored(model, config, data.kind, vocabulary, step, run.read_results())
+    return Restored(model, config, data.kind, getattr(data, "vocabulary", None), step, run.read_results())
 
 
 def load_with_data(
@@ -92,45 +88,3 @@ def load_with_data(
     changes["data_dir"] = os.path.expanduser(data_dir)
   run = load_model(run_dir, **changes)
   return run, run_data.load(run.config, RunDirectory(run.config.run_dir))
-
-
-class _TextOutline(DataSet):
-  """A corpus without documents: what networks are built from, known from the run directory alone."""
-
-  kind = "text"
-
-  def __init__(self, config: RunConfig):
-    super().__init__(name=config.dataset, source="none", is_stand_in=False, seed=config.seed)
-    self.vocabulary = Vocabulary.load(Path(config.run_dir) / "vocabulary.txt")
-    self.vocab_size = len(self.vocabulary)
-    self.max_length = config.max_length + 1  # END counts here
-
-  def num_examples(self, split: str) -> int:
-    return 1
-
-  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
-    spec = tf.TensorSpec([None, None], tf.int32)
-    return tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
-
-  def _train_batch(self, rows, step):
-    raise NotImplementedError
-
-  def _eval_batch(self, split, rows):
-    raise NotImplementedError
-
-
-def _omniglot_outline(config: RunConfig) -> DataSet:
-  blank = np.zeros([1, 28, 28], np.float32)
-  return data_lib.images_from_arrays(blank, blank, blank, source="none", seed=config.seed)
-
-
-def _synthetic_outline(config: RunConfig) -> DataSet:
-  options = run_data.options_of(config) | {"train_examples": 1}
-  return data_lib.load("synthetic", data_dir=config.data_dir, seed=0, num_examples=1, **options)
-
-
-_OUTLINES: dict[str, Callable[[RunConfig], DataSet]] = {
-  "omniglot": _omniglot_outline,
-  "synthetic": _synthetic_outline,
-  **dict.fromkeys(TEXT, _TextOutline),
-}

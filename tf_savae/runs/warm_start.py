@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import tensorflow as tf
@@ -10,11 +9,13 @@ import tensorflow as tf
 from tf_savae import methods
 from tf_savae.errors import UserError
 from tf_savae.model import SAVAE
+from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.directory import RunDirectory
 
 # Settings of networks that may differ: they change no variable's shape, nor what it means.
-_FREE = ("decoder", "dropout", "word_dropout", "init_scale")
+_FREE = ("dropout", "word_dropout", "init_scale", "logit_positions")
+_OF_LATENT = ("latent_dim", "latent_maps")  # of no account where there is no latent
 
 
 def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
@@ -82,37 +83,26 @@ def _check_methods(config: RunConfig, stored: RunConfig) -> None:
 
 def _difference(config: RunConfig, stored: RunConfig) -> str | None:
   """The first setting that gives the two runs other networks, in words."""
-  if config.decoder_name != stored.decoder_name:
-    return f"its decoder is {stored.decoder_name}, here {config.decoder_name}"
-  names = ["dataset"] if _kind(config) != _kind(stored) else []
-  if config.dataset == "synthetic":
-    names.append("oracle")  # says where a decoder sees z
-    names += ["data_seed"] if config.generator == "oracle" else []
-  for field in dataclasses.fields(config):
-    in_networks = field.metadata["group"] == "Networks" and config.dataset in field.metadata["only"]
-    if in_networks and field.name not in _FREE and _is_used(field.name, config):
-      names.append(field.name)
+  if config.kind != stored.kind:
+    return f"--dataset is {stored.dataset} there, {config.dataset} here"
+  method, names, catalogues = methods.get(config.model), [], {"decoder": DECODERS}
+  if method.has_encoder:
+    catalogues["encoder"] = ENCODERS
+  for role, catalogue in catalogues.items():
+    there, here = (catalogue.resolve(getattr(run, role), run.kind) for run in (stored, config))
+    if there != here:
+      return f"its {role} is {there}, here {here}"
+    names += catalogue.get(here, config.kind).settings
+  if config.generator == stored.generator == "oracle":
+    names.append("data_seed")
+  names = [name for name in ("latent_dim", *dict.fromkeys(names)) if name not in _FREE]
+  if not method.has_latent:
+    names = [name for name in names if name not in _OF_LATENT]
   for name in names:
     there, here = getattr(stored, name), getattr(config, name)
     if there != here:
       return f"--{name} is {show(there)} there, {show(here)} here"
   return None
-
-
-def _is_used(name: str, config: RunConfig) -> bool:
-  """Whether the networks that `config.model` has depend on this setting."""
-  method = methods.get(config.model)
-  if name in ("latent_dim", "latent_maps"):
-    return method.has_latent
-  if name == "encoder_channels":
-    return method.has_encoder
-  if name == "hidden_dim":
-    return method.has_encoder or config.decoder_name == "lstm"
-  return name not in ("dilations", "conv_channels") or config.decoder_name == "dilated_conv"
-
-
-def _kind(config: RunConfig) -> str:
-  return "text" if config.is_text else config.dataset
 
 
 def _content(path: Path) -> bytes | None:

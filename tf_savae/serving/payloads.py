@@ -1,22 +1,16 @@
-"""What x looks like to a client, for each kind of data: its tensor, and the raw inputs that are turned into it."""
+"""What x looks like to a client: its tensor, and the raw inputs that are turned into it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import tokens
-from tf_savae.data.vocabulary import UNKNOWN_NAMES
-from tf_savae.networks import decoding
+from tf_savae.errors import UserError
+from tf_savae.kind import KINDS
 from tf_savae.runs.restore import Restored
-from tf_savae.serving import images
-from tf_savae.serving.sentences import Tokenizer
-
-VOCABULARY = "vocabulary.txt"  # of a run directory, and among a SavedModel's assets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +67,7 @@ class FromLatent:
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class Payloads:
   """How a kind of data is served.
 
   Attributes:
@@ -100,14 +94,23 @@ class Form:
     return self.inputs[self.plain]
 
 
-def of(trained: Restored, seed: int) -> Form:
-  """The form of what a run was trained on.
+def of(trained: Restored, seed: int) -> Payloads:
+  """How what a run was trained on is served.
 
   Args:
-    trained: its `kind` is a key of `FORMS`; gives sizes and the vocabulary.
-    seed: of what the form draws at export, such as the thresholds of the binarisation.
+    trained: the model; its `kind` decides.
+    seed: of what is drawn at export, such as the thresholds of the binarisation.
+
+  Raises:
+    UserError: data of this kind cannot be served.
   """
-  return FORMS[trained.kind](trained, seed)
+  try:
+    return KINDS.get(trained.kind).payloads(trained, seed)
+  except NotImplementedError:
+    raise UserError(
+      f"data of the kind {trained.kind!r} cannot be exported: give its class a method `payloads`; received"
+      f" --run_dir={trained.config.run_dir}"
+    ) from None
 
 
 def checked(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
@@ -124,108 +127,8 @@ def checked(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tens
     return tf.ensure_shape(tf.identity(value), [None, *shape])
 
 
-def _images(trained: Restored, seed: int) -> Form:
-  model = trained.model
-  height, width, _ = shape = model.decoder.image_shape
-  thresholds = images.thresholds(shape, seed)
-
-  def drawings(n):
-    return (images.example_drawings(n, height, width) > 0.5).astype(np.float32)[..., np.newaxis]
-
-  def pngs(n):
-    return np.array([images.encode_png(grey) for grey in images.example_drawings(n, 105, 105)], dtype=object)
-
-  pixels = Input(
-    tf.TensorSpec([None, *shape], tf.float32, "x"),
-    lambda x: checked("x", x, shape),
-    drawings,
-    f"image `[{height}, {width}, 1]`, float32: 1 where there is ink, 0 elsewhere",
-  )
-  png = Input(
-    tf.TensorSpec([None], tf.string, "image_bytes"),
-    lambda data: images.from_png(checked("image_bytes", data, []), thresholds),
-    pngs,
-    f"PNG file of any size up to {images.MAX_SIDE}×{images.MAX_SIDE}, dark ink on light or transparent ground; reduced"
-    f" to {height}×{width} by area averaging and binarised with a fixed threshold for each pixel, drawn from U(0, 1):"
-    " P(ink) is the grey value, as in training",
-  )
-  probabilities = (
-    f"probability of ink of each pixel `[{height}, {width}, 1]`, the pixels before it at their likelier value"
-  )
-  return Form(
-    {"": pixels, "_png": png},
-    "",
-    _drawn_as_it_is(pixels),
-    FromLatent("decode", "probabilities", "image", model.decode, probabilities),
-  )
-
-
-def _tokens(trained: Restored, seed: int) -> Form:
-  del seed
-  model = trained.model
-  length, vocab_size = model.decoder.length, model.decoder.vocab_size
-
-  def sequences(n):
-    return np.random.default_rng(0).integers(0, vocab_size, [n, length]).astype(np.int32)
-
-  ids = Input(
-    tf.TensorSpec([None, length], tf.int32, "x"),
-    lambda x: checked("x", x, [length]),
-    sequences,
-    f"token ids `[{length}]`, int32",
-  )
-  probabilities = f"probabilities of the tokens `[{length}, {vocab_size}]` along the greedy path"
-  return Form(
-    {"": ids},
-    "",
-    _drawn_as_it_is(ids),
-    FromLatent("decode", "probabilities", "probabilities", model.decode, probabilities),
-  )
-
-
-def _drawn_as_it_is(plain: Input) -> Output:
+def drawn_as_it_is(plain: Input) -> Output:
+  """The output of x that was drawn, where x itself is handed out."""
   return Output(
     "x", lambda x: x, tf.TensorSpec(plain.spec.shape[1:], plain.spec.dtype), f"x ~ p(x): {plain.text}"
   )
-
-
-def _text(trained: Restored, seed: int) -> Form:
-  del seed
-  model, path = trained.model, Path(trained.config.run_dir) / VOCABULARY
-  tokenizer = Tokenizer(trained.vocabulary, path, model.decoder.max_length)
-  words = trained.vocabulary.words[len(tokens.SPECIAL) :]
-  small = all(word == word.lower() for word in words)
-  unknown = ", ".join(f"`{name}`" for name in sorted(UNKNOWN_NAMES))
-  sentence = Input(
-    tf.TensorSpec([None], tf.string, "sentence"),
-    lambda sentence: tokenizer.encode(checked("sentence", sentence, [])),
-    tokenizer.example_sentences,
-    f"sentence, UTF-8, of at most {tokenizer.max_words} words; more are an error. Words are what white space separates,"
-    f" as in training, looked up as they are among the {len(words):,} of `assets/{VOCABULARY}`"
-    f"{', which has no capital letters: send small ones' if small else ''}. Others count as unknown, and so do"
-    f" {unknown} and whatever else names a special token. No words at all is an empty document, END alone",
-  )
-  ids = Input(
-    tf.TensorSpec([None, None], tf.int32, "x"),
-    lambda x: tokenizer.checked(checked("x", x, [None])),
-    tokenizer.example_documents,
-    f"token ids `[length]`, int32, line numbers from 0 of `assets/{VOCABULARY}`: words, END = {tokens.END}, then PAD ="
-    f" {tokens.PAD} up to any common length (with server-side batching one that all clients share); unknown words are"
-    f" {tokens.UNKNOWN}",
-  )
-  text = "sentence, UTF-8: words with spaces between, unknown ones as `_UNK`"
-
-  def greedy(z):
-    return tokenizer.decode(decoding.generate(model.decoder, z))
-
-  return Form(
-    {"": sentence, "_ids": ids},
-    "_ids",
-    Output("sentence", tokenizer.decode, tf.TensorSpec([], tf.string), f"x ~ p(x): {text}"),
-    FromLatent("sample", "sentence", "sentence", greedy, f"{text}; the likeliest word after word"),
-    {"tokens": (tokens.lengths, "words and END, int32: perplexity is exp(−Σ elbo / Σ tokens)")},
-    tokenizer.tables,
-  )
-
-
-FORMS: dict[str, Callable[[Restored, int], Form]] = {"image": _images, "tokens": _tokens, "text": _text}

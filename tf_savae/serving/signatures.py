@@ -90,7 +90,7 @@ def signatures(trained: Restored, options: Options) -> dict[str, Signature]:
   return {"serving_default": found[default], **found}
 
 
-def _of_inputs(name: str, of_x: Signature, form: payloads.Form) -> dict[str, Signature]:
+def _of_inputs(name: str, of_x: Signature, form: payloads.Payloads) -> dict[str, Signature]:
   """A signature of x, and the same of every other input that can be turned into x."""
   found = {}
   for suffix, given in form.inputs.items():
@@ -117,7 +117,7 @@ def _of_any_size(function: Callable[[tf.Tensor], Outputs], batch: tf.Tensor) -> 
 class _Endpoints:
   """The signatures that take x, z or a seed."""
 
-  def __init__(self, model: SAVAE, options: Options, form: payloads.Form):
+  def __init__(self, model: SAVAE, options: Options, form: payloads.Payloads):
     self._model, self._options, self._form = model, options, form
     draws = dataclasses.replace(model.svi, num_samples=options.num_samples).noise_draws
     self._noise = SharedNoise.draw(options.seed, max(options.k), model.latent_dim, draws)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
 from tf_savae.runs.config import RunConfig, show
-from tf_savae.runs.options import OnResume
+from tf_savae.runs.options import OnResume, concerns
 
 # results.json's keys that become metrics, and their columns' names, which the page sorts.
 _METRICS = {
@@ -39,8 +39,7 @@ def settings(config: RunConfig) -> dict[str, bool | float | str]:
   result: dict[str, bool | float | str] = {}
   for field in dataclasses.fields(config):
     decides = field.metadata["on_resume"] is not OnResume.FREE or field.name == "eval_k"
-    fits = config.dataset in field.metadata["only"]
-    if decides and fits:
+    if decides and concerns(field, config.kind):
       value = getattr(config, field.name)
       result[field.name] = value if isinstance(value, bool | int | float | str) else show(value)
   return result

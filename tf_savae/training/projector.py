@@ -13,14 +13,11 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 
-from tf_savae import tokens
-from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.files import atomic_write_text
 
 # Browsers refuse textures above 8192 pixels a side.
 _MAX_SPRITE_SIDE = 8192
-_LABEL_WORDS = 12  # of a document, as its label
 
 
 def write_projector(
@@ -65,26 +62,15 @@ def write_projector(
   atomic_write_text(directory / PROJECTOR_FILENAME, text_format.MessageToString(config))
 
 
-def columns(x: np.ndarray, posteriors: Posteriors, data: DataSet) -> dict[str, Sequence[object]]:
-  """What is known of each example x `[n, ...]` of `data`, for `metadata`; of a document its first words."""
+def columns(x: np.ndarray, posteriors: Posteriors) -> dict[str, Sequence[object]]:
+  """What is known of each example x `[n, ...]` of any kind, for `metadata`."""
   bounds = posteriors.bounds
-  result: dict[str, Sequence[object]] = {
+  return {
     "example": range(len(x)),
     "KL": np.round(posteriors.kl, 2),
     "bound": np.round(bounds[-1], 1),
     "gain of refinement": np.round(bounds[0] - bounds[-1], 2),
   }
-  if data.kind == "image":
-    return result | {"ink pixels": x.sum(axis=(1, 2, 3)).astype(int)}
-  if data.kind == "text":
-    beginnings = [_beginning(data.vocabulary.decode(row)) for row in x]
-    return result | {"tokens": np.count_nonzero(x != tokens.PAD, axis=1), "document": beginnings}
-  return result | {"tokens": [" ".join(map(str, row)) for row in x]}
-
-
-def _beginning(text: str) -> str:
-  words = text.split()
-  return " ".join(words[:_LABEL_WORDS]) + (" …" if len(words) > _LABEL_WORDS else "")
 
 
 def sprite_sheet(images: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ import tqdm
 
 from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
-from tf_savae.evaluation import figures, per_example
+from tf_savae.evaluation import per_example
 from tf_savae.evaluation.bounds import Evaluator
+from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.runs.checkpoints import TrainingProgress
 from tf_savae.runs.config import RunConfig
@@ -51,17 +52,17 @@ def finish(
     **_about(config, data, model),
     **_course(config, run_dir, keeper.progress, None if best is None else best[0]),
     "stopped_by": stopped_by,  # None: training is not over
-    **_of_some_runs(config),
+    **_of_some_runs(config, data),
     **_evaluated(config, run_dir, data, model, splits, keeper.check_stop),
   }
-  if data.kind == "image":
-    figures.save_overview(model, data, run_dir.path / "overview.png")
+  kind = KINDS.get(data.kind)
+  kind.save_pictures(model, data, run_dir.path)
   if config.eval_file:
     path = run_dir.write_results_of(config.eval_file, results)
     after = f"written to {path}"
   else:
     run_dir.write_results(results, training_finished=None if config.eval_only else True)
-    after = next_steps(run_dir.path, writes=data.kind == "text")
+    after = next_steps(run_dir.path, writes=kind.writes)
   if board is not None:
     board.finish(model, results)
   print(f"\n{summary_table(results)}\n\n{after}", flush=True)
@@ -100,10 +101,8 @@ def _course(
   }
 
 
-def _of_some_runs(config: RunConfig) -> dict[str, Any]:
-  result: dict[str, Any] = {}
-  if config.is_text:
-    result |= {"decoder": config.decoder_name, "word_dropout": config.word_dropout}
+def _of_some_runs(config: RunConfig, data: DataSet) -> dict[str, Any]:
+  result = KINDS.get(data.kind).results(config)
   if config.init_from:
     result["init_from"] = config.init_from
   if config.eval_file:
@@ -120,7 +119,7 @@ def _evaluated(
   check_stop: Callable[[], None],
 ) -> dict[str, Any]:
   """What the `Evaluator` says of each split, with a bar on a terminal; `check_stop` is asked after each batch."""
-  compiled = config.deterministic and data.kind != "text"
+  compiled = config.deterministic and KINDS.get(data.kind).has_one_shape
   evaluate = Evaluator(model, config.iw_samples, jit_compile=compiled)
   found = {}
   for split in splits:

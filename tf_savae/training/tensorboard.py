@@ -24,13 +24,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import tokens
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
 from tf_savae.evaluation.latents import active_units, mutual_information
 from tf_savae.evaluation.posteriors import Inference, Posteriors
-from tf_savae.generation.samples import write_samples
+from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.runs.config import RunConfig
 from tf_savae.training import event_files, hparams, projector
@@ -95,7 +94,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
   Args:
     logdir: directory for the event files.
-    data: its data; images are shown only of images.
+    data: its data; their kind says what is shown besides curves.
     config: the settings for the HParams page.
     every: updates between two points of the train curves; default 20, fewer where an epoch has few.
     image_share: share of the training time that pictures may take; the first epoch and the end always have theirs.
@@ -115,6 +114,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     super().__init__()
     self._logdir, self._data, self._config = Path(logdir), data, config
     self._every = every or min(20, -(-data.steps_per_epoch(config.batch_size) // 10))
+    self._kind = KINDS.get(data.kind)
     self._writers: dict[str, tf.summary.SummaryWriter] = {}
     self._given_up = False
     self._means: IntervalMeans | None = None
@@ -196,8 +196,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     examples = self._first_of_valid(_PROJECTED_EXAMPLES)
     posteriors = self._posteriors(examples)
     self._pictures(posteriors, "results", step)
-    if self._data.kind == "text":
-      write_samples(model, self._data, self._writer("results"), step)
+    self._kind.write_samples(model, self._data, self._writer("results"), step)
     if posteriors is not None:
       self._write_projector(examples, posteriors)
     self.close()
@@ -239,13 +238,13 @@ class TensorBoardLogger(keras.callbacks.Callback):
         tf.summary.scalar(tag, value, description=description)
 
   def _perplexities(self, bounds: Mapping[str, float]) -> dict[str, float]:
-    """Perplexities of the validation documents from their mean bounds; nothing where the data are not text."""
-    if self._data.kind != "text":
+    """Perplexities of the validation examples from their mean bounds, where their kind has perplexities."""
+    length = self._kind.mean_length(self._data, "valid")
+    if length is None:
       return {}
-    per_token = self._data.num_examples("valid") / self._data.num_tokens("valid")
     names = {"bound": "perplexity", "bound_initial": "perplexity_initial"}
     with np.errstate(over="ignore"):
-      return {new: float(np.exp(per_token * bounds[name])) for name, new in names.items() if name in bounds}
+      return {new: float(np.exp(bounds[name] / length)) for name, new in names.items() if name in bounds}
 
   # Refinement.
 
@@ -281,17 +280,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
           )
 
   def _pictures(self, posteriors: Posteriors | None, run: str, step: int) -> None:
-    if self._data.kind != "image":
-      return
-    if posteriors is not None:
-      # Few and labelled in short, to be legible at the size of TensorBoard's cards.
-      rows = figures.reconstruction_rows(self.model, self._examples[:8], posteriors.first(8))
-      title = f"data{self._stand_in}, and x drawn from p(x | z), z = mean of q_λ"
-      self._figure("pictures/reconstructions", figures.image_rows(rows, title), run, step)
-    if hasattr(self.model.decoder, "sample"):
-      samples = self.model.sample(24).numpy()
-      figure = figures.image_grid(samples, f"samples from the model{self._stand_in}")
-      self._figure("pictures/prior_samples", figure, run, step)
+    for tag, figure in self._kind.pictures(self.model, self._examples, posteriors, self._stand_in):
+      self._figure(tag, figure, run, step)
 
   def _figure(self, tag: str, figure: Any, run: str, step: int) -> None:
     with self._writer(run).as_default(step=step):
@@ -312,12 +302,11 @@ class TensorBoardLogger(keras.callbacks.Callback):
     writer.flush()
 
   def _write_projector(self, x: np.ndarray, posteriors: Posteriors) -> None:
-    is_image = self._data.kind == "image"
     projector.write_projector(
       self._logdir / "results",
       posteriors.final.mean,
-      projector.columns(x, posteriors, self._data),
-      x if is_image else None,
+      projector.columns(x, posteriors) | self._kind.projector_columns(x, self._data),
+      self._kind.sprites(x),
       name=f"posterior means{self._stand_in}",
     )
 
@@ -332,11 +321,10 @@ class TensorBoardLogger(keras.callbacks.Callback):
     return self._infer(x, self._config.eval_batch_size)
 
   def _first_of_valid(self, n: int) -> np.ndarray:
-    """Validation examples, documents from the shortest to the longest: their batches then hold little padding."""
+    """Validation examples, from the shortest to the longest: their batches then hold little padding."""
     x = self._data.examples("valid", n)
-    if self._data.kind != "text":
-      return x
-    return x[np.argsort(np.count_nonzero(x != tokens.PAD, axis=1), kind="stable")]
+    lengths = self._kind.lengths(x)
+    return x if lengths is None else x[np.argsort(lengths, kind="stable")]
 
   def _step(self) -> int:
     return int(self.model.step.value)

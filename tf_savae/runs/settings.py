@@ -1,16 +1,117 @@
-"""Settings of the model and its training: refinement, optimisation, networks."""
+"""Every setting of a run: its default, the values it accepts, what `--help` says, and whether it may change.
+
+Names that a plug-in can add to, such as those of data sets, are looked up when a value is checked. Nothing here imports
+TensorFlow.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 
-from tf_savae.runs.names import ADJOINTS, DECODERS, DILATIONS, IMAGES, SEQUENCES, SYNTHETIC, TEXT
-from tf_savae.runs.options import OnResume, named, number, one_of, option, optional, whole, whole_list
+from tf_savae.data.sources import DATASETS
+from tf_savae.methods import METHODS
+from tf_savae.networks.catalogue import DECODERS, ENCODERS
+from tf_savae.runs.options import (
+  SEED,
+  OnResume,
+  name_in,
+  named,
+  number,
+  one_of,
+  option,
+  optional,
+  path,
+  paths,
+  switch,
+  whole,
+  whole_list,
+)
+from tf_savae.svi import ADJOINTS
+
+ORACLES = ("lstm_input", "output_layer")  # the keys of `tf_savae.data.oracle.READINGS`
+PRESETS = ("paper", "small", "tiny")
+DILATIONS = ("small", "medium", "large")  # `tf_savae.networks.dilated_conv` says which they are
+
+# Kinds of data that a setting is for; a setting without them is for all.
+_IMAGES, _TEXT, _TOKENS, _SEQUENCES = ("image",), ("text",), ("tokens",), ("text", "tokens")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-  """Groups "Refinement", "Training" and "Networks" of `RunConfig`."""
+class Settings:
+  """The fields of `RunConfig`, in groups."""
+
+  # What is trained on what.
+  dataset: str = option("omniglot", name_in(DATASETS), "data set", "Run")
+  model: str = option("savae", name_in(METHODS), "training method: a row of the paper's tables", "Run")
+  preset: str = option("paper", one_of(*PRESETS), "named sizes and schedules, which flags override", "Run")
+  run_dir: str | None = option(
+    None,
+    optional(path()),
+    "directory of checkpoints, logs and results; the same command resumes there"
+    " (default runs/<dataset>-<model>-k<k>-<preset>-seed<seed>)",
+    "Run",
+    OnResume.FREE,
+  )
+  plugin: tuple[str, ...] = option(
+    (),
+    paths(),
+    "Python files of your own to import first, which may register data sets, networks, methods and more under names"
+    " of their own; the run remembers them",
+    "Run",
+    OnResume.FREE,
+    is_repeated=True,
+  )
+  seed: int = option(0, SEED, "seed of weights, noise and the order of training examples", "Run")
+  init_from: str | None = option(
+    None,
+    optional(path()),
+    "run directory whose best encoder and decoder a new run begins with, instead of random weights; its"
+    " networks must be the same; step sizes and schedules begin anew",
+    "Run",
+  )
+  eval_only: bool = option(
+    False, switch(), "evaluate the run in --run_dir instead of training it", "Run", OnResume.FREE
+  )
+
+  # Data.
+  data_dir: str = option(
+    "data", path(), "directory with one sub-directory per data set", "Data", OnResume.FREE
+  )
+  download: bool = option(
+    True, switch(), "download a data set that data_dir lacks (--nodownload: do not)", "Data", OnResume.FREE
+  )
+  strict_data: bool = option(
+    False,
+    switch(),
+    "an error instead of the small stand-in when the data set is missing",
+    "Data",
+    OnResume.FREE,
+  )
+  data_seed: int = option(0, SEED, "seed of the data set: its split, the synthetic oracle", "Data")
+
+  oracle: str = option(
+    "lstm_input",
+    one_of(*ORACLES),
+    "where the synthetic oracle sees z; a learned decoder sees it there, too",
+    "Data",
+    only=_TOKENS,
+  )
+
+  train_examples: int = option(
+    5000, whole(1), "sequences drawn from the synthetic oracle for training", "Data", only=_TOKENS
+  )
+
+  vocab_size: int = option(
+    20_000,
+    whole(1),
+    "most frequent words of the training text that are known; all others are one",
+    "Data",
+    only=_TEXT,
+  )
+  min_count: int = option(
+    1, whole(1), "times that a word must occur in the training text to be known", "Data", only=_TEXT
+  )
+  max_length: int = option(200, whole(1), "words of a document; longer ones are left out", "Data", only=_TEXT)
 
   # Refinement λ_0 → λ_K.
   k: int = option(20, whole(0), "K, SVI steps that refine a posterior in training", "Refinement")
@@ -73,7 +174,7 @@ class ModelSettings:
     "savae: weight of L(λ_0) in the encoder's loss, for an encoder that is good without refinement",
     "Refinement",
   )
-  adjoint: str = option("exact", one_of(*ADJOINTS), "how to differentiate through the steps", "Refinement")
+  adjoint: str = option("exact", name_in(ADJOINTS), "how to differentiate through the steps", "Refinement")
   adjoint_steps: int = option(5, whole(1), "last steps that --adjoint=truncated differentiates", "Refinement")
   fd_radius: float = option(
     1e-2,
@@ -158,9 +259,15 @@ class ModelSettings:
   )
 
   # Networks.
+  encoder: str = option(
+    "auto",
+    name_in(ENCODERS, "auto"),
+    "encoder; auto: the first for the kind of data: resnet for images, lstm for sequences",
+    "Networks",
+  )
   decoder: str = option(
     "auto",
-    one_of("auto", *dict.fromkeys(name for names in DECODERS.values() for name in names)),
+    name_in(DECODERS, "auto"),
     "decoder; auto: pixelcnn for images, lstm for sequences; text can have dilated_conv",
     "Networks",
   )
@@ -170,49 +277,51 @@ class ModelSettings:
     "synthetic data: train the decoder, or take the oracle itself for it, whose weights are constants, and train"
     " inference alone; of --model=svi that leaves nothing to train, and one update is enough: --max_steps=1",
     "Networks",
-    only=SYNTHETIC,
+    only=_TOKENS,
   )
   latent_dim: int = option(32, whole(1), "size of z", "Networks")
   encoder_channels: tuple[int, ...] = option(
-    (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks", only=IMAGES
+    (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks", only=_IMAGES
   )
   decoder_channels: int = option(
-    32, whole(1), "image decoder: channels of the gated convolutions", "Networks", only=IMAGES
+    32, whole(1), "image decoder: channels of the gated convolutions", "Networks", only=_IMAGES
   )
   decoder_kernels: tuple[int, ...] = option(
     (9, 9, 9, 7, 7, 7, 5, 5, 5, 3, 3, 3),
     whole_list(3, odd=True),
     "image decoder: kernel of each layer, in pixels",
     "Networks",
-    only=IMAGES,
+    only=_IMAGES,
   )
-  latent_maps: int = option(4, whole(1), "image decoder: maps that z is turned into", "Networks", only=IMAGES)
+  latent_maps: int = option(
+    4, whole(1), "image decoder: maps that z is turned into", "Networks", only=_IMAGES
+  )
   hidden_dim: int = option(
-    100, whole(1), "sequence models: size of the LSTM state", "Networks", only=SEQUENCES
+    100, whole(1), "sequence models: size of the LSTM state", "Networks", only=_SEQUENCES
   )
   embedding_dim: int = option(
-    100, whole(1), "sequence models: size of a token's embedding", "Networks", only=SEQUENCES
+    100, whole(1), "sequence models: size of a token's embedding", "Networks", only=_SEQUENCES
   )
   dilations: str | tuple[int, ...] = option(
     "small",
     named(DILATIONS, whole_list(1)),
     "dilated_conv: dilation of each block, in words",
     "Networks",
-    only=TEXT,
+    only=_TEXT,
   )
   conv_channels: int = option(
     512,
     whole(1),
     "dilated_conv: channels within a block; between them there are twice as many",
     "Networks",
-    only=TEXT,
+    only=_TEXT,
   )
   init_scale: float = option(
     0.1,
     number(above=0),
     "sequence models: every weight begins in ±this, uniformly",
     "Networks",
-    only=SEQUENCES,
+    only=_SEQUENCES,
   )
   dropout: float = option(0.0, number(0, below=1), "share of decoder units dropped in training", "Networks")
   word_dropout: float = option(
@@ -220,5 +329,59 @@ class ModelSettings:
     number(0, below=1),
     "share of the decoder's input words that training replaces by the unknown word",
     "Networks",
-    only=TEXT,
+    only=_TEXT,
+  )
+
+  # Evaluation.
+  eval_batch_size: int = option(100, whole(1), "examples per evaluation batch", "Evaluation", OnResume.FREE)
+  iw_samples: int = option(
+    200, whole(1), "importance samples per example of the likelihood at the end", "Evaluation", OnResume.FREE
+  )
+
+  eval_file: str | None = option(
+    None,
+    optional(path()),
+    "with --eval_only: a text to evaluate the run on; its numbers go to results-<name>.json",
+    "Evaluation",
+    OnResume.FREE,
+    only=_TEXT,
+  )
+
+  # How it runs.
+  checkpoint_every: int = option(
+    200,
+    whole(0),
+    "updates between checkpoints, besides one every epoch; 0: epochs only",
+    "Machine",
+    OnResume.FREE,
+  )
+  keep_checkpoints: int = option(2, whole(2), "checkpoints kept, besides the best", "Machine", OnResume.FREE)
+  precision: str = option(
+    "float32",
+    one_of("float32", "mixed_bfloat16", "bfloat16_adjoint"),
+    "arithmetic of the networks; λ stays float32. bfloat16_adjoint: float32, but for the decoder's second derivatives"
+    " in the sweep back through the refinement",
+    "Machine",
+  )
+  jit_compile: str = option(
+    "auto",
+    one_of("auto", "true", "false"),
+    "compile the step with XLA; auto: where it is faster",
+    "Machine",
+    OnResume.FREE,
+  )
+  logit_positions: int = option(
+    0,
+    whole(0),
+    "text: tokens of a batch whose logits are in memory at once; 0: all; fewer save memory, not time",
+    "Machine",
+    OnResume.FREE,
+    only=_TEXT,
+  )
+  deterministic: bool = option(
+    False,
+    switch(),
+    "bit-identical reruns, where it can be had (not of text), at the cost of speed",
+    "Machine",
+    OnResume.FREE,
   )

@@ -1,0 +1,92 @@
+"""Data sets by name: a new one is a file with a `load` function, and a line in `DATASETS` or a call of `register`.
+
+Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tf_savae.errors import UserError
+from tf_savae.registry import Registry, resolve
+
+Presets = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where a data set comes from.
+
+  Attributes:
+    loader: function of `data_dir`, `seed`, `download` and `strict` as `load` below has them, and of `settings`; or its
+      "module:function", imported when it is first called. It returns a `DataSet`.
+    kind: of its examples, a name in `tf_savae.kind.KINDS`.
+    settings: names of the run settings that it takes, such as "max_length".
+    presets: what the presets "paper", "small" and "tiny" change, besides those of the kind.
+  """
+
+  loader: Callable[..., Any] | str
+  kind: str
+  settings: tuple[str, ...] = ()
+  presets: Presets = dataclasses.field(default_factory=dict)
+
+  def load(self, **options: Any) -> Any:
+    """The data set."""
+    return resolve(self.loader)(**options)
+
+
+_OF_WORDS = ("vocab_size", "min_count", "max_length")
+_OF_ORACLE = ("data_seed", "oracle", "train_examples")
+
+DATASETS: Registry[Source] = Registry("data set")
+DATASETS.register("omniglot", Source("tf_savae.data.omniglot:load", "image"))
+DATASETS.register("yahoo", Source("tf_savae.data.yahoo:load", "text", _OF_WORDS))
+DATASETS.register("text", Source("tf_savae.data.text:load", "text", _OF_WORDS))
+DATASETS.register("synthetic", Source("tf_savae.data.synthetic:load", "tokens", _OF_ORACLE))
+
+
+def register(
+  name: str,
+  load: Callable[..., Any] | str,
+  *,
+  kind: str,
+  settings: Sequence[str] = (),
+  presets: Presets | None = None,
+) -> None:
+  """Makes a data set known: `--dataset=name`. Arguments are those of `Source`.
+
+  Raises:
+    ValueError: the name belongs to another data set.
+  """
+  DATASETS.register(name, Source(load, kind, tuple(settings), presets or {}))
+
+
+def load(
+  name: str,
+  *,
+  data_dir: str | os.PathLike[str],
+  seed: int,
+  download: bool = True,
+  strict: bool = False,
+  **options: Any,
+) -> Any:
+  """The data set `name`, a `tf_savae.data.DataSet`.
+
+  Args:
+    name: one of `DATASETS`.
+    data_dir: where its files are looked for.
+    seed: the training run's seed, for order and dynamic binarisation. Splits and evaluation examples do not
+      depend on it.
+    download: whether missing files may be downloaded.
+    strict: whether falling back to a stand-in is an error.
+    **options: what the data set's own `load` takes besides.
+
+  Raises:
+    UserError: there is no data set of that name, or its files are unusable.
+  """
+  if name not in DATASETS:
+    raise UserError(f"unknown data set: expected one of {', '.join(DATASETS)}. Received: {name!r}")
+  return DATASETS.get(name).load(data_dir=data_dir, seed=seed, download=download, strict=strict, **options)

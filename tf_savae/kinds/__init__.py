@@ -1,0 +1,1 @@
+"""The built-in kinds of data, a class each; see `tf_savae.kind`."""

@@ -1,0 +1,152 @@
+"""Documents, rows of token ids `[batch, length]` int32 that are padded at the end; see `tf_savae.tokens`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_savae import tokens
+from tf_savae.data.dataset import SPLITS, DataSet
+from tf_savae.data.text import TextDataSet, dataset_from_file
+from tf_savae.data.vocabulary import UNKNOWN_NAMES, Vocabulary
+from tf_savae.generation.samples import write_samples
+from tf_savae.kind import Kind
+from tf_savae.model import SAVAE
+from tf_savae.networks import decoding
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory
+from tf_savae.runs.restore import Restored
+from tf_savae.serving.payloads import FromLatent, Input, Output, Payloads, checked
+from tf_savae.serving.sentences import Tokenizer
+
+_LABEL_WORDS = 12  # of a document, as its label in the projector
+
+
+class TextKind(Kind):
+  """Documents of any length: perplexity, texts written by the model, and sentences served as they are."""
+
+  examples = "documents"
+  has_one_shape = False
+  writes = True
+
+  def facts(self, data: TextDataSet) -> dict[str, Any]:
+    words = "\n".join(data.vocabulary.words).encode()
+    digest = hashlib.sha256(words).hexdigest()[:16]
+    return {
+      **{f"{split}_tokens": data.num_tokens(split) for split in SPLITS},
+      "vocabulary": f"{len(data.vocabulary)} words, sha256 {digest}",
+    }
+
+  def keep(self, data: TextDataSet, run: RunDirectory) -> None:
+    if not run.vocabulary_file.exists():
+      data.vocabulary.save(run.vocabulary_file)
+
+  def kept(self, run: RunDirectory) -> dict[str, Any]:
+    words = run.vocabulary_file
+    return {"vocabulary": Vocabulary.load(words) if words.exists() else None}
+
+  def outline(self, config: RunConfig, run: RunDirectory) -> DataSet:
+    return _Outline(config.dataset, Vocabulary.load(run.vocabulary_file), config.max_length, config.seed)
+
+  def from_file(self, path: str, config: RunConfig, run: RunDirectory) -> TextDataSet:
+    vocabulary = Vocabulary.load(run.vocabulary_file)
+    return dataset_from_file(path, vocabulary, config.max_length, config.seed, config.dataset)
+
+  def lengths(self, x: Any) -> np.ndarray:
+    return tokens.lengths(tf.convert_to_tensor(x)).numpy()
+
+  def mean_length(self, data: TextDataSet, split: str) -> float:
+    return data.num_tokens(split) / data.num_examples(split)
+
+  def results(self, config: RunConfig) -> dict[str, Any]:
+    return {"decoder": config.decoder_name, "word_dropout": config.word_dropout}
+
+  def write_samples(
+    self, model: SAVAE, data: TextDataSet, writer: tf.summary.SummaryWriter, step: int
+  ) -> None:
+    write_samples(model, data, writer, step)
+
+  def projector_columns(self, x: np.ndarray, data: TextDataSet) -> Mapping[str, Sequence[object]]:
+    beginnings = [_beginning(data.vocabulary.decode(row)) for row in x]
+    return {"tokens": np.count_nonzero(x != tokens.PAD, axis=1), "document": beginnings}
+
+  def payloads(self, trained: Restored, seed: int) -> Payloads:
+    decoder, vocabulary = trained.model.decoder, trained.vocabulary
+    file = RunDirectory(trained.config.run_dir).vocabulary_file
+    tokenizer = Tokenizer(vocabulary, file, decoder.max_length)
+    text = "sentence, UTF-8: words with spaces between, unknown ones as `_UNK`"
+
+    def greedy(z):
+      return tokenizer.decode(decoding.generate(decoder, z))
+
+    return Payloads(
+      {"": _sentence(tokenizer, vocabulary, file.name), "_ids": _ids(tokenizer, file.name)},
+      "_ids",
+      Output("sentence", tokenizer.decode, tf.TensorSpec([], tf.string), f"x ~ p(x): {text}"),
+      FromLatent("sample", "sentence", "sentence", greedy, f"{text}; the likeliest word after word"),
+      {"tokens": (tokens.lengths, "words and END, int32: perplexity is exp(−Σ elbo / Σ tokens)")},
+      tokenizer.tables,
+    )
+
+
+class _Outline(DataSet):
+  """A corpus without documents: what networks are built from."""
+
+  kind = "text"
+
+  def __init__(self, name: str, vocabulary: Vocabulary, max_words: int, seed: int):
+    super().__init__(name=name, source="none", is_stand_in=False, seed=seed)
+    self.vocabulary = vocabulary
+    self.vocab_size = len(vocabulary)
+    self.max_length = max_words + 1  # END counts here
+
+  def num_examples(self, split: str) -> int:
+    return 1
+
+  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    spec = tf.TensorSpec([None, None], tf.int32)
+    return tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
+
+  def _train_batch(self, rows, step):
+    raise NotImplementedError
+
+  def _eval_batch(self, split, rows):
+    raise NotImplementedError
+
+
+def _beginning(text: str) -> str:
+  words = text.split()
+  return " ".join(words[:_LABEL_WORDS]) + (" …" if len(words) > _LABEL_WORDS else "")
+
+
+def _sentence(tokenizer: Tokenizer, vocabulary: Vocabulary, asset: str) -> Input:
+  words = vocabulary.words[len(tokens.SPECIAL) :]
+  small = all(word == word.lower() for word in words)
+  unknown = ", ".join(f"`{name}`" for name in sorted(UNKNOWN_NAMES))
+  return Input(
+    tf.TensorSpec([None], tf.string, "sentence"),
+    lambda sentence: tokenizer.encode(checked("sentence", sentence, [])),
+    tokenizer.example_sentences,
+    f"sentence, UTF-8, of at most {tokenizer.max_words} words; more are an error. Words are what white space separates,"
+    f" as in training, looked up as they are among the {len(words):,} of `assets/{asset}`"
+    f"{', which has no capital letters: send small ones' if small else ''}. Others count as unknown, and so do"
+    f" {unknown} and whatever else names a special token. No words at all is an empty document, END alone",
+  )
+
+
+def _ids(tokenizer: Tokenizer, asset: str) -> Input:
+  return Input(
+    tf.TensorSpec([None, None], tf.int32, "x"),
+    lambda x: tokenizer.checked(checked("x", x, [None])),
+    tokenizer.example_documents,
+    f"token ids `[length]`, int32, line numbers from 0 of `assets/{asset}`: words, END = {tokens.END}, then PAD ="
+    f" {tokens.PAD} up to any common length (with server-side batching one that all clients share); unknown words are"
+    f" {tokens.UNKNOWN}",
+  )
+
+
+KIND = TextKind()

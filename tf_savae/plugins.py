@@ -1,0 +1,52 @@
+"""Files of one's own that a run imports before anything else: `--plugin=FILE.py`.
+
+Such a file registers data sets, kinds of data, networks, methods, step rules or adjoints, which then have names like
+the built-in ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tf_savae.errors import UserError
+
+_LOADED: dict[str, Path] = {}  # module name → file
+
+
+def load(paths: Iterable[str]) -> None:
+  """Imports each file once per process, in the order given.
+
+  A file that is missing is passed over if another of the same name was imported: it was moved since a run began.
+
+  Raises:
+    UserError: a file is missing, or fails when it is imported.
+  """
+  for path in map(Path, paths):
+    path = path.expanduser().resolve()
+    name = f"tf_savae_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in _LOADED:
+      continue
+    if not path.is_file():
+      if path.name in {other.name for other in _LOADED.values()}:
+        continue
+      raise UserError(f"--plugin={path} is no file; give the path of a Python file")
+    _import(name, path)
+    _LOADED[name] = path
+
+
+def _import(name: str, path: Path) -> None:
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"--plugin={path} is no Python file; its name must end in .py")
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module  # before it runs: dataclasses and Keras look their module up
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:
+    del sys.modules[name]
+    text = " ".join(str(error).split())
+    raise UserError(f"--plugin={path} cannot be imported: {type(error).__name__}: {text}") from error
