@@ -10,6 +10,7 @@ import numpy as np
 
 from tf_savae import tokens
 from tf_savae.data.vocabulary import Vocabulary
+from tf_savae.kind import KINDS
 from tf_savae.runs import restore
 from tf_savae.runs.build import build_model
 from tf_savae.runs.checkpoints import of_run
@@ -71,7 +72,7 @@ def make_run(path: Path, model: str = "savae", dataset: str = "omniglot", **chan
   run.write_config(config)
   if dataset == "text":
     Vocabulary((*tokens.SPECIAL, *WORDS)).save(run.vocabulary_file)
-  built = build_model(config, restore._OUTLINES[dataset](config))
+  built = build_model(config, KINDS.get(config.kind).outline(config, run))
   rng = np.random.default_rng(0)
   for net in (net for net in (built.encoder, built.decoder) if net is not None):
     for variable in net.variables:
