@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -138,6 +139,49 @@ networks.register("dense", encoder=lambda data, size, *, seed, dtype: Encoder(si
 networks.register("linear", decoder=lambda data, size, *, seed, dtype: Decoder(size, dtype=dtype), kinds=["vector"])
 """
 
+METHOD = """
+from tf_savae.methods import METHODS, SemiAmortized
+
+class Doubled(SemiAmortized):
+  label = "Doubled K={k}"
+
+  def loss(self, inferred):
+    return 2.0 * super().loss(inferred)
+
+METHODS.register("doubled", Doubled())
+"""
+
+RULE = """
+import dataclasses
+import tensorflow as tf
+from tf_savae.svi import RULES, Rule
+
+@dataclasses.dataclass(frozen=True)
+class Bounded(Rule):
+  momentum: float = 0.0
+
+  def update(self, k, params, gradient, state, step_size):
+    return params - step_size * tf.tanh(gradient), state
+
+RULES.register("bounded", Bounded)
+"""
+
+ADJOINT = """
+import dataclasses
+from tf_savae.svi import ADJOINTS
+from tf_savae.svi.adjoint import UnrolledAdjoint
+
+@dataclasses.dataclass(frozen=True)
+class Mine(UnrolledAdjoint):
+  steps: int = 0
+
+  def run(self, problem):
+    assert self.steps == 7
+    return super().run(problem)
+
+ADJOINTS.register("mine", Mine)
+"""
+
 # Runs several command lines in one process; the first one that fails ends it. A run whose results are missing was
 # killed before it had them.
 COMMANDS = """
@@ -168,10 +212,25 @@ def files(tmp_path_factory):
   """The plug-ins, each in its own file, by name."""
   directory = tmp_path_factory.mktemp("plugins")
   written = {}
-  for name, text in {"network": NETWORK, "data_set": DATA_SET, "kind": KIND}.items():
+  texts = {
+    **{"network": NETWORK, "data_set": DATA_SET, "kind": KIND},
+    **{"method": METHOD, "rule": RULE, "adjoint": ADJOINT},
+  }
+  for name, text in texts.items():
     written[name] = directory / f"my_{name}.py"
     written[name].write_text(text)
   return written
+
+
+@pytest.fixture
+def registered_for_now(monkeypatch):
+  """What plug-ins register in this process is forgotten after the test."""
+  monkeypatch.setattr(plugins, "_LOADED", {})
+  monkeypatch.setattr(DATASETS, "_parts", dict(DATASETS._parts))
+  of_kind = {kind: copy.copy(registry) for kind, registry in DECODERS._of_kind.items()}
+  for registry in of_kind.values():
+    registry._parts = dict(registry._parts)
+  monkeypatch.setattr(DECODERS, "_of_kind", of_kind)
 
 
 def python(code, arguments, cwd=ROOT):
@@ -191,9 +250,11 @@ def python(code, arguments, cwd=ROOT):
 def test_parts_from_outside_train_resume_evaluate_and_export(files, tmp_path):
   runs = {
     "image": [
-      f"--plugin={files['network']}",
-      f"--plugin={files['data_set']}",
+      f"--plugin={files['network']},{files['data_set']},{files['method']}",
+      f"--plugin={files['rule']}",
+      f"--plugin={files['adjoint']}",
       *("--dataset=noise", "--decoder=dense", "--hidden_dim=5"),
+      *("--model=doubled", "--svi_rule=bounded", "--adjoint=mine", "--adjoint_steps=7"),
     ],
     "vector": [f"--plugin={files['kind']}", "--dataset=waves", "--latent_dim=3"],
   }
@@ -217,12 +278,13 @@ def test_parts_from_outside_train_resume_evaluate_and_export(files, tmp_path):
     assert (results["steps"], results["eval_k"]) == (5, 1)
     assert results["test"]["nll_bound"] == pytest.approx(results["test"]["nll_bound"])  # a number
     config = json.loads((directory / "config.json").read_text())
-    assert [Path(path).parent for path in config["plugin"]] == [files["kind"].parent] * len(config["plugin"])
+    expected = ["kind"] if directory.name == "vector" else [name for name in files if name != "kind"]
+    assert sorted(config["plugin"]) == sorted(str(files[name]) for name in expected)
   assert (tmp_path / "image" / "overview.png").exists()
   assert python(EXPORT, directories).count("exported") == 2
 
 
-def test_plugins_are_imported_once_before_names_are_checked(files):
+def test_plugins_are_imported_once_before_names_are_checked(files, registered_for_now):
   config = make_config(dataset="noise", preset="tiny", plugin=[str(files["data_set"]), str(files["network"])])
   assert (config.kind, config.encoder_channels, config.latent_dim) == ("image", (2, 2), 3)
   assert config.latent_maps == make_config(preset="tiny").latent_maps  # of its kind
@@ -245,7 +307,7 @@ def test_a_plugin_that_cannot_be_imported_is_one_line_with_its_path(tmp_path, te
   assert str(path) in message and words in message
 
 
-def test_a_plugin_that_was_moved_is_given_anew(files, tmp_path):
+def test_a_plugin_that_was_moved_is_given_anew(files, tmp_path, registered_for_now):
   moved = tmp_path / files["data_set"].name
   plugins.load([str(files["data_set"])])
   plugins.load([str(moved)])  # as a run's config.json names it; the file that was given stands for it

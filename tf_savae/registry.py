@@ -7,7 +7,6 @@ asked for, so that a command line can check names and print `--help` at once.
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -20,11 +19,6 @@ def resolve(part: Any) -> Any:
     return part
   module, _, attribute = part.partition(":")
   return getattr(importlib.import_module(module), attribute)
-
-
-def parameters_of(part: Any) -> set[str]:
-  """Names of the arguments that a class, such as a dataclass, or a function takes."""
-  return set(inspect.signature(part).parameters)
 
 
 class Registry(Generic[T]):

@@ -14,10 +14,9 @@ from tf_savae.errors import UserError
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
-from tf_savae.registry import parameters_of
 from tf_savae.runs.config import RunConfig
 from tf_savae.schedules import BetaWarmup, KWarmup
-from tf_savae.svi import ADJOINTS, SVISettings, adjoint
+from tf_savae.svi import ADJOINTS, RULES, SVISettings, adjoint
 
 Networks = tuple[keras.layers.Layer | None, keras.layers.Layer]
 
@@ -100,27 +99,28 @@ def svi_settings(config: RunConfig) -> SVISettings:
   step_size: Any = config.svi_lr
   if config.svi_schedule == "linear":
     step_size = tuple(config.svi_lr * (1 - np.arange(config.k) / max(config.k, 1)))
+  of_rule = _known(RULES.get(config.svi_rule), momentum=config.svi_momentum, clip_norm=config.svi_clip)
   return SVISettings(
     config.k,
     step_size,
-    config.svi_momentum,
-    config.svi_clip,
-    config.svi_samples,
-    config.svi_tolerance,
-    antithetic=config.svi_noise == "antithetic",
+    num_samples=config.svi_samples,
+    tolerance=config.svi_tolerance,
+    rule=config.svi_rule,
+    draws=config.svi_noise,
+    **of_rule,
   )
+
+
+def _known(part: type, **values: Any) -> dict[str, Any]:
+  """Those of the values that a part, a dataclass, has a field for."""
+  fields = getattr(part, "__dataclass_fields__", {})
+  return {name: value for name, value in values.items() if name in fields}
 
 
 def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
   """The adjoint mode with those parameters that the flags give it and that it has."""
-  mode = ADJOINTS.get(config.adjoint)
-  values = {
-    "steps": config.adjoint_steps,
-    "radius": config.fd_radius,
-    "compute_dtype": config.adjoint_dtype,
-  }
-  known = parameters_of(mode)
-  return mode(**{name: value for name, value in values.items() if name in known})
+  mode, dtype = ADJOINTS.get(config.adjoint), config.adjoint_dtype
+  return mode(**_known(mode, steps=config.adjoint_steps, radius=config.fd_radius, compute_dtype=dtype))
 
 
 def use_xla(config: RunConfig, data: DataSet) -> bool:

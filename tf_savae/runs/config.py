@@ -18,7 +18,6 @@ from tf_savae.data.sources import DATASETS
 from tf_savae.errors import UserError
 from tf_savae.methods import METHODS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS, Catalogue
-from tf_savae.registry import parameters_of
 from tf_savae.runs.options import OnResume, concerns
 from tf_savae.runs.settings import Settings
 from tf_savae.svi import ADJOINTS
@@ -82,7 +81,9 @@ class RunConfig(Settings):
   def _can_compute_adjoint_in_it(self) -> bool:
     """Whether the method passes through an adjoint that can compute in a dtype of its own."""
     passes_through = METHODS.get(self.model).differentiates
-    return passes_through and "compute_dtype" in parameters_of(ADJOINTS.get(self.adjoint))
+    return passes_through and "compute_dtype" in getattr(
+      ADJOINTS.get(self.adjoint), "__dataclass_fields__", {}
+    )
 
   def _check_together(self):
     """Raises UserError for settings that are allowed, but not together."""

@@ -26,7 +26,7 @@ from tf_savae.runs.options import (
   whole,
   whole_list,
 )
-from tf_savae.svi import ADJOINTS
+from tf_savae.svi import ADJOINTS, DRAWS, RULES
 
 ORACLES = ("lstm_input", "output_layer")  # the keys of `tf_savae.data.oracle.READINGS`
 PRESETS = ("paper", "small", "tiny")
@@ -146,6 +146,12 @@ class Settings:
     "train the step sizes: one a step, or one a step and latent; auto: one a step if the method can",
     "Refinement",
   )
+  svi_rule: str = option(
+    "gradient",
+    name_in(RULES),
+    "what an SVI step does with the gradient; --svi_momentum and --svi_clip_norm are for those rules that have them",
+    "Refinement",
+  )
   svi_momentum: float = option(0.5, number(0, below=1), "γ, momentum of the SVI steps", "Refinement")
   svi_clip_norm: float = option(
     35.0,
@@ -157,9 +163,9 @@ class Settings:
   svi_samples: int = option(1, whole(1), "noise draws averaged in an SVI step", "Refinement")
   svi_noise: str = option(
     "independent",
-    one_of("independent", "antithetic"),
-    "draws of an SVI step: independent, or in pairs ε, −ε, whose odd gradient noise cancels; then --svi_samples is"
-    " even",
+    name_in(DRAWS),
+    "draws of an SVI step: independent; in pairs ε, −ε, whose odd gradient noise cancels, with an even --svi_samples;"
+    " or the mean, without noise",
     "Refinement",
   )
   svi_tolerance: float = option(
