@@ -138,7 +138,7 @@ def paths() -> Rule:
   one = path()
   return Rule(
     wording="paths separated by commas",
-    parse=lambda text: tuple(text.split(",")),
+    parse=lambda text: tuple(part for part in text.split(",") if part),
     accepts=lambda v: isinstance(v, tuple) and all(one.accepts(part) for part in v),
   )
 
