@@ -90,8 +90,10 @@ def _default_text(field: dataclasses.Field) -> str:
   """The default of a setting, for each preset and data set where they differ."""
   if field.name == "preset":
     return "auto, which is paper when a GPU is visible, else small"
-  if field.default in (None, ()):
+  if field.default is None:
     return ""
+  if field.default == ():
+    return "none"
   rows = {
     dataset: [presets.values(dataset, preset).get(field.name, field.default) for preset in PRESETS]
     for dataset in DATASETS
