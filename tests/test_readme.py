@@ -145,7 +145,7 @@ def test_every_page_is_in_the_index_and_in_readme():
 
 def test_map_from_the_paper_names_the_core():
   section = TEXT[ROOT / "README.md"].partition("## From the paper to the code")[2].partition("\n## ")[0]
-  core = ("svi/descent", "svi/refinement", "svi/adjoint", "objective", "methods", "model")
+  core = ("svi/rules", "svi/noise", "svi/refine", "svi/adjoint", "objective", "inference", "methods", "model")
   for module in core:
     assert f"](tf_savae/{module}.py)" in section, module
 
