@@ -33,9 +33,11 @@ def prose(page):
 
 # Python --------------------------------------------------------------------------------------------------------
 
+PLUGIN_GUIDE = ROOT / "docs/extending.md"
 EXAMPLES = [
   pytest.param(page, code, id=f"{name_of(page)}-{number}")
   for page in GUIDE
+  if page != PLUGIN_GUIDE
   for number, code in enumerate(blocks(page, "python"))
 ]
 
@@ -50,6 +52,23 @@ def test_there_are_examples_of_own_images_and_of_own_networks():
 def test_example_runs(page, code, capsys):
   exec(compile(code, f"example of {name_of(page)}", "exec"), {"__name__": "__main__"})
   assert "nan" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_plugin_of_the_guide_trains_and_can_be_evaluated(tmp_path):
+  (code,) = blocks(PLUGIN_GUIDE, "python")
+  (tmp_path / re.match(r"# (\w+\.py)\n", code).group(1)).write_text(code, encoding="utf-8")
+  lines = "\n".join(blocks(PLUGIN_GUIDE, "bash")).splitlines()
+  train = next(line for line in lines if "train.py" in line)
+  sweep = next(line for line in lines if "tf_savae sweep" in line)
+  for line in (f"{train} --max_steps=2", f"{sweep} --num=4"):
+    words = [sys.executable, *shlex.split(line)[1:]]
+    words = [str(ROOT / word) if word == "train.py" else word for word in words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+      words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 # Commands ------------------------------------------------------------------------------------------------------
