@@ -126,9 +126,9 @@ def _refinement(trained: Restored, options: Options) -> list[str]:
     ("1 noise draw", "") if samples == 1 else (f"{samples} noise draws{pairs}", f" averaged over {samples}")
   )
   lines = [
-    f"λ_K is reached by K = {', '.join(map(str, options.k))} SVI steps with momentum {model.svi.momentum:g}, the step"
-    f" sizes of training and {draws} a step. All noise was drawn once, from seed {options.seed}, and is the same for"
-    f" every row; the bounds are one-draw estimates{averaged}."
+    f"λ_K is reached by K = {', '.join(map(str, options.k))} SVI steps of the rule `{model.svi.step_rule}`, with the"
+    f" step sizes of training and {draws} per step. All noise was drawn once, from seed {options.seed}, and is the same"
+    f" for every row. The bounds are one-draw estimates{averaged}."
   ]
   if not model.method.has_encoder:
     lines.append("There is no encoder: λ_0 is one random draw, the same for every row.")
