@@ -193,7 +193,7 @@ def lambda_name(k: int) -> str:
 def save_overview(
   model: SAVAE, data: DataSet, path: str | os.PathLike[str], *, split: str = "test", n: int = 10
 ) -> None:
-  """One picture of a model of images: data, reconstructions at λ_0 and λ_K, samples from the prior.
+  """One picture of a model of images: data, and what its decoder can draw of λ_0, λ_K and the prior.
 
   Args:
     model: a trained model.
@@ -210,7 +210,8 @@ def save_overview(
     raise ValueError(f"Only images can be drawn. Received: {data.kind} of shape {list(x.shape)}")
   rows = reconstruction_rows(model, x, Inference(model)(x) if model.latent_dim else None)
   rows = {name if name == "data" else f"drawn at {name}": images for name, images in rows.items()}
-  rows["prior samples" if model.latent_dim else "samples"] = model.sample(n).numpy()
+  if hasattr(model.decoder, "sample"):
+    rows["prior samples" if model.latent_dim else "samples"] = model.sample(n).numpy()
   save(image_rows(rows, title="stand-in data" if data.is_stand_in else ""), path)
 
 

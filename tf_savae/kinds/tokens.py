@@ -13,7 +13,6 @@ from tf_savae.data.dataset import SPLITS, DataSet
 from tf_savae.data.oracle import LATENT, Oracle
 from tf_savae.data.synthetic import TokenDataSet
 from tf_savae.errors import UserError
-from tf_savae.files import reason
 from tf_savae.kind import Kind
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
@@ -36,15 +35,12 @@ class TokensKind(Kind):
     Raises:
       UserError: they cannot be written, or other ones are there.
     """
-    path = run.oracle_file
-    if data.oracle is None:
+    path, oracle = run.oracle_file, getattr(data, "oracle", None)
+    if oracle is None:
       return
     if not path.exists():
-      try:
-        data.oracle.save(path)
-      except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
-    elif not data.oracle.equals(Oracle.load(path)):
+      oracle.save(path)
+    elif not oracle.equals(Oracle.load(path)):
       raise UserError(
         f"{path} is not the oracle that the seed now gives: another version drew it; use that version, or another"
         " --run_dir"

@@ -54,14 +54,20 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
     )
   except ValueError as error:
     raise UserError(str(error)) from error
-  model.compile(
-    optimizer=_OPTIMIZERS[config.optimizer](config.learning_rate), jit_compile=use_xla(config, data)
-  )
+  compile_and_build(config, data, model)
+  return model
+
+
+def compile_and_build(config: RunConfig, data: DataSet, model: SAVAE) -> None:
+  """Gives a model the optimiser of the settings where it has none, and makes all variables of both."""
+  if not model.compiled:
+    optimizer = _OPTIMIZERS[config.optimizer](config.learning_rate)
+    model.compile(optimizer=optimizer, jit_compile=use_xla(config, data))
   # Not on an example: the length of a text is unknown.
   spec = data.eval_batches("valid", 1).element_spec
   model.build_from_config({"shape": list(spec.shape), "dtype": spec.dtype.name})
-  model.optimizer.build(model.trainable_variables)
-  return model
+  if not model.optimizer.built:
+    model.optimizer.build(model.trainable_variables)
 
 
 def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> Networks:

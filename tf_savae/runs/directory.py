@@ -8,6 +8,7 @@
     results-*.json  evaluations on other files
     vocabulary.txt  of runs on text: the word of each id, a line each; what the weights mean, and so an asset of
                     every export of them
+    model.json      of runs of a model that the user gave: its configuration
     oracle.npz      of runs on synthetic data: the parameters of the model that they come from
 
 Every file is replaced in one piece, so that a kill at any moment leaves the old one or the new one.
@@ -49,8 +50,8 @@ class RunDirectory:
   Use `open_run`; the object is a context manager that gives the lock back.
 
   Attributes:
-    path, checkpoints, tensorboard, metrics_file, results_file, config_file, vocabulary_file, oracle_file: where things
-      are.
+    path, checkpoints, tensorboard, metrics_file, results_file, config_file, model_file, vocabulary_file, oracle_file:
+      where things are.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -60,6 +61,7 @@ class RunDirectory:
     self.tensorboard = self.path / "tensorboard"
     self.metrics_file = self.path / "metrics.csv"
     self.results_file = self.path / "results.json"
+    self.model_file = self.path / "model.json"
     self.vocabulary_file = self.path / "vocabulary.txt"
     self.oracle_file = self.path / "oracle.npz"
     self._lock: io.TextIOBase | None = None
@@ -165,7 +167,7 @@ class RunDirectory:
   def forget_unused(self) -> None:
     """Takes config.json back if no checkpoint was ever written: the next try may have other settings."""
     if not self.has_checkpoint:
-      for file in (self.config_file, self.vocabulary_file, self.oracle_file):
+      for file in (self.config_file, self.model_file, self.vocabulary_file, self.oracle_file):
         file.unlink(missing_ok=True)
 
   def check_same_run(self, config: RunConfig) -> None:

@@ -12,7 +12,7 @@ from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
-from tf_savae.runs import run_data
+from tf_savae.runs import own, run_data
 from tf_savae.runs.build import build_model
 from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.config import RunConfig
@@ -61,7 +61,7 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
   config = dataclasses.replace(stored, **changes, run_dir=path)
   with open_run(dataclasses.replace(stored, run_dir=path, eval_only=True)) as run:
     data = KINDS.get(config.kind).outline(config, run) or run_data.load(config, run)
-    model = build_model(config, data)
+    model = own.rebuilt(config, run, data) or build_model(config, data)
     checkpoints = of_run(run.checkpoints, model)
     best = checkpoints.restore_best()
     # Not looked at where there is a best one: it also holds what only training needs.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tf_savae import data as data_lib
 from tf_savae.data.dataset import SPLITS, DataSet
 from tf_savae.data.sources import DATASETS
+from tf_savae.errors import UserError
 from tf_savae.kind import KINDS, Kind
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
+
+OWN = "own_data"  # among the facts about the data of a run: the name of data that no setting names
 
 
 def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
@@ -24,6 +28,12 @@ def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
   kind = KINDS.get(config.kind)
   if config.eval_file:
     return kind.from_file(config.eval_file, config, run_dir)
+  own = run_dir.data_facts().get(OWN)
+  if own:
+    raise UserError(
+      f"the run in {run_dir.path} began with data that a program gave it, {own!r}, and knows no others; go on with"
+      " tf_savae.training.run(…, data=…)"
+    )
   data = data_lib.load(
     config.dataset,
     data_dir=config.data_dir,
@@ -33,9 +43,27 @@ def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
     **options_of(config),
     **kind.kept(run_dir),
   )
-  run_dir.check_data(_facts(data, kind))
-  kind.keep(data, run_dir)
+  keep(config, run_dir, data)
   return data
+
+
+def keep(
+  config: RunConfig, run_dir: RunDirectory, data: DataSet, more: Mapping[str, Any] | None = None
+) -> None:
+  """Stores with a run that begins what its data are, and compares it later.
+
+  Args:
+    config: the settings.
+    run_dir: of the run.
+    data: the data.
+    more: JSON values that name them, too.
+
+  Raises:
+    UserError: they are not those that the run began with.
+  """
+  kind = KINDS.get(config.kind)
+  run_dir.check_data(_facts(data, kind) | dict(more or {}))
+  kind.keep(data, run_dir)
 
 
 def options_of(config: RunConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
 from tf_savae.model import SAVAE
-from tf_savae.runs import run_data
+from tf_savae.runs import own, run_data
 from tf_savae.runs.build import build_model
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory, open_run
@@ -25,13 +25,27 @@ from tf_savae.training.stopping import NotFinite
 from tf_savae.training.tensorboard import TensorBoardLogger
 
 
-def run(config: RunConfig, splits: Sequence[str] = ("valid", "test")) -> dict[str, Any]:
+def run(
+  config: RunConfig,
+  data: DataSet | None = None,
+  model: SAVAE | None = None,
+  callbacks: Sequence[keras.callbacks.Callback] = (),
+  *,
+  splits: Sequence[str] = ("valid", "test"),
+) -> dict[str, Any]:
   """Trains (or, with `eval_only`, only evaluates) and returns the content of results.json.
 
   The same call goes on with a run that was killed. Prints progress and, at the end, a table and what to do next.
 
   Args:
     config: the settings.
+    data: data of your own, of the kind of `config.dataset`; default: those that the settings name. Only the same data
+      resume a run.
+    model: a model of your own, new or with weights, of the method, K and seed of the settings; default: the one that
+      the settings describe. It is compiled with their optimiser where it is not compiled. Only an equal model, whose
+      weights then come from the checkpoint, resumes a run.
+    callbacks: of Keras, which come after those of the run. `fit` is called once for each epoch. Where one sets
+      `model.stop_training`, training ends after a validation. A resumed run does not restore what they remember.
     splits: what the best model is evaluated on at the end; always "test" with `config.eval_file`.
 
   Raises:
@@ -39,7 +53,7 @@ def run(config: RunConfig, splits: Sequence[str] = ("valid", "test")) -> dict[st
     KeyboardInterrupt: Ctrl-C, or SIGTERM. `Interrupted` if there was time to save; its text says what is saved.
   """
   with open_run(config) as run_dir:
-    data, model = _prepared(config, run_dir)
+    data, model = _prepared(config, run_dir, data, model)
     # Of the data that it trains on, which is not there when it is evaluated on a file.
     per_epoch = steps_per_epoch(run_dir.data_facts()["train"], config.batch_size)
     keeper = RunKeeper.of(config, run_dir, model, per_epoch)
@@ -47,7 +61,7 @@ def run(config: RunConfig, splits: Sequence[str] = ("valid", "test")) -> dict[st
     try:
       with keeper.request.listening(), _explained(config, run_dir):
         if board is not None:
-          _train(config, run_dir, data, model, keeper, board)
+          _train(config, run_dir, data, model, keeper, [board, *callbacks])
         elif not keeper.checkpoints.restore_latest(must_exist=run_dir.has_progress):
           raise UserError(f"--run_dir={run_dir.path} holds no trained weights yet; train there first")
         splits = ("test",) if config.eval_file else splits
@@ -57,12 +71,20 @@ def run(config: RunConfig, splits: Sequence[str] = ("valid", "test")) -> dict[st
         board.close()
 
 
-def _prepared(config: RunConfig, run_dir: RunDirectory) -> tuple[DataSet, SAVAE]:
+def _prepared(
+  config: RunConfig, run_dir: RunDirectory, data: DataSet | None, model: SAVAE | None
+) -> tuple[DataSet, SAVAE]:
   """The data and the model; a run that does not come to its first checkpoint forgets its settings."""
   try:
-    data = run_data.load(config, run_dir)
+    if data is None:
+      data = run_data.load(config, run_dir)
+    else:
+      own.take_data(config, run_dir, data)
     print(f"data: {data.source}", flush=True)
-    model = build_model(config, data)
+    if model is None:
+      model = own.rebuilt(config, run_dir, data) or build_model(config, data)
+    else:
+      own.take_model(config, run_dir, data, model)
     if config.init_from and not run_dir.has_checkpoint:
       warm_start(config, run_dir, model)
       print(f"encoder and decoder begin as in {config.init_from}", flush=True)
@@ -93,9 +115,9 @@ def _train(
   data: DataSet,
   model: SAVAE,
   keeper: RunKeeper,
-  board: TensorBoardLogger,
+  more: Sequence[keras.callbacks.Callback],
 ) -> None:
-  """All updates that are left, with their validations."""
+  """All updates that are left, with their validations; `more` callbacks come after the run's own."""
   step, last = keeper.restore(), keeper.stopping.last_step
   per_epoch = data.steps_per_epoch(config.batch_size)
   if step:
@@ -110,7 +132,7 @@ def _train(
   received = f"--learning_rate={config.learning_rate} --svi_lr={config.svi_lr}"
   guard = NotFinite(config.max_nonfinite, run_dir.checkpoints, received)
   # Only `fit` would tell them that training begins, and a resumed run may have nothing left but a validation.
-  callbacks = keras.callbacks.CallbackList([keeper, guard, bar, board], add_history=True, model=model)
+  callbacks = keras.callbacks.CallbackList([keeper, guard, bar, *more], add_history=True, model=model)
   callbacks.on_train_begin()
   try:
     _epochs(config, data, model, keeper, callbacks)
@@ -145,6 +167,7 @@ def _epochs(
         verbose=0,
         callbacks=callbacks,
       )
+      stopping.by_callback = model.stop_training and not stopping.is_due
     else:
       _validate(model, valid, callbacks, epoch)
 
