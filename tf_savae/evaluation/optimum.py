@@ -22,6 +22,7 @@ from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose
 from tf_savae.svi.derivatives import mean_value_and_gradient
+from tf_savae.svi.rules import Adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,46 +92,38 @@ def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> O
     initial: where to start, such as λ_K.
     search: its length.
   """
-  seed, context = batch.seed(Purpose.OPTIMUM), conditions(batch)
-  shape, dtype = tf.shape(initial.mean), initial.mean.dtype
-  decay, square_decay, epsilon = 0.9, 0.99, 1e-8
+  seed, context, rule = batch.seed(Purpose.OPTIMUM), conditions(batch), Adam(0.9, 0.99, 1e-8)
 
-  def body(k, params, momentum, square, halfway):
-    # A row's noise depends on its place in the batch, not on how many rows there are.
-    noise = tf.random.stateless_normal(
-      [shape[0], search.draws // 2, shape[1]], tf.random.experimental.stateless_fold_in(seed, k), dtype=dtype
-    )
-    noise = tf.transpose(tf.concat([noise, -noise], axis=1), [1, 0, 2])
-    noise = tf.ensure_shape(noise, [search.draws, *initial.mean.shape])
+  def body(k, packed, state, halfway):
+    params = GaussianParams.unpack(packed)
+    noise = _pairs(tf.random.experimental.stateless_fold_in(seed, k), search.draws, params.mean)
     _, gradient = mean_value_and_gradient(batch.objective, params, noise, context)
-    t = tf.cast(k, dtype)
-    rate = 0.5 * search.learning_rate * (1 + tf.cos(math.pi * t / search.steps))
-    momentum = [decay * m + (1 - decay) * g for m, g in zip(momentum, gradient, strict=True)]
-    square = [square_decay * s + (1 - square_decay) * g**2 for s, g in zip(square, gradient, strict=True)]
-    unbiased = [
-      (m / (1 - decay ** (t + 1)), s / (1 - square_decay ** (t + 1)))
-      for m, s in zip(momentum, square, strict=True)
-    ]
-    params = GaussianParams(
-      *(p - rate * m / (tf.sqrt(s) + epsilon) for p, (m, s) in zip(params, unbiased, strict=True))
-    )
-    halfway = GaussianParams(
-      *(tf.where(k < search.steps // 2, p, h) for p, h in zip(params, halfway, strict=True))
-    )
-    for tensor in (*params, *momentum, *square, *halfway):
-      tensor.set_shape(initial.mean.shape)
-    return k + 1, params, momentum, square, halfway
+    fallen = tf.cos(math.pi * tf.cast(k, packed.dtype) / search.steps)
+    rate = 0.5 * search.learning_rate * (1 + fallen)
+    packed, state = rule.update(k, packed, gradient.pack(), state, rate)
+    halfway = tf.where(k < search.steps // 2, packed, halfway)
+    return k + 1, *tf.nest.map_structure(lambda t: tf.ensure_shape(t, start.shape), (packed, state, halfway))
 
-  initial = GaussianParams(*map(tf.stop_gradient, initial))
-  zeros = [tf.zeros_like(part) for part in initial]
-  _, params, _, _, halfway = tf.while_loop(
+  start = tf.stop_gradient(initial.pack())
+  _, packed, _, halfway = tf.while_loop(
     lambda k, *_: k < search.steps,
     body,
-    (tf.constant(0), initial, zeros, zeros, initial),
+    (tf.constant(0), start, rule.init(start), start),
     parallel_iterations=1,
     maximum_iterations=search.steps,
   )
-  return Optimum(params, halfway)
+  return Optimum(GaussianParams.unpack(packed), GaussianParams.unpack(halfway))
+
+
+def _pairs(seed: tf.Tensor, draws: int, like: tf.Tensor) -> tf.Tensor:
+  """ε, then −ε: `[draws, batch, latent]`, with the batch and dtype of `like` `[batch, latent]`.
+
+  A row's noise depends on its place in the batch, not on how many rows there are.
+  """
+  batch, latent = tf.unstack(tf.shape(like))
+  noise = tf.random.stateless_normal([batch, draws // 2, latent], seed, dtype=like.dtype)
+  noise = tf.transpose(tf.concat([noise, -noise], axis=1), [1, 0, 2])
+  return tf.ensure_shape(noise, [draws, *like.shape])
 
 
 def conditions(batch: Inference) -> tuple[Any, tf.Tensor, Any]:
