@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import pathlib
+import types
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -62,3 +65,36 @@ def folder(tmp_path) -> Folder:
 def columns():
   """Random grey images as the columns `[784, n]` of a chardata.mat."""
   return lambda n, seed=0: np.random.default_rng(seed).uniform(size=(784, n)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[[pathlib.Path], types.ModuleType]:
+  """Imports a script that lies in no package."""
+
+  def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+  return load
+
+
+@pytest.fixture(scope="session")
+def damaged() -> Callable[[pathlib.Path, str], None]:
+  """Spoils a file in one of the ways "directory", "truncated", "empty", "text", "absent"."""
+
+  def damage(path, how):
+    content = path.read_bytes()
+    path.unlink()
+    match how:
+      case "directory":
+        path.mkdir()
+      case "truncated":
+        path.write_bytes(content[: len(content) // 3])
+      case "empty":
+        path.write_bytes(b"")
+      case "text":
+        path.write_bytes(b"<html>not found</html>\n" * 9)
+
+  return damage

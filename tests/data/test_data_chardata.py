@@ -56,19 +56,9 @@ def test_another_layout_is_refused_in_one_line(folder, columns, arrays, message)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "directory", "absent"])
-def test_a_file_that_is_no_mat_is_refused_in_one_line(folder, columns, damage):
+def test_a_file_that_is_no_mat_is_refused_in_one_line(folder, columns, damaged, damage):
   path = folder.mat(data=columns(5), testdata=columns(5))
-  content = path.read_bytes()
-  path.unlink()
-  match damage:
-    case "directory":
-      path.mkdir()
-    case "truncated":
-      path.write_bytes(content[: len(content) // 3])
-    case "empty":
-      path.write_bytes(b"")
-    case "text":
-      path.write_bytes(b"<html>not found</html>\n" * 9)
+  damaged(path, damage)
   with pytest.raises(UserError, match=r"chardata\.mat cannot be read as a MATLAB file") as caught:
     chardata.read(path)
   assert "\n" not in str(caught.value)

@@ -1,7 +1,5 @@
 """The stand-in is what its committed generator draws, and looks like Omniglot to the program."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,8 @@ from tf_savae.data import chardata, omniglot
 
 
 @pytest.fixture(scope="module")
-def generator():
-  path = omniglot.STAND_IN.with_name("make_omniglot_standin.py")
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+def generator(loaded):
+  return loaded(omniglot.STAND_IN.with_name("make_omniglot_standin.py"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The stand-in is what its committed generator draws, and has topics that a latent could tell."""
 
 import gzip
-import importlib.util
 
 import numpy as np
 import pytest
@@ -10,12 +9,8 @@ from tf_savae.data import text_lines, yahoo
 
 
 @pytest.fixture(scope="module")
-def generator():
-  path = yahoo.STAND_IN.with_name("make_text_standin.py")
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+def generator(loaded):
+  return loaded(yahoo.STAND_IN.with_name("make_text_standin.py"))
 
 
 @pytest.fixture(scope="module")

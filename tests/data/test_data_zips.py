@@ -115,19 +115,9 @@ def test_a_member_with_flipped_bytes_is_named(folder):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "directory"])
-def test_a_file_that_is_no_zip_is_named(folder, damage):
+def test_a_file_that_is_no_zip_is_named(folder, damaged, damage):
   path = folder.zip("images_background.zip", folder.drawings("Greek", range(3)))
-  content = path.read_bytes()
-  path.unlink()
-  match damage:
-    case "directory":
-      path.mkdir()
-    case "truncated":
-      path.write_bytes(content[: len(content) // 2])
-    case "empty":
-      path.write_bytes(b"")
-    case "text":
-      path.write_bytes(b"<html>not found</html>\n" * 9)
+  damaged(path, damage)
   with pytest.raises(UserError, match=r"images_background\.zip cannot be read as a zip") as caught:
     omniglot_zips.read([path])
   assert "\n" not in str(caught.value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -167,20 +169,8 @@ def from_files(
     counts = _count_words(corpus, max_length)
     vocabulary = Vocabulary.from_counts(counts, max_size=vocab_size, min_count=min_count)
     del counts
-  documents, dropped = _encode(corpus, vocabulary, max_length)
-  for split in SPLITS:
-    if not len(documents[split]):
-      raise _no_documents(corpus, split, dropped[split], max_length)
-  return TextDataSet(
-    documents,
-    vocabulary,
-    max_length=max_length + 1,
-    dropped=dropped,
-    name=name,
-    source=f"{what} ({corpus.describe()}): {_sizes(documents, dropped, max_length)}",
-    is_stand_in=is_stand_in,
-    seed=seed,
-  )
+  about = {"name": name, "is_stand_in": is_stand_in, "seed": seed}
+  return _data_set(corpus, f"{what} ({corpus.describe()})", vocabulary, max_length, SPLITS, **about)
 
 
 def dataset_from_file(
@@ -204,18 +194,26 @@ def dataset_from_file(
   """
   path = pathlib.Path(path).expanduser()
   corpus = Corpus({"test": path}, None, None)
+  about = {"name": name, "is_stand_in": False, "seed": seed}
+  return _data_set(corpus, f"text in {path.name}", vocabulary, max_length, ("test",), **about)
+
+
+def _data_set(
+  corpus: Corpus,
+  what: str,
+  vocabulary: Vocabulary,
+  max_length: int,
+  needed: Sequence[str],
+  **about: Any,
+) -> TextDataSet:
+  """The encoded documents of `corpus`; UserError if a split of `needed` has none."""
   documents, dropped = _encode(corpus, vocabulary, max_length)
-  if not len(documents["test"]):
-    raise _no_documents(corpus, "test", dropped["test"], max_length)
+  for split in needed:
+    if not len(documents[split]):
+      raise _no_documents(corpus, split, dropped[split], max_length)
+  source = f"{what}: {_sizes(documents, dropped, max_length)}"
   return TextDataSet(
-    documents,
-    vocabulary,
-    max_length=max_length + 1,
-    dropped=dropped,
-    name=name,
-    source=f"text in {path.name}: {_sizes(documents, dropped, max_length)}",
-    is_stand_in=False,
-    seed=seed,
+    documents, vocabulary, max_length=max_length + 1, dropped=dropped, source=source, **about
   )
 
 
