@@ -30,7 +30,7 @@ from tf_savae.svi.adjoint import (
 )
 from tf_savae.svi.derivatives import value_and_gradient
 from tf_savae.svi.refine import refine
-from tf_savae.svi.rules import Adam, GradientStep, NaturalGradient
+from tf_savae.svi.rules import Adam, GradientStep, MultiplicativeNaturalGradient, NaturalGradient
 
 K = 3
 BETA = 0.7
@@ -181,7 +181,8 @@ class TestExactEqualsUnrolled:
 # Other rules. No entry of the natural step reaches the bound of 100; some reach that of 0.3, others do not.
 OTHER_RULES = {
   "natural": NaturalGradient(trust=100.0),
-  "natural, bounded": NaturalGradient(trust=0.3),
+  "natural, bounded": NaturalGradient(0.3, (-0.5, 0.5)),
+  "natural, multiplicative": MultiplicativeNaturalGradient(),
   "adam": Adam(beta_1=0.6, beta_2=0.8, epsilon=1e-2),
 }
 

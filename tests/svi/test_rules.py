@@ -13,7 +13,7 @@ from tests.tiny import normal, relative_error
 from tf_savae import SVISettings, refine
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi import RULES, rules
-from tf_savae.svi.rules import Adam, GradientStep, NaturalGradient
+from tf_savae.svi.rules import Adam, GradientStep, MultiplicativeNaturalGradient, NaturalGradient
 from tf_savae.svi.settings import settings_from_config, settings_to_config
 
 BATCH, LATENT = 3, 2
@@ -24,7 +24,8 @@ SIZES = tf.constant([0.3, 0.2, 0.1, 0.05], tf.float64)
 # name: the rules whose derivatives are checked; clips and bounds that hold for some entries and not for others.
 CASES = {
   "gradient": [GradientStep(0.5), GradientStep(0.3, clip_norm=2.0)],
-  "natural": [NaturalGradient(trust=None), NaturalGradient(trust=1.5)],
+  "natural": [NaturalGradient(trust=None), NaturalGradient(1.5, (-0.5, 0.2))],
+  "natural_multiplicative": [MultiplicativeNaturalGradient(), MultiplicativeNaturalGradient(1.5, None)],
   "adam": [Adam(), Adam(0.5, 0.7, 1e-3)],
 }
 EVERY = [pytest.param(rule, id=str(rule)) for cases in CASES.values() for rule in cases]
@@ -60,16 +61,41 @@ class TestFormulas:
       [(z - mean) / np.exp(log_var), 0.5 * ((z - mean) ** 2 / np.exp(log_var) - 1.0)], axis=1
     )
     fisher = score.T @ score / len(z)
-    step = PARAMS - NaturalGradient(trust=None).update(0, PARAMS, GRADIENT, (), tf.ones([1], tf.float64))[0]
+    step = PARAMS - NaturalGradient(None, None).update(0, PARAMS, GRADIENT, (), tf.ones([1], tf.float64))[0]
     np.testing.assert_allclose(step[0], np.linalg.solve(fisher, GRADIENT[0]), rtol=0.02, atol=0.02)
 
   def test_trust_bounds_the_whitened_step(self):
-    bounded, _ = NaturalGradient(trust=1.5).update(0, PARAMS, GRADIENT, (), SIZES)
+    bounded, _ = NaturalGradient(1.5, None).update(0, PARAMS, GRADIENT, (), SIZES)
     stddev = np.exp(0.5 * PARAMS[:, LATENT:])
     whitened = np.concatenate([stddev * GRADIENT[:, :LATENT], 2 * GRADIENT[:, LATENT:]], axis=1)
     assert np.any(np.abs(whitened) > 1.5) and np.any(np.abs(whitened) < 1.5)
     to_step = np.concatenate([stddev, np.ones([BATCH, LATENT])], axis=1)
     np.testing.assert_allclose(bounded, PARAMS - SIZES * to_step * np.clip(whitened, -1.5, 1.5), rtol=1e-12)
+
+  def test_log_var_stays_within_its_range(self):
+    for rule in (NaturalGradient, MultiplicativeNaturalGradient):
+      free, bounded = (
+        rule(None, limits).update(0, PARAMS, GRADIENT, (), SIZES)[0] for limits in (None, (-0.5, 0.2))
+      )
+      np.testing.assert_array_equal(bounded[:, :LATENT], free[:, :LATENT])
+      np.testing.assert_array_equal(bounded[:, LATENT:], np.clip(free[:, LATENT:], -0.5, 0.2))
+      assert np.any(bounded != free) and np.any(bounded[:, LATENT:] == free[:, LATENT:])
+
+  def test_one_multiplicative_step_of_signs_reaches_the_gaussian_posterior(self):
+    """From any start: signs make both gradients of a quadratic L exact."""
+    precision, pull = np.array([0.4, 0.1]), np.array([0.7, -0.4])
+
+    def neg_elbo(params, noise):
+      z = params.sample(noise)
+      return tf.reduce_sum(0.5 * precision * z**2 - pull * z, axis=-1) + params.kl_to_prior()
+
+    start = GaussianParams(*tf.split(0.3 * PARAMS, 2, axis=-1))
+    settings = SVISettings(2, 1.0, num_samples=2, rule="natural_multiplicative", draws="signs")
+    noise = settings.noise_draws.all_samples(normal(2, 1, BATCH, LATENT, seed=5))
+    params = refine(neg_elbo, start, settings, noise=noise).trajectory
+    np.testing.assert_allclose(params.log_var[1], np.tile(-np.log(1 + precision), [BATCH, 1]), rtol=1e-9)
+    # The step in μ takes the σ² of before: the second one is exact.
+    np.testing.assert_allclose(params.mean[2], np.tile(pull / (1 + precision), [BATCH, 1]), rtol=1e-9)
 
   def test_one_natural_step_reaches_the_mean_of_a_gaussian_posterior(self):
     """L quadratic in z with curvature 1 + p_j: at σ² = 1 / (1 + p_j) a step of 1 is Newton's, with no noise in μ."""
@@ -206,6 +232,7 @@ class TestWhatIsRefused:
     "make",
     [
       lambda: NaturalGradient(trust=0.0),
+      lambda: NaturalGradient(log_var_range=(1.0, 1.0)),
       lambda: Adam(beta_1=1.0),
       lambda: Adam(epsilon=0.0),
       lambda: GradientStep(momentum=1.0),
@@ -223,6 +250,17 @@ class TestWhatIsRefused:
 
     with pytest.raises(ValueError, match="register it"):
       settings_to_config(SVISettings(1, 0.1, rule=Mine()))
+
+
+def test_signs_come_in_pairs_of_ones():
+  settings = SVISettings(2, 0.1, num_samples=4, draws="signs")
+  noise = settings.noise_draws.all_samples(normal(2, settings.noise_draws.num_independent, BATCH, LATENT))
+  assert noise.shape == (2, 4, BATCH, LATENT)
+  np.testing.assert_array_equal(tf.abs(noise), np.ones(noise.shape))
+  np.testing.assert_array_equal(noise[:, :2], -noise[:, 2:])
+  assert len(np.unique(noise[:, :2])) == 2
+  with pytest.raises(ValueError, match="even"):
+    SVISettings(2, 0.1, num_samples=3, draws="signs")
 
 
 def test_at_the_mean_there_is_no_noise():

@@ -50,7 +50,7 @@ class Antithetic(Draws):
   def __post_init__(self):
     if self.num_samples % 2:
       raise ValueError(
-        "Antithetic draws come in pairs: num_samples must be even, or antithetic False. "
+        "Antithetic draws and signs come in pairs: num_samples must be even, or draws 'independent'. "
         f"Received: {self.num_samples}"
       )
 
@@ -60,6 +60,17 @@ class Antithetic(Draws):
 
   def all_samples(self, independent):
     return tf.concat([independent, -independent], axis=-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signs(Antithetic):
+  """S / 2 pairs ε, −ε of random signs ±1 in place of normal numbers.
+
+  Their second moment is that of N(0, I) without its noise: for a quadratic L the gradient of log σ² is exact.
+  """
+
+  def all_samples(self, independent):
+    return super().all_samples(tf.sign(independent))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ RULES: Registry[type] = Registry(
   {
     "gradient": "tf_savae.svi.rules:GradientStep",
     "natural": "tf_savae.svi.rules:NaturalGradient",
+    "natural_multiplicative": "tf_savae.svi.rules:MultiplicativeNaturalGradient",
     "adam": "tf_savae.svi.rules:Adam",
   },
 )
@@ -30,6 +31,7 @@ DRAWS: Registry[type] = Registry(
   {
     "independent": "tf_savae.svi.noise:Independent",
     "antithetic": "tf_savae.svi.noise:Antithetic",
+    "signs": "tf_savae.svi.noise:Signs",
     "mean": "tf_savae.svi.noise:AtMean",
   },
 )

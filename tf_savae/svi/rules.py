@@ -76,7 +76,7 @@ class GradientStep(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class NaturalGradient(Rule):
-  """The gradient times the inverse Fisher information of the Gaussian q_λ, with a trust region.
+  """The gradient times the inverse Fisher information of the Gaussian q_λ, within a trust region.
 
       μ      ← μ      − α σ · trust(σ g_μ)
       log σ² ← log σ² − α · trust(2 g_{log σ²})
@@ -87,24 +87,62 @@ class NaturalGradient(Rule):
 
   Attributes:
     trust: largest size of an entry, in standard deviations of q for μ; None: no bound.
+    log_var_range: log σ² is kept within it; None: no bound.
 
   Raises:
-    ValueError: `trust` is not positive.
+    ValueError: `trust` is not positive, or the range is empty.
   """
 
   trust: float | None = 3.0
+  log_var_range: tuple[float, float] | None = (-8.0, 1.0)
 
   def __post_init__(self):
     if self.trust is not None and not self.trust > 0.0:
       raise ValueError(f"trust must be positive, or None for no bound. Received: {self.trust}")
+    if self.log_var_range is not None:
+      object.__setattr__(self, "log_var_range", tuple(self.log_var_range))  # a list after JSON
+      if not self.log_var_range[0] < self.log_var_range[1]:
+        raise ValueError(
+          f"log_var_range must be (low, high), or None for no bound. Received: {self.log_var_range}"
+        )
 
   def update(self, k, params, gradient, state, step_size):
-    stddev = tf.exp(0.5 * tf.split(params, 2, axis=-1)[1])
-    to_step = tf.concat([stddev, tf.ones_like(stddev)], axis=-1)
-    whitened = gradient * tf.concat([stddev, 2.0 * tf.ones_like(stddev)], axis=-1)
-    if self.trust is not None:
-      whitened = tf.clip_by_value(whitened, -self.trust, self.trust)
-    return params - step_size * to_step * whitened, state
+    (mean, log_var), (by_mean, by_log_var) = tf.split(params, 2, axis=-1), tf.split(gradient, 2, axis=-1)
+    size_mean, size_log_var = _of_blocks(step_size)
+    stddev = tf.exp(0.5 * log_var)
+    mean -= size_mean * stddev * self._bounded(stddev * by_mean)
+    log_var = self._moved(log_var, by_log_var, size_log_var)
+    if self.log_var_range is not None:
+      log_var = tf.clip_by_value(log_var, *self.log_var_range)
+    return tf.concat([mean, log_var], axis=-1), state
+
+  def _bounded(self, whitened):
+    return whitened if self.trust is None else tf.clip_by_value(whitened, -self.trust, self.trust)
+
+  def _moved(self, log_var, gradient, step_size):
+    return log_var - step_size * self._bounded(2.0 * gradient)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiplicativeNaturalGradient(NaturalGradient):
+  """`NaturalGradient` whose step in log σ² is a natural step in the precision 1/σ².
+
+      1/σ² ← 1/σ² · (1 + 2 α max(g_{log σ²}, −0.45))
+
+  A step of α = 1 on a quadratic L then reaches the best σ², too; the bound keeps the precision positive for α ≤ 1 (Khan
+  and Lin 2017, whose natural parameters these are).
+  """
+
+  def _moved(self, log_var, gradient, step_size):
+    return log_var - tf.math.log1p(2.0 * step_size * tf.maximum(gradient, _LEAST_GRADIENT))
+
+
+_LEAST_GRADIENT = -0.45
+
+
+def _of_blocks(step_size):
+  """α of μ and of log σ², from `[1]` or `[2 · latent]`."""
+  return (step_size, step_size) if step_size.shape[-1] == 1 else tf.split(step_size, 2, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
