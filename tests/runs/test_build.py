@@ -75,6 +75,15 @@ def test_the_refinement_is_the_one_asked_for():
   assert svi_settings(config(k=0, svi_schedule="linear")).num_steps == 0
 
 
+def test_step_sizes_fall_as_the_schedule_says_and_log_var_may_have_its_own():
+  both = svi_settings(config(k=3, svi_lr=0.8, svi_lr_log_var=0.3, svi_schedule="harmonic"))
+  falling = np.array([1, 1 / 1.3, 1 / 1.6])
+  np.testing.assert_allclose(both.step_size, np.stack([0.8 * falling, 0.3 * falling], 1)[..., np.newaxis])
+  constant = svi_settings(config(k=2, svi_lr=0.8, svi_lr_log_var=0.3))
+  np.testing.assert_allclose(constant.step_size, [[[0.8], [0.3]]] * 2)
+  assert svi_settings(config(k=2, svi_lr=0.8)).step_size == 0.8
+
+
 def test_the_steps_of_an_update_rise_over_the_warm_up_where_the_method_refines(tokens):
   settings = config(k=3, batch_size=10, k_warmup_epochs=1.5)  # 4 batches an epoch
   schedule = build_model(settings, tokens).k_schedule

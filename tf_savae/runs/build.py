@@ -100,11 +100,24 @@ def _k_schedule(config: RunConfig, data: DataSet) -> KWarmup | None:
   return KWarmup(config.k, steps) if config.k and steps else None
 
 
+# By name, α_k / α_0 of step k of K; None: 1.
+_SCHEDULES = {
+  "constant": None,
+  "linear": lambda k, num_steps: 1 - k / max(num_steps, 1),
+  "harmonic": lambda k, num_steps: 1 / (1 + 0.3 * k),
+}
+
+
 def svi_settings(config: RunConfig) -> SVISettings:
   """How λ is refined in training."""
   step_size: Any = config.svi_lr
-  if config.svi_schedule == "linear":
-    step_size = tuple(config.svi_lr * (1 - np.arange(config.k) / max(config.k, 1)))
+  falling = _SCHEDULES[config.svi_schedule]
+  if falling is not None or config.svi_lr_log_var is not None:
+    along_k = np.ones([config.k]) if falling is None else falling(np.arange(config.k), config.k)
+    step_size = tuple(config.svi_lr * along_k)
+    if config.svi_lr_log_var is not None:
+      of_both = zip(step_size, config.svi_lr_log_var * along_k, strict=True)
+      step_size = tuple(((mean,), (log_var,)) for mean, log_var in of_both)
   of_rule = _known(RULES.get(config.svi_rule), momentum=config.svi_momentum, clip_norm=config.svi_clip)
   return SVISettings(
     config.k,

@@ -134,16 +134,23 @@ class Settings:
     "α, step size per example in nats; the paper's 1 on the mean over a batch of 50 is 0.02",
     "Refinement",
   )
+  svi_lr_log_var: float | None = option(
+    None,
+    optional(number(above=0)),
+    "α of log σ² where it differs from that of μ (default: --svi_lr)",
+    "Refinement",
+  )
   svi_schedule: str = option(
     "constant",
-    one_of("constant", "linear"),
-    "step sizes over the K steps: equal, or falling to α/K",
+    one_of("constant", "linear", "harmonic"),
+    "step sizes over the K steps: equal, falling to α/K, or α/(1 + 0.3 k)",
     "Refinement",
   )
   learn_svi_lr: str = option(
     "none",
-    one_of("auto", "none", "step", "latent"),
-    "train the step sizes: one a step, or one a step and latent; auto: one a step if the method can",
+    one_of("auto", "none", "step", "block", "latent"),
+    "train the step sizes: one per step, one per step for μ and one for log σ², or one per step and latent; auto: one"
+    " per step if the method can",
     "Refinement",
   )
   svi_rule: str = option(
@@ -164,8 +171,8 @@ class Settings:
   svi_noise: str = option(
     "independent",
     name_in(DRAWS),
-    "draws of an SVI step: independent; in pairs ε, −ε, whose odd gradient noise cancels, with an even --svi_samples;"
-    " or the mean, without noise",
+    "draws of an SVI step: independent; in pairs ε, −ε, whose odd gradient noise cancels; such pairs of random signs;"
+    " or the mean, without noise. Pairs need an even --svi_samples",
     "Refinement",
   )
   svi_tolerance: float = option(
