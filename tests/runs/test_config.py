@@ -111,7 +111,7 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"seed": 2**31}, ["--seed", "2147483647"]),
     ({"run_dir": " "}, ["--run_dir", "not empty"]),
     ({"download": "yes"}, ["--download", "true or false", "yes"]),
-    ({"learn_svi_lr": "always"}, ["--learn_svi_lr", "always", "step, latent"]),
+    ({"learn_svi_lr": "always"}, ["--learn_svi_lr", "always", "block, latent"]),
     ({"batchsize": 3}, ["batchsize", "batch_size"]),
     ({"decoder": "transformer"}, ["--decoder", "dilated_conv", "transformer"]),
     ({"decoder": "dilated_conv"}, ["--decoder", "--dataset=omniglot", "auto, pixelcnn", "dilated_conv"]),
