@@ -106,6 +106,9 @@ def test_commands_rebuild_the_model_from_its_directory(finished, images):
   for k in (0, 2):
     for ours, theirs in zip(model.refine(x, k), found.model.refine(x, k), strict=True):
       np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
+  assert load_model(directory, eval_k=4).model.eval_k == 4
+  with pytest.raises(UserError, match=r"no setting changes it: --svi_lr was 0\.02, received 0\.5"):
+    load_model(directory, svi_lr=0.5)
   with pytest.raises(UserError, match="began with data that a program gave it, 'images'"):
     load_with_data(directory)  # the data of --dataset=omniglot are others
 

@@ -16,7 +16,7 @@ from tf_savae.files import read_json, write_json
 from tf_savae.model import SAVAE
 from tf_savae.runs import run_data
 from tf_savae.runs.build import compile_and_build
-from tf_savae.runs.config import RunConfig
+from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.directory import RunDirectory
 
 
@@ -77,11 +77,16 @@ def rebuilt(config: RunConfig, run_dir: RunDirectory, data: DataSet) -> SAVAE | 
   """The compiled model that `take_model` kept, with other weights; None for a run without one.
 
   Raises:
-    UserError: it cannot be rebuilt.
+    UserError: it cannot be rebuilt, or `config` has other settings of a model than the run.
   """
   stored = read_json(run_dir.model_file)
   if stored is None:
     return None
+  for name, was, received in run_dir.read_config().differences(config):
+    raise UserError(
+      f"the model of {run_dir.path} was given by a program, and no setting changes it: --{name} was {show(was)},"
+      f" received {show(received)}"
+    )
   try:
     model = keras.saving.deserialize_keras_object(stored)
   except (TypeError, ValueError, KeyError, ImportError) as error:
