@@ -16,7 +16,19 @@ PACKAGE = "tf_savae"
 
 # From the ground up. A part imports from its own layer or from those below, and from itself.
 LAYERS = (
-  ("errors", "files", "locks", "plugins", "posterior", "registry", "seeds", "startup", "tokens", "metrics"),
+  (
+    "errors",
+    "files",
+    "lazy",
+    "locks",
+    "plugins",
+    "posterior",
+    "registry",
+    "seeds",
+    "startup",
+    "tokens",
+    "metrics",
+  ),
   ("ops",),
   ("svi",),
   ("data", "kind", "networks"),

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_savae import networks
-from tf_savae.networks.decoder import dropout_mask
+from tf_savae.networks.noise import dropout_mask
 from tf_savae.posterior import GaussianParams
 
 tfd = tfp.distributions

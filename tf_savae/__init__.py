@@ -6,8 +6,9 @@ Names are imported when they are first used: TensorFlow takes seconds to import,
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tf_savae import lazy
 
 if TYPE_CHECKING:
   from tf_savae.model import SAVAE
@@ -26,13 +27,4 @@ _HOMES = {
 }
 
 __all__ = ["SAVAE", "GaussianParams", "Refinement", "SVISettings", "refine"]
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOMES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-  return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)

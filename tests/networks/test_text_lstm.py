@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tf_savae import tokens
 from tf_savae.networks import TextLSTMDecoder, TextLSTMEncoder
-from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
+from tf_savae.networks.noise import drop_words, sequence_dropout_mask
 
 DOCUMENTS = tf.constant([[4, 7, 5, 3, 2], [6, 6, 2, 0, 0], [5, 4, 7, 2, 0]], tf.int32)
 Z = tf.random.stateless_normal([3, 2], [3, 4], dtype=tf.float64)

@@ -1,18 +1,14 @@
-"""What every decoder offers, and the few lines that all networks here share."""
+"""What every decoder offers."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-
-from tf_savae.errors import UserError
 
 
 class Decoder(keras.layers.Layer, abc.ABC):
@@ -90,83 +86,3 @@ class Decoder(keras.layers.Layer, abc.ABC):
     finally:
       for layer, policy in zip(layers, policies, strict=True):
         layer.dtype_policy = policy
-
-
-def glorot_stream(seed: int) -> Iterator[keras.initializers.Initializer]:
-  """Glorot-uniform initialisers, each with its own seed: a network is a pure function of its config."""
-  return (keras.initializers.GlorotUniform(_weight_seed(seed, i)) for i in itertools.count())
-
-
-def uniform_stream(seed: int, scale: float) -> Iterator[keras.initializers.Initializer]:
-  """Initialisers of U(−scale, scale), each with its own seed."""
-  return (
-    keras.initializers.RandomUniform(-scale, scale, seed=_weight_seed(seed, i)) for i in itertools.count()
-  )
-
-
-def _weight_seed(seed: int, index: int) -> int:
-  return (seed * 1_000_003 + index) % 2**31
-
-
-def gate(x: tf.Tensor) -> tf.Tensor:
-  """tanh(a) · σ(b) of the two halves of the channels."""
-  # TensorFlow's bfloat16 versions of these functions take two to four times as long as float32's.
-  wide = tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
-  a, b = tf.split(wide, 2, axis=-1)
-  return tf.cast(tf.tanh(a) * tf.sigmoid(b), x.dtype)
-
-
-def transpose(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
-  """`tf.transpose`, whose derivatives of any order have constant axes, as XLA asks for of a loop under a tape."""
-
-  @tf.custom_gradient
-  def apply(x):
-    return tf.transpose(x, axes), lambda upstream: transpose(upstream, np.argsort(axes).tolist())
-
-  return apply(x)
-
-
-def dropout_mask(shape: Any, rate: float, seed: tf.Tensor | None, dtype: str) -> tf.Tensor:
-  """Inverted dropout mask: 0 with probability `rate`, else 1 / (1 − rate).
-
-  Args:
-    shape: of the mask.
-    rate: in [0, 1).
-    seed: stateless seed, `[2]` int32.
-    dtype: of the mask.
-
-  Returns:
-    The mask, a function of (shape, rate, seed).
-
-  Raises:
-    UserError: `seed` is None.
-  """
-  if seed is None:
-    raise UserError(f"dropout {rate} in training mode needs a seed, received None: pass a [2] int32 seed")
-  keep = tf.random.stateless_uniform(shape, seed) >= rate
-  return tf.cast(keep, dtype) / tf.constant(1.0 - rate, dtype)
-
-
-def check(condition: bool, what: str, received: Any, remedy: str) -> None:
-  """Raises UserError("`what`, received `received`: `remedy`") unless `condition`."""
-  if not condition:
-    raise UserError(f"{what}, received {received!r}: {remedy}")
-
-
-def latent_rows(
-  z: Any, num: int | tf.Tensor | None, latent_dim: int, dtype: str
-) -> tuple[tf.Tensor | None, tf.Tensor]:
-  """z as a tensor of `dtype`, or None, and the number of samples asked for, a scalar int32 tensor.
-
-  Raises:
-    UserError: z and num do not fit a decoder with this `latent_dim`.
-  """
-  if latent_dim:
-    check(z is not None, f"this decoder samples given z [batch, {latent_dim}]", z, "pass z")
-    z = tf.cast(z, dtype)
-    fits = z.shape.is_compatible_with([None, latent_dim])
-    check(fits, f"z must be [batch, {latent_dim}]", tuple(z.shape), "pass one row a sample")
-    return z, tf.shape(z)[0]
-  check(z is None, "this decoder has no latent: z must be None", type(z).__name__, "leave z out")
-  check(num is not None, "without z the number of samples must be given", num, "pass num")
-  return None, tf.convert_to_tensor(num, tf.int32)

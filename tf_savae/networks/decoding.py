@@ -1,4 +1,4 @@
-"""Documents from a `SequenceDecoder`: the most probable word after word, samples, and beam search.
+"""Documents from a decoder that goes token by token: the most probable word after word, samples, and beam search.
 
 All loops run over the decoder's `next` inside a graph and end when every document has ended. PAD and START are never
 produced: a document is words and one END, which is put there at the latest as token number `max_length`.
@@ -7,20 +7,32 @@ produced: a document is words and one END, which is put there at the latest as t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tf_savae.networks.decoder import check, latent_rows
-from tf_savae.networks.lstm import gumbel
+from tf_savae.networks.checks import check, latent_rows
+from tf_savae.networks.noise import gumbel
 from tf_savae.tokens import END, PAD, START, UNKNOWN, transposed
 
-if TYPE_CHECKING:
-  from tf_savae.networks.sequence import SequenceDecoder
+
+class Stepwise(Protocol):
+  """What decoding needs of a decoder of text: one token at a time; see `tf_savae.networks.sequence.SequenceDecoder`."""
+
+  latent_dim: int
+  vocab_size: int
+  max_length: int
+  variable_dtype: str
+
+  def start(self, z: tf.Tensor | None, num: int | tf.Tensor) -> Any:
+    """The state before the first token."""
+
+  def next(self, token: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+    """Logits of the token after `token`, `[num, vocab]`, and the new state."""
 
 
 def generate(
-  decoder: SequenceDecoder,
+  decoder: Stepwise,
   z: Any,
   num: int | tf.Tensor | None = None,
   seed: Any = None,
@@ -61,7 +73,7 @@ def generate(
   return _documents(decoder, z, num, seed, temperature, top_p, length, forbidden, False)[0]
 
 
-def greedy_probabilities(decoder: SequenceDecoder, z: Any, num: int | tf.Tensor = 1) -> tf.Tensor:
+def greedy_probabilities(decoder: Stepwise, z: Any, num: int | tf.Tensor = 1) -> tf.Tensor:
   """p_θ(x_t | x_<t, z) `[batch, length, vocab]` where x_<t is the greedy document; PAD is certain after its END.
 
   Args:
@@ -76,7 +88,7 @@ def greedy_probabilities(decoder: SequenceDecoder, z: Any, num: int | tf.Tensor 
 
 
 def beam_search(
-  decoder: SequenceDecoder,
+  decoder: Stepwise,
   z: Any,
   num_beams: int,
   length_penalty: float = 0.0,
@@ -136,7 +148,7 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _length(decoder: SequenceDecoder, max_length: int | None) -> int:
+def _length(decoder: Stepwise, max_length: int | None) -> int:
   length = decoder.max_length if max_length is None else max_length
   check(length >= 1, "max_length must be 1 or more", length, "an empty document is one token, its END")
   return length

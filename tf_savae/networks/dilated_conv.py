@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.decoder import check, glorot_stream, latent_rows, uniform_stream
+from tf_savae.networks.checks import check, latent_rows
+from tf_savae.networks.initial_weights import glorot_stream, uniform_stream
+from tf_savae.networks.noise import drop_words, sequence_dropout_mask
 from tf_savae.networks.sequence import SequenceDecoder
-from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
 from tf_savae.ops.softmax import token_nll, token_nll_derivative
 
 # The stacks of the paper by name; with kernels of 3 they see 15, 63 and 125 tokens.

@@ -9,17 +9,14 @@ import tensorflow as tf
 import tqdm
 
 from tf_savae import tokens
-from tf_savae.networks.decoder import Decoder, check, dropout_mask, latent_rows, transpose, uniform_stream
-from tf_savae.ops.lstm_cell import lstm_cell
+from tf_savae.networks.checks import check, check_sizes, latent_rows
+from tf_savae.networks.decoder import Decoder
+from tf_savae.networks.noise import dropout_mask, gumbel
+from tf_savae.networks.token_lstm import TokenLSTM, TokenLSTMDecoder
 from tf_savae.ops.recurrence import lstm, lstm_tangent
 from tf_savae.ops.softmax import token_nll, token_nll_derivative
+from tf_savae.ops.transposition import transpose
 from tf_savae.posterior import GaussianParams
-
-
-def check_sizes(**sizes: int) -> None:
-  """Raises UserError for a size that is not positive."""
-  for name, size in sizes.items():
-    check(size >= 1, f"{name} must be at least 1", size, "give a positive size")
 
 
 def _tokens(x: tf.Tensor) -> tf.Tensor:
@@ -34,7 +31,7 @@ def _tokens(x: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
-class LSTMEncoder(keras.layers.Layer):
+class LSTMEncoder(TokenLSTM, keras.layers.Layer):
   """λ_0 = enc_φ(x): two linear heads on the last hidden state of an LSTM.
 
   Args:
@@ -68,15 +65,8 @@ class LSTMEncoder(keras.layers.Layer):
     self.vocab_size, self.latent_dim = vocab_size, latent_dim
     self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
     self.init_scale, self.seed = init_scale, seed
-    init = uniform_stream(seed, init_scale)
-
-    def weight(name, *shape):
-      return self.add_weight(shape=shape, initializer=next(init), name=name)
-
-    self.embedding = weight("embedding", vocab_size, embedding_dim)
-    self.kernel = weight("kernel", embedding_dim, 4 * hidden_dim)
-    self.recurrent = weight("recurrent", hidden_dim, 4 * hidden_dim)
-    self.bias = weight("bias", 4 * hidden_dim)
+    weight = self._weights(seed, init_scale)
+    self._add_lstm(weight, vocab_size, embedding_dim, hidden_dim)
     self.mean_kernel = weight("mean_kernel", hidden_dim, latent_dim)
     self.mean_bias = weight("mean_bias", latent_dim)
     self.log_var_kernel = weight("log_var_kernel", hidden_dim, latent_dim)
@@ -85,20 +75,16 @@ class LSTMEncoder(keras.layers.Layer):
 
   def call(self, x: tf.Tensor, training: bool = False) -> GaussianParams:
     """Tokens `[batch, length]` to λ_0, each `[batch, latent]`, of the variables' dtype."""
-    embedded = tf.gather(self._cast(self.embedding), x)
-    inputs = tf.tensordot(embedded, self._cast(self.kernel), 1) + self._cast(self.bias)
-    h = self._last_state(x, inputs)
-    mean = tf.matmul(h, self._cast(self.mean_kernel)) + self._cast(self.mean_bias)
-    log_var = tf.matmul(h, self._cast(self.log_var_kernel)) + self._cast(self.log_var_bias)
+    embedded = tf.gather(self.cast(self.embedding), x)
+    h = self._last_state(x, self._gate_inputs(embedded))
+    mean = tf.matmul(h, self.cast(self.mean_kernel)) + self.cast(self.mean_bias)
+    log_var = tf.matmul(h, self.cast(self.log_var_kernel)) + self.cast(self.log_var_bias)
     return GaussianParams(tf.cast(mean, self.variable_dtype), tf.cast(log_var, self.variable_dtype))
 
   def _last_state(self, x, inputs):
     """The hidden state after the last token, `[batch, hidden]`, from the gates' inputs."""
     h = tf.zeros([tf.shape(_tokens(x))[0], self.hidden_dim], self.compute_dtype)
-    return lstm(inputs, tf.zeros_like(inputs[:, 0]), h, self._cast(self.recurrent))[-1]
-
-  def _cast(self, variable):
-    return tf.cast(variable, self.compute_dtype)
+    return lstm(inputs, tf.zeros_like(inputs[:, 0]), h, self.cast(self.recurrent))[-1]
 
   def get_config(self):
     return {
@@ -113,7 +99,7 @@ class LSTMEncoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
-class LSTMDecoder(Decoder):
+class LSTMDecoder(TokenLSTMDecoder, Decoder):
   """p_θ(x | z) = Π_t p(x_t | x_<t, z), an LSTM language model that sees z at every step.
 
   Its input at step t is the embedding of x_{t−1} (a learned start embedding at the first step) and z; its
@@ -167,19 +153,10 @@ class LSTMDecoder(Decoder):
     )
     self.latent_to_state, self.latent_to_logits = latent_to_state, latent_to_logits
     self.init_scale, self.seed = init_scale, seed
-    init = uniform_stream(seed, init_scale)
-
-    def weight(name, *shape):
-      # Not by setting the layer's `trainable` later: tapes would still watch the variable.
-      return self.add_weight(shape=shape, initializer=next(init), name=name, trainable=self.trainable)
-
+    weight = self._weights(seed, init_scale)
     # One row more than there are tokens: the start embedding.
-    self.embedding = weight("embedding", vocab_size + 1, embedding_dim)
-    self.kernel = weight("kernel", embedding_dim, 4 * hidden_dim)
-    self.recurrent = weight("recurrent", hidden_dim, 4 * hidden_dim)
-    self.bias = weight("bias", 4 * hidden_dim)
-    self.logit_kernel = weight("logit_kernel", hidden_dim, vocab_size)
-    self.logit_bias = weight("logit_bias", vocab_size)
+    self._add_lstm(weight, vocab_size + 1, embedding_dim, hidden_dim)
+    self._add_softmax(weight, hidden_dim, vocab_size)
     if latent_dim:
       seen_by = vocab_size if latent_to_logits else 4 * hidden_dim
       self.latent_kernel = weight("latent_kernel", latent_dim, seen_by)
@@ -213,9 +190,9 @@ class LSTMDecoder(Decoder):
       seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(2)]
       embedded *= dropout_mask([*shape, self.embedding_dim], self.dropout, seeds[0], self.compute_dtype)
       masks = (dropout_mask([*shape, self.hidden_dim], self.dropout, seeds[1], self.compute_dtype),)
-    inputs = tf.tensordot(embedded, self.cast(self.kernel), 1) + self.cast(self.bias)
+    inputs = self._gate_inputs(embedded)
     if self._logits_see_latent:
-      return (self.cast(self._to_logits(self._states(None, (inputs, *masks)))),)
+      return (self.cast(self._all_logits(self._states(None, (inputs, *masks)))),)
     return inputs, *masks
 
   @property
@@ -256,20 +233,14 @@ class LSTMDecoder(Decoder):
     """
     if self._logits_see_latent:
       return tf.cast(context[0], self.variable_dtype) + self._latent_part(z)
-    return self._to_logits(self._states(z, context))
-
-  def _states(self, z, context):
-    """What the softmax reads, `[length, batch, hidden]`; z None: without z's part."""
-    inputs, *mask = map(self.cast, context)
-    initial, constant = self._from_latent(z, inputs)
-    states = lstm(inputs, constant, initial, self.cast(self.recurrent))
-    return states * transpose(mask[0], [1, 0, 2]) if mask else states
+    return self._all_logits(self._states(z, context))
 
   def _states_along(self, z, dz, context):
     """`_states`, and their derivative along dz."""
     inputs, *mask = map(self.cast, context)
-    initial, constant = self._from_latent(z, inputs)
-    d_initial, d_constant = self._from_latent(dz, inputs, tangent=True)
+    num = tf.shape(inputs)[0]
+    initial, constant = self._from_latent(z, num)
+    d_initial, d_constant = self._from_latent(dz, num, tangent=True)
     states, d_states = lstm_tangent(
       inputs, constant, d_constant, initial, d_initial, self.cast(self.recurrent)
     )
@@ -278,13 +249,12 @@ class LSTMDecoder(Decoder):
     by_time = transpose(mask[0], [1, 0, 2])
     return states * by_time, d_states * by_time
 
-  def _from_latent(self, z, inputs, tangent=False):
-    """The initial hidden state `[batch, hidden]` and z's part of the gate inputs `[batch, 4 hidden]`.
+  def _from_latent(self, z, num, tangent=False):
+    """The initial hidden state `[num, hidden]` and z's part of the gate inputs `[num, 4 hidden]`.
 
     With `tangent`, their derivatives along z.
     """
-    constant = tf.zeros_like(inputs[:, 0])
-    initial = constant[:, : self.hidden_dim]
+    initial, constant = self._without_latent(num)
     if z is None:
       return initial, constant
     z = self.cast(z)
@@ -302,14 +272,9 @@ class LSTMDecoder(Decoder):
   def _one_hot(self, x):
     return tf.one_hot(_tokens(x), self.vocab_size, dtype=self.variable_dtype)
 
-  def _softmax(self):
-    # The bias stays in the variables' dtype, in which the likelihood is computed.
-    return self.cast(self.logit_kernel), tf.convert_to_tensor(self.logit_bias)
-
-  def _to_logits(self, states):
+  def _all_logits(self, states):
     """From `[length, batch, hidden]` to `[batch, length, vocab]`."""
-    logits = tf.tensordot(transpose(states, [1, 0, 2]), self.cast(self.logit_kernel), 1)
-    return tf.cast(logits, self.variable_dtype) + self.logit_bias
+    return self._to_logits(transpose(states, [1, 0, 2]))
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
     """Logits of p(x_t | x_<t, z), `[batch, length, vocab]`; without dropout."""
@@ -328,18 +293,15 @@ class LSTMDecoder(Decoder):
   def _draw(self, z, num, seed, progress):
     """Tokens `[batch, length]`, and the logits they were drawn from `[batch, length, vocab]`."""
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
-    empty = tf.zeros([num, 1, 4 * self.hidden_dim], self.compute_dtype)
-    h, constant = self._from_latent(None if self._logits_see_latent else z, empty)
+    h, constant = self._from_latent(None if self._logits_see_latent else z, num)
     c, token = tf.zeros_like(h), tf.fill([num], self.vocab_size)
     drawn, all_logits = [], []
     for t in tqdm.trange(self.length, desc="sampling", unit="token", disable=not progress):
-      gates = tf.matmul(tf.gather(self.cast(self.embedding), token), self.cast(self.kernel))
-      gates += self.cast(self.bias) + constant + tf.matmul(h, self.cast(self.recurrent))
-      h, c = lstm_cell(gates, c)
-      logits = self._to_logits(h[tf.newaxis])
+      h, c = self._step(token, h, c, constant)
+      logits = self._to_logits(h)
       if self._logits_see_latent:
-        logits += self._latent_part(z)
-      logits = scores = logits[:, 0]
+        logits += self._latent_part(z)[:, 0]
+      scores = logits
       if seed is not None:
         scores += gumbel(tf.shape(logits), tf.random.experimental.stateless_fold_in(seed, t), logits.dtype)
       token = tf.argmax(scores, axis=-1, output_type=tf.int32)
@@ -361,12 +323,6 @@ class LSTMDecoder(Decoder):
       "init_scale": self.init_scale,
       "seed": self.seed,
     }
-
-
-def gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-  """Standard Gumbel noise: the argmax of logits plus this is a draw from their categorical distribution."""
-  uniform = tf.random.stateless_uniform(shape, seed, minval=1e-30)
-  return tf.cast(-tf.math.log(-tf.math.log(uniform)), dtype)
 
 
 def encoder_for(data: Any, latent_dim: int, **options: Any) -> LSTMEncoder:

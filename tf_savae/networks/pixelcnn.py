@@ -10,16 +10,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_savae.networks import pixelcnn_sampling
-from tf_savae.networks.decoder import (
-  Decoder,
-  check,
-  dropout_mask,
-  gate,
-  glorot_stream,
-  latent_rows,
-  transpose,
-)
+from tf_savae.networks.checks import check, latent_rows
+from tf_savae.networks.decoder import Decoder
+from tf_savae.networks.initial_weights import glorot_stream
+from tf_savae.networks.noise import dropout_mask
 from tf_savae.ops import columns
+from tf_savae.ops.gate import gate
+from tf_savae.ops.transposition import transpose
 
 tfd = tfp.distributions
 

@@ -7,15 +7,40 @@ the horizontal stack once a pixel, from a window of the columns to the left.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 import tqdm
 
-from tf_savae.networks.decoder import gate
+from tf_savae.ops.gate import gate
 
-if TYPE_CHECKING:
-  from tf_savae.networks.pixelcnn import GatedPixelCNN
+
+class Network(Protocol):
+  """What sampling reads of a `GatedPixelCNN`: its sizes, and each layer's weights by name."""
+
+  latent_dim: int
+  channels: int
+  kernel_sizes: Sequence[int]
+  image_shape: Sequence[int]
+  compute_dtype: str
+  variable_dtype: str
+  vertical: Sequence[Any]
+  vertical_bias: Sequence[Any]
+  horizontal: Sequence[Any]
+  horizontal_bias: Sequence[Any]
+  across: Sequence[Any]
+  across_bias: Sequence[Any]
+  out: Sequence[Any]
+  out_bias: Sequence[Any]
+  logit_kernel: Any
+  logit_bias: Any
+
+  def cast(self, tensor: Any) -> tf.Tensor:
+    """A tensor in `compute_dtype`."""
+
+  def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What z adds to the first layer's maps."""
 
 
 class _FromLatent(NamedTuple):
@@ -26,7 +51,7 @@ class _FromLatent(NamedTuple):
 
 
 def draw(
-  decoder: GatedPixelCNN,
+  decoder: Network,
   z: tf.Tensor | None,
   num: tf.Tensor,
   seed: tf.Tensor | None,
@@ -57,7 +82,7 @@ def draw(
   return tuple(tf.transpose(t, [2, 0, 1])[..., tf.newaxis] for t in (rows, logits))
 
 
-def _begin(decoder: GatedPixelCNN, z: tf.Tensor | None, num: tf.Tensor):
+def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor):
   """z's part of the first layer, and the empty windows, one a layer: `[batch, reach, width, channels]`."""
   height, width, _ = decoder.image_shape
   dtype = decoder.compute_dtype
@@ -75,7 +100,7 @@ def _begin(decoder: GatedPixelCNN, z: tf.Tensor | None, num: tf.Tensor):
   return latent, windows
 
 
-def _row(decoder: GatedPixelCNN, latent: _FromLatent, windows: list, row: tf.Tensor, seed: tf.Tensor | None):
+def _row(decoder: Network, latent: _FromLatent, windows: list, row: tf.Tensor, seed: tf.Tensor | None):
   """Draws row `row`. Returns pixels and logits, each `[width, batch]`, and the windows for the next row."""
   from_above, gated = _vertical_stack(decoder, latent, windows, row)
   pixels, logits = _horizontal_stack(decoder, from_above, row, seed)

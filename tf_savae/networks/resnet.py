@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_savae.networks.decoder import check, glorot_stream
+from tf_savae.networks.checks import check
+from tf_savae.networks.initial_weights import glorot_stream
 from tf_savae.posterior import GaussianParams
 
 

@@ -11,13 +11,14 @@ import keras
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.networks.decoder import check, transpose, uniform_stream
-from tf_savae.networks.lstm import LSTMEncoder, check_sizes
+from tf_savae.networks.checks import check, check_sizes
+from tf_savae.networks.lstm import LSTMEncoder
+from tf_savae.networks.noise import drop_words, sequence_dropout_mask
 from tf_savae.networks.sequence import SequenceDecoder
-from tf_savae.networks.sequence_masks import drop_words, sequence_dropout_mask
-from tf_savae.ops.lstm_cell import lstm_cell
+from tf_savae.networks.token_lstm import TokenLSTMDecoder
 from tf_savae.ops.recurrence import lstm, lstm_tangent
 from tf_savae.ops.softmax import token_nll, token_nll_derivative
+from tf_savae.ops.transposition import transpose
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
@@ -30,14 +31,14 @@ class TextLSTMEncoder(LSTMEncoder):
   def _last_state(self, x, inputs):
     zero = tf.zeros([tf.shape(x)[0], self.hidden_dim], self.compute_dtype)
     constant = tf.zeros([tf.shape(x)[0], 4 * self.hidden_dim], self.compute_dtype)
-    states = lstm(inputs, constant, zero, self._cast(self.recurrent))
+    states = lstm(inputs, constant, zero, self.cast(self.recurrent))
     # A row without any token, which only a padded batch could have, gives the state after its first padding.
     last = tf.maximum(tokens.lengths(x) - 1, 0)
     return tf.gather_nd(states, tf.stack([last, tf.range(tf.shape(x)[0])], axis=1))
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
-class TextLSTMDecoder(SequenceDecoder):
+class TextLSTMDecoder(TokenLSTMDecoder, SequenceDecoder):
   """p_θ(x | z) = Π_t p(x_t | x_<t, z), an LSTM language model that sees z at every step.
 
   Its input at step t is the embedding of x_{t−1} (START at first) and z; its hidden state starts at a linear function
@@ -88,17 +89,9 @@ class TextLSTMDecoder(SequenceDecoder):
     self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
     self.dropout, self.word_dropout, self.max_length = dropout, word_dropout, max_length
     self.init_scale, self.logit_positions, self.seed = init_scale, logit_positions, seed
-    init = uniform_stream(seed, init_scale)
-
-    def weight(name, *shape):
-      return self.add_weight(shape=shape, initializer=next(init), name=name)
-
-    self.embedding = weight("embedding", vocab_size, embedding_dim)
-    self.kernel = weight("kernel", embedding_dim, 4 * hidden_dim)
-    self.recurrent = weight("recurrent", hidden_dim, 4 * hidden_dim)
-    self.bias = weight("bias", 4 * hidden_dim)
-    self.logit_kernel = weight("logit_kernel", hidden_dim, vocab_size)
-    self.logit_bias = weight("logit_bias", vocab_size)
+    weight = self._weights(seed, init_scale)
+    self._add_lstm(weight, vocab_size, embedding_dim, hidden_dim)
+    self._add_softmax(weight, hidden_dim, vocab_size)
     if latent_dim:
       self.latent_kernel = weight("latent_kernel", latent_dim, 4 * hidden_dim)
       self.state_kernel = weight("state_kernel", latent_dim, hidden_dim)
@@ -130,7 +123,7 @@ class TextLSTMDecoder(SequenceDecoder):
       rate, dtype = self.dropout, self.compute_dtype
       embedded *= sequence_dropout_mask(inputs, self.embedding_dim, rate, of_embeddings, dtype)
       masks = (sequence_dropout_mask(inputs, self.hidden_dim, rate, of_states, dtype),)
-    return tf.tensordot(embedded, self.cast(self.kernel), 1) + self.cast(self.bias), *masks
+    return self._gate_inputs(embedded), *masks
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
@@ -160,29 +153,13 @@ class TextLSTMDecoder(SequenceDecoder):
     """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype; `context` is of `precompute`."""
     return self._to_logits(transpose(self._states(z, context), [1, 0, 2]))
 
-  def _states(self, z, context):
-    """What the softmax reads, `[length, batch, hidden]`."""
-    inputs, *mask = map(self.cast, context)
-    initial, constant = self._from_latent(z, tf.shape(inputs)[0])
-    states = lstm(inputs, constant, initial, self.cast(self.recurrent))
-    return states * transpose(mask[0], [1, 0, 2]) if mask else states
-
   def _from_latent(self, z, num):
     """The initial hidden state `[num, hidden]` and z's part of the gate inputs `[num, 4 hidden]`."""
     if not self.latent_dim:
-      zeros = tf.zeros([num, 4 * self.hidden_dim], self.compute_dtype)
-      return zeros[:, : self.hidden_dim], zeros
+      return self._without_latent(num)
     z = self.cast(z)
     initial = tf.matmul(z, self.cast(self.state_kernel)) + self.cast(self.state_bias)
     return initial, tf.matmul(z, self.cast(self.latent_kernel))
-
-  def _softmax(self):
-    # The bias stays in the variables' dtype, in which the likelihood is computed.
-    return self.cast(self.logit_kernel), tf.convert_to_tensor(self.logit_bias)
-
-  def _to_logits(self, states):
-    logits = tf.tensordot(states, self.cast(self.logit_kernel), 1)
-    return tf.cast(logits, self.variable_dtype) + self.logit_bias
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
     """Logits of p(x_t | x_<t, z), `[batch, length, vocab]`; without dropout."""
@@ -196,9 +173,7 @@ class TextLSTMDecoder(SequenceDecoder):
   def next(self, token: tf.Tensor, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
     """See `SequenceDecoder.next`."""
     h, c, constant = state
-    gates = tf.matmul(tf.gather(self.cast(self.embedding), token), self.cast(self.kernel))
-    gates += self.cast(self.bias) + constant + tf.matmul(h, self.cast(self.recurrent))
-    h, c = lstm_cell(gates, c)
+    h, c = self._step(token, h, c, constant)
     return self._to_logits(h), (h, c, constant)
 
   def get_config(self):

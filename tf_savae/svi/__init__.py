@@ -6,9 +6,9 @@ through them. Names are imported when they are first used; the two registries ne
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tf_savae import lazy
 from tf_savae.svi.registries import ADJOINTS, DRAWS, RULES
 
 if TYPE_CHECKING:
@@ -23,9 +23,4 @@ _HOMES = {
 }
 
 __all__ = ["ADJOINTS", "DRAWS", "RULES", "Adjoint", "Rule", "SVISettings"]
-
-
-def __getattr__(name: str) -> Any:
-  if name not in _HOMES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)
