@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
 
 def measure(tf) -> dict:
   """Runs the step and returns the figures."""
+  from tf_savae.kind import KINDS
   from tf_savae.runs.build import build_model
 
   config = workloads.config_of(
@@ -77,7 +78,7 @@ def measure(tf) -> dict:
   model = build_model(config, data)
   x = tf.constant(data.examples("train", config.batch_size))
   # Documents come in many lengths: their step is traced for any.
-  any_size = data.kind == "text" or _ANY_BATCH.value
+  any_size = _ANY_BATCH.value or not KINDS.get(data.kind).has_one_shape
   spec = data.eval_batches("train", config.batch_size).element_spec if any_size else x
   step = tf.function(model.train_step, autograph=False, jit_compile=model.jit_compile or None)
 

@@ -18,11 +18,10 @@ def decoder_pass(config: RunConfig, num_tokens: int, ours: bool = True) -> float
     num_tokens: text: tokens of every document.
     ours: with wide convolutions by spectra where the product computes them so, not directly.
   """
-  per_example = _pixelcnn(config, ours) if config.dataset == "omniglot" else _lstm(config, num_tokens)
-  return 2.0 * config.batch_size * per_example
+  return 2.0 * config.batch_size * _PER_EXAMPLE[config.kind](config, num_tokens, ours)
 
 
-def _pixelcnn(config, ours):
+def _pixelcnn(config, _, ours):
   """Multiply-adds of an image."""
   side, c = workloads.IMAGE_SIDE, config.decoder_channels
   pixels, rows_above = side * side, side * (side - 1)  # vertical maps lack a row
@@ -42,10 +41,21 @@ def _spectral(width, k, c):
   return period * width * c + (period // 2) * (k // 2 + 1) * 2 * c * 2 * 2 * c + period * width * 2 * c
 
 
-def _lstm(config, num_tokens):
-  """Multiply-adds of a row of tokens."""
-  length = num_tokens if config.dataset == "text" else workloads.SYNTHETIC_LENGTH
+def _sequence(config, num_tokens, _):
+  """Multiply-adds of a row of synthetic tokens, whose number is fixed."""
+  del num_tokens
+  return _lstm(config, workloads.SYNTHETIC_LENGTH)
+
+
+def _document(config, num_tokens, _):
+  """Multiply-adds of a document, whose state z starts, too."""
+  return _lstm(config, num_tokens) + config.latent_dim * config.hidden_dim
+
+
+def _lstm(config, length):
   hidden = config.hidden_dim
-  from_latent = config.latent_dim * 4 * hidden + (config.dataset == "text") * config.latent_dim * hidden
   a_token = hidden * 4 * hidden + hidden * workloads.vocabulary_size(config)
-  return from_latent + length * a_token
+  return config.latent_dim * 4 * hidden + length * a_token
+
+
+_PER_EXAMPLE = {"image": _pixelcnn, "tokens": _sequence, "text": _document}

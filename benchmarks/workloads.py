@@ -46,7 +46,7 @@ def config_of(workload: str, batch: int | None = None, sizes: str = "paper", **s
 
 def vocabulary_size(config: RunConfig) -> int:
   """Token ids of a workload of sequences: the special tokens of text count, too."""
-  return SYNTHETIC_VOCABULARY if config.dataset == "synthetic" else config.vocab_size + 4
+  return {"tokens": SYNTHETIC_VOCABULARY, "text": config.vocab_size + 4}[config.kind]
 
 
 def first_beta(config: RunConfig) -> float:
@@ -61,16 +61,22 @@ def random_data(config: RunConfig, num_tokens: int = 80):
     config: of the workload.
     num_tokens: text: tokens of every document, its END included.
   """
+  return _DATA[config.kind](config, num_tokens)
+
+
+def _random_images(config, _):
   import numpy as np
 
   from tf_savae import data as data_lib
 
-  if config.dataset == "synthetic":
-    return data_lib.load("synthetic", data_dir="", seed=0)
-  if config.dataset == "text":
-    return _random_documents(config, num_tokens)
   grey = np.full([config.batch_size, IMAGE_SIDE, IMAGE_SIDE], 0.3, np.float32)
   return data_lib.images_from_arrays(grey, grey, grey, source="noise")
+
+
+def _random_tokens(config, _):
+  from tf_savae import data as data_lib
+
+  return data_lib.load(config.dataset, data_dir="", seed=0)
 
 
 def _random_documents(config, num_tokens):
@@ -87,3 +93,6 @@ def _random_documents(config, num_tokens):
     for split in ("train", "val", "test"):
       pathlib.Path(directory, f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
     return data_lib.load("text", data_dir=directory, seed=0, vocabulary=vocabulary)
+
+
+_DATA = {"image": _random_images, "tokens": _random_tokens, "text": _random_documents}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import resource
 import statistics
@@ -65,25 +66,37 @@ def _arguments():
 
 def build(config, args) -> refinement.Model:
   """The networks of a workload, at random weights of the right size."""
-  if config.dataset == "omniglot":
-    side = workloads.IMAGE_SIDE
-    encoder = image.Encoder(config.latent_dim, config.encoder_channels, side)
-    decoder = image.Decoder(
-      config.latent_dim, config.decoder_channels, config.decoder_kernels, config.latent_maps, side
-    )
-    for network in (encoder, decoder):
-      _initialise(network, None)
-      if args.memory_format == "channels_last":
-        network.to(memory_format=torch.channels_last)
-  else:
-    padded = config.dataset == "text"
-    sizes = (workloads.vocabulary_size(config), config.latent_dim, config.embedding_dim, config.hidden_dim)
-    encoder = sequence.Encoder(*sizes, padded=padded)
-    decoder = sequence.Decoder(*sizes, padded=padded, dropout=config.dropout, lstm=args.lstm)
-    for network in (encoder, decoder):
-      _initialise(network, config.init_scale)
-  nll = torch.compile(decoder) if args.compile else decoder
-  return refinement.Model(encoder, decoder, nll)
+  encoder, decoder = _NETWORKS[config.kind](config, args)
+  return refinement.Model(encoder, decoder, torch.compile(decoder) if args.compile else decoder)
+
+
+def _of_images(config, args):
+  side = workloads.IMAGE_SIDE
+  encoder = image.Encoder(config.latent_dim, config.encoder_channels, side)
+  decoder = image.Decoder(
+    config.latent_dim, config.decoder_channels, config.decoder_kernels, config.latent_maps, side
+  )
+  for network in (encoder, decoder):
+    _initialise(network, None)
+    if args.memory_format == "channels_last":
+      network.to(memory_format=torch.channels_last)
+  return encoder, decoder
+
+
+def _of_sequences(config, args, padded=False):
+  sizes = (workloads.vocabulary_size(config), config.latent_dim, config.embedding_dim, config.hidden_dim)
+  encoder = sequence.Encoder(*sizes, padded=padded)
+  decoder = sequence.Decoder(*sizes, padded=padded, dropout=config.dropout, lstm=args.lstm)
+  for network in (encoder, decoder):
+    _initialise(network, config.init_scale)
+  return encoder, decoder
+
+
+_NETWORKS = {
+  "image": _of_images,
+  "tokens": _of_sequences,
+  "text": functools.partial(_of_sequences, padded=True),
+}
 
 
 def _initialise(network, scale):
@@ -182,16 +195,24 @@ def _measure(model, config, args):
 
 
 def _random_batch(config, num_tokens):
-  rng = np.random.default_rng(0)
-  if config.dataset == "omniglot":
-    side = workloads.IMAGE_SIDE
-    return rng.random([config.batch_size, side, side, 1]) < 0.3
-  if config.dataset == "synthetic":
-    shape = [config.batch_size, workloads.SYNTHETIC_LENGTH]
-    return rng.integers(workloads.SYNTHETIC_VOCABULARY, size=shape)
+  return _BATCHES[config.kind](config, num_tokens, np.random.default_rng(0))
+
+
+def _random_images(config, _, rng):
+  return rng.random([config.batch_size, workloads.IMAGE_SIDE, workloads.IMAGE_SIDE, 1]) < 0.3
+
+
+def _random_tokens(config, _, rng):
+  return rng.integers(workloads.SYNTHETIC_VOCABULARY, size=[config.batch_size, workloads.SYNTHETIC_LENGTH])
+
+
+def _random_documents(config, num_tokens, rng):
   words = rng.integers(4, workloads.vocabulary_size(config), size=[config.batch_size, num_tokens])
   words[:, -1] = 2  # END
   return words
+
+
+_BATCHES = {"image": _random_images, "tokens": _random_tokens, "text": _random_documents}
 
 
 if __name__ == "__main__":
