@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from absl import logging
+
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given, of_fields, show_default
 from tf_savae.data.sources import DATASETS
@@ -74,7 +76,10 @@ def work(given: Given) -> None:
     config, first_line = build_config(given.typed)
     print(first_line, flush=True)
     from tf_savae import training
+    from tf_savae.runs.unused import unused
 
+    for name, by in unused(config, given.typed).items():
+      logging.warning("--%s is not used by %s", name, by)
     training.run(config)
   except KeyboardInterrupt as stop:
     if not stop.args:
