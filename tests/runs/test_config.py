@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tf_savae.data import DATASETS
+from tf_savae.data import DATASETS, register
 from tf_savae.errors import UserError
 from tf_savae.methods import METHODS
 from tf_savae.runs import presets
@@ -158,6 +158,13 @@ def test_a_run_that_began_before_a_setting_existed_goes_on_with_its_default():
   del stored["svi_noise"], stored["k_warmup_epochs"]
   assert RunConfig.from_dict(stored) == config
   assert (config.svi_noise, config.k_warmup_epochs) == ("independent", 0.0)
+
+
+def test_a_data_set_of_an_unknown_kind_is_refused_in_one_line(monkeypatch):
+  monkeypatch.setattr(DATASETS, "_parts", dict(DATASETS._parts))
+  register("odd", lambda **_: None, kind="smell")
+  with pytest.raises(UserError, match=r"--dataset=odd is of the kind 'smell'.*image, text, tokens"):
+    make_config(dataset="odd", preset="tiny")
 
 
 def test_clips_of_zero_or_less_are_off():

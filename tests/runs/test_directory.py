@@ -83,6 +83,14 @@ def test_other_data_than_the_run_began_with_is_refused(config):
     assert run.read_config() == config
 
 
+def test_what_an_earlier_version_did_not_store_of_the_data_is_not_compared(config):
+  with open_run(config) as run:
+    run.check_data({"train": 300})
+  with open_run(config) as run:
+    run.check_data({"train": 300, "image_shape": [28, 28, 1]})
+    assert "train was 300, now None" in message_of(run.check_data, {"image_shape": [28, 28, 1]})
+
+
 def test_only_one_process_at_a_time(config):
   with open_run(config):
     message = message_of(open_run, config)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tf_savae import plugins
 from tf_savae.data.sources import DATASETS
 from tf_savae.errors import UserError
+from tf_savae.kind import KINDS
 from tf_savae.methods import METHODS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS, Catalogue
 from tf_savae.runs.options import OnResume, concerns
@@ -87,6 +88,11 @@ class RunConfig(Settings):
 
   def _check_together(self):
     """Raises UserError for settings that are allowed, but not together."""
+    if self.kind not in KINDS:
+      raise UserError(
+        f"--dataset={self.dataset} is of the kind {self.kind!r}, which is not registered; the kinds are"
+        f" {', '.join(KINDS)}"
+      )
     self._check_network("encoder", ENCODERS)
     self._check_network("decoder", DECODERS)
     if self.generator == "oracle" and not self._can_have_oracle:
