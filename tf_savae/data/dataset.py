@@ -63,7 +63,7 @@ class DataSet(abc.ABC):
     resumes at any step sees what the uninterrupted run would have seen.
 
     Args:
-      batch_size: examples a batch; the last batch of an epoch holds what remains.
+      batch_size: examples per batch; the last batch of an epoch holds what remains.
       start_step: number of the first batch, counted over the whole run.
       num_steps: how many batches to serve.
 

@@ -71,7 +71,7 @@ def load(
   output_scale: float | None = None,
   oracle: str = "lstm_input",
 ) -> TokenDataSet:
-  """Makes an oracle and `num_examples` sequences a split, or `train_examples` for training, all from `data_seed`.
+  """Makes an oracle and `num_examples` sequences per split, or `train_examples` for training, all from `data_seed`.
 
   Args:
     data_dir, download, strict: not used; nothing is read.

@@ -1,4 +1,4 @@
-"""`--dataset=text`: documents from the user's own files, one a line; also what other corpora are read with."""
+"""`--dataset=text`: documents from the user's own files, one per line; also what other corpora are read with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads documents from a text file, one a line, without ever holding more than a line."""
+"""Reads documents from a text file, one per line, without ever holding more than a line."""
 
 from __future__ import annotations
 

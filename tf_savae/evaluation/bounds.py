@@ -53,7 +53,7 @@ class Evaluator:
     Args:
       data: the data set.
       split: "train", "valid" or "test".
-      batch_size: examples a batch.
+      batch_size: examples per batch.
       progress: called with the number of examples after each batch.
       save_to: file for the values of each example, for `tf_savae.evaluation.per_example.load`: `nll_bound`, `kl`,
         `nll_iw`, and those of the following that there are: `nll_bound_initial`, `kl_initial`, `tokens`; and `digest`,

@@ -27,7 +27,7 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
 
   Args:
     images: `[n, height, width, 1]` or `[n, height, width]`.
-    columns: images a row.
+    columns: images per row.
 
   Returns:
     One image `[rows · (height + 1) + 1, columns · (width + 1) + 1]`, 0 where there is paper.
@@ -200,7 +200,7 @@ def save_overview(
     data: image data; a stand-in is called so in the picture.
     path: the PNG file to write.
     split: where the examples come from.
-    n: examples a row.
+    n: examples per row.
 
   Raises:
     ValueError: the data are not images.

@@ -33,7 +33,7 @@ def latent_rows(
     check(z is not None, f"this decoder samples given z [batch, {latent_dim}]", z, "pass z")
     z = tf.cast(z, dtype)
     fits = z.shape.is_compatible_with([None, latent_dim])
-    check(fits, f"z must be [batch, {latent_dim}]", tuple(z.shape), "pass one row a sample")
+    check(fits, f"z must be [batch, {latent_dim}]", tuple(z.shape), "pass one row per sample")
     return z, tf.shape(z)[0]
   check(z is None, "this decoder has no latent: z must be None", type(z).__name__, "leave z out")
   check(num is not None, "without z the number of samples must be given", num, "pass num")

@@ -212,7 +212,7 @@ class DilatedConvDecoder(SequenceDecoder):
   def start(self, z: tf.Tensor | None, num: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
     """z's part of the first layer `[num, external channels]`, and what each block's taps still need of the past.
 
-    The latter is `[num, (kernel_size - 1) · dilation, channels]` a block; zeros, as before a document. See
+    The latter is `[num, (kernel_size - 1) · dilation, channels]` for each block; zeros, as before a document. See
     `SequenceDecoder.start`.
     """
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)

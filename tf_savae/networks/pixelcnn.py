@@ -176,7 +176,7 @@ class GatedPixelCNN(Decoder):
     return tuple(context)
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
-    """log p_θ(x | z) in nats, `[batch]`: a Bernoulli a pixel. See `Decoder.log_prob`."""
+    """log p_θ(x | z) in nats, `[batch]`: one Bernoulli per pixel. See `Decoder.log_prob`."""
     logits = self.logits(z, context)
     x = tf.cast(x, logits.dtype)
     return tf.reduce_sum(tfd.Bernoulli(logits=logits).log_prob(x), axis=[1, 2, 3])

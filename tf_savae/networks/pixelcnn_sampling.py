@@ -83,7 +83,7 @@ def draw(
 
 
 def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor):
-  """z's part of the first layer, and the empty windows, one a layer: `[batch, reach, width, channels]`."""
+  """z's part of the first layer, and the empty windows, one per layer: `[batch, reach, width, channels]`."""
   height, width, _ = decoder.image_shape
   dtype = decoder.compute_dtype
   if decoder.latent_dim:

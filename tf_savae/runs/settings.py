@@ -250,7 +250,7 @@ class Settings:
   )
   beta_start: float = option(0.1, number(0, 1), "β, weight of the KL term, at the first update", "Training")
   beta_warmup_epochs: float = option(
-    10.0, number(0), "β rises by 1/(this · batches in an epoch) an update, up to 1; 0: β is 1", "Training"
+    10.0, number(0), "β rises by 1/(this · batches in an epoch) per update, up to 1; 0: β is 1", "Training"
   )
   beta_cycles: int = option(
     1,

@@ -34,7 +34,7 @@ def export(
     output: directory of the model; its versions are whole numbers.
     k: numbers of SVI steps; default: K of evaluation, or of training where that is 0.
     seed: of all noise.
-    num_samples: noise draws a step; default: as in training.
+    num_samples: noise draws per step; default: as in training.
 
   Returns:
     The version directory.
