@@ -20,6 +20,7 @@ LAYERS = (
     "errors",
     "files",
     "lazy",
+    "literal_paths",
     "locks",
     "plugins",
     "posterior",

@@ -22,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from tf_savae.errors import UserError, reason
+from tf_savae.literal_paths import LiteralPath
 
 
 class TrainingProgress(tf.Module):
@@ -182,6 +183,16 @@ def metric_states(model: keras.Model) -> list[tf.Variable]:
   return [variable.value for metric in model.metrics for variable in metric.variables]
 
 
+def saved_steps(directory: Path, name: str) -> list[int]:
+  """Steps of all checkpoints `name`-STEP in a directory that there are or, by TensorFlow's record, should be."""
+  pattern = re.compile(rf"{name}-(\d+)")
+  state = tf.train.get_checkpoint_state(str(directory))
+  names = [Path(path).name for path in state.all_model_checkpoint_paths] if state else []
+  names += [path.stem for path in directory.glob(f"{name}-*.index")]
+  matches = (pattern.fullmatch(name) for name in names)
+  return sorted({int(match.group(1)) for match in matches if match})
+
+
 _START_ANOTHER = "bring them back, or start another run with another --run_dir"
 
 
@@ -190,6 +201,7 @@ class _Series:
 
   def __init__(self, directory: Path, name: str, trackables: Mapping[str, Any], keep: int):
     self._directory, self._name, self._keep = directory, name, keep
+    self._literal = LiteralPath(directory)
     self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
     self._value = tf.Variable(0.0, dtype=tf.float64, trainable=False)
     _require_built(trackables)
@@ -210,11 +222,11 @@ class _Series:
     self._value.assign(value)
     before = set(self._files(step))
     try:
-      path = self._manager.save(checkpoint_number=step)
+      self._manager.save(checkpoint_number=step)
       for old in self.steps()[: -self._keep]:  # those that the manager's record lost in a kill
         for file in self._files(old):
           file.unlink(missing_ok=True)
-      return path
+      return str(self._prefix(step))
     except (tf.errors.OpError, OSError) as error:
       self._clean()
       for file in set(self._files(step)) - before:
@@ -230,7 +242,7 @@ class _Series:
     failures: dict[int, str] = {}
     for step in sorted(steps, reverse=True):
       try:
-        status = self._checkpoint.restore(str(self._prefix(step)))
+        status = self._checkpoint.restore(str(self._literal.path / f"{self._name}-{step}"))
         # "Partial" only stops TensorFlow from listing, at exit, what a damaged one did not give.
         status.expect_partial().assert_existing_objects_matched()
       except _UNREADABLE as error:
@@ -256,12 +268,7 @@ class _Series:
 
   def steps(self) -> list[int]:
     """Steps of all checkpoints that there are or, by the manager's record, should be."""
-    pattern = re.compile(rf"{self._name}-(\d+)")
-    state = tf.train.get_checkpoint_state(str(self._directory))
-    names = [Path(path).name for path in state.all_model_checkpoint_paths] if state else []
-    names += [path.stem for path in self._directory.glob(f"{self._name}-*.index")]
-    matches = (pattern.fullmatch(name) for name in names)
-    return sorted({int(match.group(1)) for match in matches if match})
+    return saved_steps(self._directory, self._name)
 
   def _forget_record(self) -> None:
     """Starts the manager's record afresh, without damaged checkpoints; `steps` finds the others by name."""
@@ -270,7 +277,7 @@ class _Series:
 
   def _new_manager(self) -> tf.train.CheckpointManager:
     return tf.train.CheckpointManager(
-      self._checkpoint, str(self._directory), max_to_keep=self._keep, checkpoint_name=self._name
+      self._checkpoint, str(self._literal.path), max_to_keep=self._keep, checkpoint_name=self._name
     )
 
   def _prefix(self, step: int) -> Path:

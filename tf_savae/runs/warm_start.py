@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from tf_savae import methods
 from tf_savae.errors import UserError
+from tf_savae.literal_paths import LiteralPath
 from tf_savae.model import SAVAE
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
+from tf_savae.runs.checkpoints import saved_steps
 from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.directory import RunDirectory
 
@@ -42,8 +44,8 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
       f" and --min_count={stored.min_count}, or start without"
     )
   directory = source.checkpoints / "best"
-  best = tf.train.latest_checkpoint(str(directory))
-  if best is None:
+  steps = saved_steps(directory, "best")
+  if not steps:
     raise UserError(f"--init_from={source.path} has no best checkpoint yet; train it for an epoch first")
   different = _difference(config, stored)
   if different:
@@ -54,10 +56,12 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
   networks = {name: network for name, network in networks.items() if network is not None}
   checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**networks))
   try:
-    checkpoint.restore(best).expect_partial().assert_existing_objects_matched()
+    literal = LiteralPath(directory)
+    best = f"best-{steps[-1]}"
+    checkpoint.restore(str(literal.path / best)).expect_partial().assert_existing_objects_matched()
   except (tf.errors.OpError, LookupError, ValueError, AssertionError) as error:
     raise UserError(
-      f"--init_from={source.path} cannot be used: its best checkpoint {Path(best).name} is damaged, or of another"
+      f"--init_from={source.path} cannot be used: its best checkpoint {best} is damaged, or of another"
       " version; name another run, or start without"
     ) from error
 

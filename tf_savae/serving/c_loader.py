@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from tf_savae.literal_paths import LiteralPath
+
 # TF_DataType ↔ NumPy, for what signatures here use; strings are object arrays of bytes.
 _DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 9: np.int64, 10: np.bool_}
 _ENUMS = {np.dtype(dtype): number for number, dtype in _DTYPES.items()}
@@ -228,11 +230,12 @@ class Isolated:
   """
 
   def __init__(self, path: str | os.PathLike, threads: int | None = None):
+    self._literal = LiteralPath(path)
     command = [
       sys.executable,
       "-m",
       "tf_savae.serving.c_loader",
-      os.fspath(path),
+      os.fspath(self._literal.path),
       *([str(threads)] if threads else []),
     ]
     root = Path(__file__).resolve().parents[2]
