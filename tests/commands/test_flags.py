@@ -1,5 +1,6 @@
 """The flag layer: what holds for every command, and what one declaration gives."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,13 +8,14 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from absl import logging as absl_logging
 
 import tf_savae
 from tf_savae import __main__ as program
 from tf_savae.commands import COMMANDS
 from tf_savae.commands.flags import Command, Flag
 from tf_savae.errors import UserError
-from tf_savae.runs.options import each_once, number, one_of, optional, switch, text, whole, whole_list
+from tf_savae.runs.options import Rule, each_once, number, one_of, optional, switch, text, whole, whole_list
 
 ROOT = Path(__file__).parents[2]
 OTHER = {"synthetic": "experiments.synthetic", "serving": "benchmarks.serving"}
@@ -225,6 +227,28 @@ def test_exit_statuses(capsys):
     assert capsys.readouterr().err == line
   assert toy(lambda _: None, prepare=fails).main(["toy"]) == 2
   assert capsys.readouterr().err == "error: no such run\n"
+
+
+def test_a_repeated_flag_collects_its_values():
+  words = Rule("words", parse=lambda given: tuple(given.split("+")), accepts=lambda value: "bad" not in value)
+  command = Command("toy", "", lambda: [Flag("word", (), words, "a word", is_repeated=True)], print)
+  assert command.parse(["toy"]).word == ()
+  assert command.parse(["toy", "--word=a", "--word=b c+d"]).word == ("a", "b c", "d")
+  with pytest.raises(UserError, match="--word must be words; received a,bad"):
+    command.parse(["toy", "--word=a", "--word=bad"])
+
+
+def test_verbosity_sets_the_logs_of_absl_and_tensorflow(monkeypatch):
+  monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+  logger, before = logging.getLogger("tensorflow"), absl_logging.get_verbosity()
+  level = logger.level
+  seen = []
+  try:
+    toy(lambda _: seen.append((absl_logging.get_verbosity(), logger.level))).main(["toy", "--verbosity=-2"])
+    assert seen == [(-2, logging.ERROR)] and os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+  finally:
+    absl_logging.set_verbosity(before)
+    logger.setLevel(level)
 
 
 # Terminals ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import os
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -43,11 +43,11 @@ class Flag:
   Attributes:
     name: without dashes.
     default: its value where the command line does not mention it.
-    rule: the values that it accepts; of a repeated flag, the tuples.
+    rule: the values that it accepts.
     help: what it is, without a full stop.
     group: its heading in `--help`.
     is_needed: the command line must mention it.
-    is_repeated: `--name` may be given several times; the value is a tuple.
+    is_repeated: `--name` may be given several times. Each text is parsed to a tuple; all are put together.
     shown_default: what `--help` says of the default, if not the default itself.
   """
 
@@ -245,18 +245,13 @@ def _value(flag: Flag, found: absl_flags.Flag) -> Any:
     return flag.default
   texts = found.value
   try:
-    value = _joined(map(flag.rule.parse, texts)) if flag.is_repeated else flag.rule.parse(texts)
+    value = sum(map(flag.rule.parse, texts), ()) if flag.is_repeated else flag.rule.parse(texts)
   except ValueError:
     value = None
   if value is None or not flag.rule.accepts(value):
     received = " ".join(show(texts).split())
     raise UserError(f"--{flag.name} must be {flag.rule.expected}; received {received or repr(texts)}")
   return value
-
-
-def _joined(values: Iterable[Any]) -> tuple[Any, ...]:
-  """The values of a repeated flag; of one whose values are tuples, those joined."""
-  return tuple(part for value in values for part in (value if isinstance(value, tuple) else (value,)))
 
 
 def _one_line(error: Exception, names: Sequence[str]) -> str:

@@ -35,8 +35,11 @@ def _prepare(given: Given) -> Given:
 def _work(given: Given) -> None:
   startup.import_tensorflow()
   from tf_savae.evaluation import gaps
+  from tf_savae.evaluation.optimum import Search
 
-  result, file = gaps.of_run(**given.settings)
+  settings = given.settings
+  search = Search(*(settings.pop(name) for name in ("steps", "draws", "learning_rate")))
+  result, file = gaps.of_run(search=search, **settings)
   print(f"{gaps.table(result)}\n\nwritten to {file}")
 
 

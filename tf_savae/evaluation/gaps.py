@@ -6,6 +6,7 @@ and exactly where it has two latents.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from tf_savae.evaluation.optimum import Search
 from tf_savae.files import write_json
 from tf_savae.networks.oracle_decoder import oracle_decoder
 from tf_savae.runs import restore
+
+_SEARCH = Search()
 
 _ROWS = {
   "bound_initial": "bound at λ_0",
@@ -42,9 +45,7 @@ def of_run(
   num: int = 200,
   batch_size: int = 50,
   eval_k: int | None = None,
-  steps: int = 1000,
-  learning_rate: float = 0.1,
-  draws: int = 8,
+  search: Search = _SEARCH,
   bound_draws: int = 200,
   iw_samples: int = 1000,
   grid_size: int = 41,
@@ -58,7 +59,7 @@ def of_run(
     num: examples, from the first on, or all if there are fewer.
     batch_size: examples at a time.
     eval_k: SVI steps; default: the run's.
-    steps, learning_rate, draws: of the search for λ*, see `optimum.Search`.
+    search: how λ* is looked for.
     bound_draws: noise draws of each bound.
     iw_samples: draws of the importance-sampled likelihood.
     grid_size: two latents: points per axis of the exact grid; odd.
@@ -82,7 +83,7 @@ def of_run(
       split,
       num,
       batch_size,
-      Search(steps, draws, learning_rate),
+      search,
       bound_draws=bound_draws,
       iw_samples=iw_samples,
       grid_size=grid_size,
@@ -94,9 +95,7 @@ def of_run(
     "dataset_source": data.source,
     "eval_k": run.model.eval_k,
     "split": split,
-    "steps": steps,
-    "learning_rate": learning_rate,
-    "draws": draws,
+    **dataclasses.asdict(search),
     "bound_draws": bound_draws,
     "iw_samples": iw_samples,
     **inference_gap.summary(rows),

@@ -17,7 +17,7 @@ def _setting(default: Any, rule: Rule, help_text: str, **more: Any) -> Any:
 def _sentences() -> Rule:
   return Rule(
     wording="words separated by spaces",
-    parse=lambda text: text,
+    parse=lambda text: (text,),
     accepts=lambda v: isinstance(v, tuple) and all(isinstance(s, str) for s in v),
   )
 
