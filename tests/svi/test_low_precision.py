@@ -185,9 +185,10 @@ def test_an_adjoint_with_a_dtype_survives_its_config():
 def test_flags_that_have_no_product_in_bfloat16_give_one_line(given):
   with pytest.raises(UserError) as error:
     make_config(dataset="omniglot", precision="bfloat16_adjoint", **given)
-  assert "--precision=bfloat16_adjoint is for --model=savae with --adjoint=exact or truncated" in str(
+  assert "--precision=bfloat16_adjoint is for a --model that learns through the refinement" in str(
     error.value
   )
+  assert "and an --adjoint with a compute_dtype, such as exact" in str(error.value)
   assert f"--{next(iter(given))}={next(iter(given.values()))}" in str(error.value)
   assert "\n" not in str(error.value)
 
