@@ -34,3 +34,19 @@ def pytest_test(name, src, deps = [], data = [], **kwargs):
         deps = deps + _pytest(),
         **kwargs
     )
+
+def pytest_tests(folder, deps = [], data = []):
+    """A target for each file of tests in a folder, called like the file.
+
+    Args:
+      folder: of the files.
+      deps: what they import, but for pytest.
+      data: the files that they read.
+    """
+    for src in native.glob([folder + "/test_*.py"]):
+        pytest_test(
+            name = src.rpartition("/")[2][:-len(".py")],
+            src = src,
+            data = data,
+            deps = deps,
+        )

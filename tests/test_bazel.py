@@ -1,15 +1,13 @@
-"""BUILD files say what Python files do: every file has its target, every import and every data file is declared."""
+"""BUILD files say what Python files do: every file is in a library, and a library names what its files import."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,119 +19,47 @@ DISTRIBUTIONS = {
   "absl": {"absl-py"},
   "google": {"protobuf"},
   "grpc": {"grpcio"},
-  "pytest": set(),  # of every pytest_test
   "tensorflow_probability": {"tensorflow-probability", "tf-keras"},
   "tensorflow_serving": {"tensorflow-serving-api"},
   "torch": set(),  # of benchmarks/peers alone, which have requirements of their own
 }
 
 
-class Target(NamedTuple):
-  """A rule of a BUILD file; files as paths from the top, dependencies as labels in full."""
+@functools.cache
+def libraries() -> dict[str, SimpleNamespace]:
+  """label → the files, labels and distributions of a `python_package`: a BUILD file is Python enough to be run."""
+  found = {}
+  folders = ("tf_savae", "export", "experiments", "benchmarks")
+  for build in (path for folder in folders for path in sorted((ROOT / folder).rglob("BUILD"))):
+    package = build.parent.relative_to(ROOT).as_posix()
 
-  label: str
-  rule: str
-  srcs: frozenset[str]
-  data: frozenset[str]
-  deps: frozenset[str]
-  requirements: frozenset[str]
-
-
-class Requirement(str):
-  """What `requirement` gives in a BUILD file."""
-
-
-def targets_of(build: Path) -> Iterator[Target]:
-  """A BUILD file is Python enough to be run: rules are functions, here ones that take notes."""
-  folder = build.parent
-  package = "" if folder == ROOT else folder.relative_to(ROOT).as_posix()
-  found = []
-
-  def path(name: str) -> str:
-    """A file's path from the top, where `name` is no target's label."""
-    package_of, _, file = name.removeprefix("//").rpartition(":")
-    return f"{package_of if name.startswith('//') else package}/{file or name}".removeprefix("/")
-
-  def glob(patterns: list[str], exclude: list[str] = ()) -> list[str]:
-    files = [file.relative_to(folder).as_posix() for pattern in patterns for file in folder.glob(pattern)]
-    return [file for file in files if file not in exclude]
-
-  def note(rule: str, name: str, srcs=(), src=None, data=(), deps=(), main=None, **_: Any) -> None:
-    labels = [label for label in deps if not isinstance(label, Requirement)]
-    found.append(
-      Target(
-        f"//{package}:{name}",
-        rule,
-        frozenset(map(path, [*srcs, *([src] if src else [])])),
-        frozenset(map(path, data)),
-        frozenset(label if label.startswith("//") else f"//{package}{label}" for label in labels),
-        frozenset(label for label in deps if isinstance(label, Requirement)),
+    def note(name, srcs=None, deps=(), pip=(), package=package, folder=build.parent, **_):
+      files = sorted(path.name for path in folder.glob("*.py")) if srcs is None else srcs
+      labels = {f"//{package}{dep}" if dep.startswith(":") else full(dep) for dep in deps}
+      found[f"//{package}:{name}"] = SimpleNamespace(
+        files=[f"{package}/{file}" for file in files], deps=labels, pip=set(pip)
       )
-    )
 
-  rules = ("py_library", "py_binary", "py_test", "pytest_test", "filegroup")
-  scope = {rule: functools.partial(note, rule) for rule in rules}
-  nothing = dict.fromkeys(("load", "package", "exports_files"), lambda *_, **__: None)
-  exec(
-    compile(build.read_text(encoding="utf-8"), str(build), "exec"),
-    {**scope, **nothing, "glob": glob, "requirement": Requirement},
-  )
-  yield from found
+    nothing = dict.fromkeys(("load", "sources", "py_binary"), lambda *_, **__: None)
+    exec(compile(build.read_text(encoding="utf-8"), str(build), "exec"), {**nothing, "python_package": note})
+  return found
 
 
-@functools.cache
-def targets() -> dict[str, Target]:
-  """Of all BUILD files, by label."""
-  return {
-    target.label: target
-    for build in (ROOT / "BUILD", ROOT / "export" / "BUILD")
-    for target in targets_of(build)
-  }
+def full(label: str) -> str:
+  """`//a/b` in full: `//a/b:b`."""
+  return label if ":" in label else f"{label}:{label.rpartition('/')[2]}"
 
 
 @functools.cache
-def python_files() -> tuple[str, ...]:
-  """Those that Bazel sees, as paths from the top."""
-  ignored = {*(ROOT / ".bazelignore").read_text(encoding="utf-8").split(), "external"}  # of the runfiles
-  folders = [
-    folder
-    for folder in ROOT.iterdir()
-    if folder.is_dir() and folder.name not in ignored and not folder.name.startswith((".", "bazel-"))
-  ]
-  files = [*ROOT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))]
-  return tuple(sorted(file.relative_to(ROOT).as_posix() for file in files))
+def owner(file: str) -> str | None:
+  """The label of the library that has a file."""
+  return next((label for label, library in libraries().items() if file in library.files), None)
 
 
-def is_test(file: str) -> bool:
-  """Whether pytest collects it."""
-  return file.startswith("tests/") and Path(file).name.startswith("test_")
-
-
-def home(module: str, folder: Path) -> str | None:
-  """The project's file that `import module` runs, in a file of `folder`."""
-  stem = Path(*module.split("."))
-  for base in (ROOT, folder):  # pytest puts a test's own folder on the path
-    for file in (base / stem.with_suffix(".py"), base / stem / "__init__.py"):
-      if file.exists():
-        return file.relative_to(ROOT).as_posix()
-  return None
-
-
-def nodes(file: str) -> Iterator[ast.AST]:
-  """The syntax of a Python file, and of the programs in its strings, which tests start in other processes."""
+def imports(file: str) -> tuple[set[str], set[str]]:
+  """The labels of libraries, and the distributions, that a file imports, anywhere in it."""
+  labels, distributions = set(), set()
   for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
-    yield node
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and "import " in node.value:
-      with contextlib.suppress(SyntaxError):
-        yield from ast.walk(ast.parse(node.value))
-
-
-@functools.cache
-def imports(file: str) -> tuple[frozenset[str], frozenset[str]]:
-  """The project's files that `file` imports, anywhere in it, and the distributions."""
-  ours, theirs = set(), set()
-  folder = (ROOT / file).parent
-  for node in nodes(file):
     if isinstance(node, ast.Import):
       modules = [(alias.name, None) for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -141,96 +67,50 @@ def imports(file: str) -> tuple[frozenset[str], frozenset[str]]:
     else:
       continue
     for module, parent in modules:
+      stems = [name.replace(".", "/") for name in (module, parent) if name]
+      homes = [owner(f"{stem}{ending}") for stem in stems for ending in (".py", "/__init__.py")]
       top = module.partition(".")[0]
-      if found := home(module, folder) or (parent and home(parent, folder)):
-        ours.add(found)
+      if any(homes):
+        labels.add(next(filter(None, homes)))
       elif top not in sys.stdlib_module_names:
-        theirs |= DISTRIBUTIONS.get(top, {top})
-  return frozenset(ours), frozenset(theirs)
+        distributions |= DISTRIBUTIONS.get(top, {top})
+  return labels, distributions
 
 
-def data_of(label: str) -> frozenset[str]:
-  """The files that are staged beside the target: its own and those of what it depends on."""
-  target = targets()[label]
-  return frozenset().union(target.data, target.srcs, *map(data_of, target.deps))
+def test_every_python_file_is_in_one_library():
+  files = [file for library in libraries().values() for file in library.files]
+  assert len(files) == len(set(files)) > 100
+  folders = ("tf_savae", "export", "experiments", "benchmarks")
+  there = {path.relative_to(ROOT).as_posix() for f in folders for path in (ROOT / f).rglob("*.py")}
+  assert set(files) == there
 
 
-@functools.cache
-def fixtures_named_in(file: str) -> frozenset[str]:
-  """The files of testdata/ that a string in a Python file is the name or the path of."""
-  fixtures = {path.name for path in (ROOT / "testdata").iterdir() if path.is_file() and path.suffix != ".md"}
-  strings = {n.value for n in nodes(file) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-  return frozenset(
-    f"testdata/{name}" for name in {string.rpartition("/")[2] for string in strings} & fixtures
-  )
+@pytest.mark.parametrize("label", sorted(libraries()))
+def test_a_library_names_what_its_files_import_and_nothing_else(label):
+  library = libraries()[label]
+  # The package's own __init__ says where names are at home, and imports them when they are asked for.
+  files = [file for file in library.files if file != "tf_savae/__init__.py"]
+  labels, distributions = (set().union(*parts) for parts in zip(*map(imports, files), strict=True))
+  assert library.pip == distributions
+  if label == "//tf_savae:tf_savae":  # all of them: registries import by name
+    assert library.deps == {other for other in libraries() if other.startswith("//tf_savae")} - {label}
+  else:
+    assert library.deps == labels - {label}
 
 
-def owner(file: str) -> str | None:
-  """The label of the library that has a file."""
-  return next((t.label for t in targets().values() if t.rule == "py_library" and file in t.srcs), None)
+def test_every_folder_of_tests_has_its_targets():
+  build = (ROOT / "BUILD").read_text(encoding="utf-8")
+  named = re.findall(r'^ {8}"(tests[\w/]*)": \[', build, flags=re.MULTILINE)
+  folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+  assert set(named) == folders and len(named) == len(folders)
+  names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+  assert len(names) == len(set(names))  # targets are called like the files
 
 
-def programs() -> list[Target]:
-  """All targets of Python files."""
-  return [target for target in targets().values() if target.rule != "filegroup"]
-
-
-def test_every_test_file_has_its_target():
-  files = {file for file in python_files() if is_test(file)}
-  tests = {target.label: set(target.srcs) for target in programs() if target.rule.endswith("test")}
-  assert len(files) > 50
-  assert files - set().union(*tests.values()) == set()
-  assert tests == {f"//:{Path(file).stem}": {file} for file in files}
-
-
-def test_every_other_python_file_is_in_a_library_or_a_program():
-  libraries = frozenset().union(*(target.srcs for target in programs() if not target.rule.endswith("test")))
-  others = {file for file in python_files() if not is_test(file)}
-  assert others - libraries == {"tests/run_pytest.py"}  # which pytest.bzl gives to every test
-  assert libraries <= others
-
-
-def test_no_file_is_in_two_libraries():
-  srcs = [src for target in programs() if target.rule == "py_library" for src in target.srcs]
-  assert len(srcs) == len(set(srcs))
-
-
-def test_dependencies_exist():
-  assert {dep for target in programs() for dep in target.deps} <= targets().keys()
+def test_every_distribution_is_pinned():
   lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
   pinned = set(re.findall(r"^([\w.-]+)==", lock, flags=re.MULTILINE))
-  assert {name for target in programs() for name in target.requirements} <= pinned
-
-
-def test_every_import_is_declared():
-  missing = {}
-  for target in programs():
-    offered = target.srcs.union(*(targets()[dep].srcs for dep in target.deps))
-    for src in target.srcs:
-      if target.rule == "py_binary" and owner(src) in target.deps:
-        continue  # the library has the dependencies
-      ours, theirs = imports(src)
-      labels = {owner(file) or file for file in ours - offered}
-      if labels or theirs - target.requirements:
-        missing[target.label, src] = labels | theirs - target.requirements
-  assert not missing
-
-
-def test_every_data_file_is_declared():
-  missing = {}
-  for target in programs():
-    for src in target.srcs:
-      # What the files of testdata/ name are their outputs.
-      used = frozenset() if src.startswith("testdata/") else fixtures_named_in(src)
-      if target.rule.endswith("test"):
-        used |= {
-          file
-          for parent in Path(src).parents
-          if (file := (parent / "conftest.py").as_posix()) in python_files()
-        }
-      if used - data_of(target.label):
-        missing[target.label, src] = used - data_of(target.label)
-  assert not missing
+  assert set().union(*(library.pip for library in libraries().values())) <= pinned
 
 
 def test_the_module_reads_both_locks():
