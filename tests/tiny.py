@@ -148,6 +148,21 @@ def image_networks(dtype: str = "float64", dropout: float = 0.3):
   return encoder, decoder, images(dtype=dtype)
 
 
+def late_image_networks(dtype: str = "float64", dropout: float = 0.3):
+  """The same with a PixelCNN that z enters late."""
+  encoder = networks.ResNetEncoder(LATENT, (3, 4), dtype=dtype)
+  options = {"position_maps": 2, "dtype": dtype}
+  decoder = networks.LatePixelCNN(LATENT, 4, (3, 5), (8, 8, 1), dropout, **options)
+  return encoder, decoder, images(dtype=dtype)
+
+
+def position_image_networks(dtype: str = "float64", dropout: float = 0.3):
+  """Residual encoder and a PixelCNN with position maps."""
+  encoder = networks.ResNetEncoder(LATENT, (3,), dtype=dtype)
+  decoder = networks.GatedPixelCNN(LATENT, 4, (3, 3), 2, (8, 8, 1), dropout, position_maps=2, dtype=dtype)
+  return encoder, decoder, images(dtype=dtype)
+
+
 def lstm_networks(dtype: str = "float64", dropout: float = 0.3):
   """LSTM encoder and decoder, and token sequences."""
   encoder = networks.LSTMEncoder(5, LATENT, 3, 4, init_scale=0.8, dtype=dtype)

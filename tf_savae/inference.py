@@ -86,6 +86,8 @@ class Inference:
     self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
     self.size = tf.shape(tf.nest.flatten(x)[0])[0]
     self.objective = NegELBO(decoder, free_bits)
+    in_closed_form = settings.noise_draws.in_closed_form and bool(decoder.latent_dim)
+    self.step_objective = NegELBO(decoder, free_bits, True) if in_closed_form else self.objective
     self.context = precompute(decoder, x, training, self.seed(Purpose.DROPOUT))
     if not decoder.trainable_variables:
       # The decoder is a constant, such as an oracle: the sweep backward leaves out what it would say about it.
@@ -93,7 +95,7 @@ class Inference:
 
   @property
   def conditions(self) -> tuple[Any, tf.Tensor, Any]:
-    """What `objective` takes after λ and noise: x, β and the decoder's context."""
+    """What `objective` and `step_objective` take after λ and noise: x, β and the decoder's context."""
     return self._fixed_x, self.beta, self.context
 
   def seed(self, purpose: Purpose) -> tf.Tensor:
@@ -147,7 +149,7 @@ class Inference:
     if adjoint is None:
       initial = GaussianParams(*map(tf.stop_gradient, initial))
     (params, trajectory), path = refine_traced(
-      self.objective,
+      self.step_objective,
       initial,
       self.settings,
       noise=tf.reshape(self.noise[:-1], shape),
@@ -160,9 +162,13 @@ class Inference:
     return params, trajectory, path
 
   def bound(self, params: GaussianParams | None) -> Bound:
-    """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss."""
+    """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss.
+
+    In training without that draw, where the steps are in closed form.
+    """
     noise = None if params is None else self.noise[-1]
-    return self.objective.bound(params, noise, self._fixed_x, self.context)
+    objective = self.step_objective if self._training else self.objective
+    return objective.bound(params, noise, self._fixed_x, self.context)
 
   def infer(
     self, *, refines: bool, adjoint: str | Adjoint | None = None, initial_loss: float = 0.0
@@ -186,7 +192,7 @@ class Inference:
   def _loss_of(self, params):
     """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches what made λ, but not θ."""
     constant = GaussianParams(*map(tf.stop_gradient, params))
-    loss, gradient = value_and_gradient(self.objective, constant, self.noise[-1], self.conditions)
+    loss, gradient = value_and_gradient(self.step_objective, constant, self.noise[-1], self.conditions)
     moved = sum(
       tf.reduce_sum(tf.stop_gradient(g) * (p - c), axis=-1)
       for g, p, c in zip(gradient, params, constant, strict=True)

@@ -37,6 +37,11 @@ def _of_networks(model, encoder):
       type(decoder).__name__,
     ),
     (
+      has_latent and model.svi.noise_draws.in_closed_form and not hasattr(decoder, "expected_log_prob"),
+      f"draws={model.svi.draws!r} need a decoder with expected_log_prob, such as late_pixelcnn for images",
+      type(decoder).__name__,
+    ),
+    (
       clip_norm is not None and not clip_norm > 0,
       "global_clip_norm must be positive, or None for no clipping",
       clip_norm,

@@ -39,15 +39,19 @@ class NegELBO:
   A decoder may offer `log_prob_derivative(x, z, dz, context) -> [batch]`, equal to ⟨dz, ∇_z log p(x | z)⟩ and
   differentiable; the adjoint's inner product then uses it in place of a nested tape.
 
+  A decoder may also offer `expected_log_prob(x, params, context) -> [batch]`, E_q[log p(x | z)] without draws, and
+  `expected_log_prob_derivative(x, params, tangent, context) -> [batch]`, its derivative along a tangent of λ.
+
   Args:
     decoder: log p_θ(x | z).
     free_bits: nats of KL a latent may have without penalty (Kingma et al. 2016, with groups of one latent and
       without their mean over the batch, which would make an example's loss depend on its batch-mates).
+    in_closed_form: takes the decoder's `expected_log_prob` in place of the one draw ε.
   """
 
-  def __init__(self, decoder, free_bits: float = 0.0):
-    self._decoder, self._free_bits = decoder, free_bits
-    if hasattr(decoder, "log_prob_derivative"):
+  def __init__(self, decoder, free_bits: float = 0.0, in_closed_form: bool = False):
+    self._decoder, self._free_bits, self._in_closed_form = decoder, free_bits, in_closed_form
+    if hasattr(decoder, "expected_log_prob_derivative" if in_closed_form else "log_prob_derivative"):
       self.directional_derivative = self._directional_derivative
     if hasattr(decoder, "computing_in"):
       self.computing_in = decoder.computing_in
@@ -57,7 +61,11 @@ class NegELBO:
     if params is None:
       nll = -self._decoder.log_prob(x, None, context)
       return Bound(nll, tf.zeros_like(nll), tf.zeros_like(nll))
-    nll, kl = -self._decoder.log_prob(x, params.sample(noise), context), params.kl_to_prior()
+    if self._in_closed_form:
+      nll = -self._decoder.expected_log_prob(x, params, context)
+    else:
+      nll = -self._decoder.log_prob(x, params.sample(noise), context)
+    kl = params.kl_to_prior()
     if not self._free_bits:
       return Bound(nll, kl, kl)
     penalised = tf.maximum(params.kl_of_latents(), self._free_bits)
@@ -68,11 +76,14 @@ class NegELBO:
 
   def _directional_derivative(self, params, noise, tangent, x, beta, context):
     """⟨tangent, ∇_λ L_i⟩, `[batch]`: dz = dμ + ½ σ ε d(log σ²); the KL's part in closed form."""
-    dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
     d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
     if self._free_bits:
       d_kl = tf.where(params.kl_of_latents() > self._free_bits, d_kl, tf.zeros_like(d_kl))
-    d_log_prob = self._decoder.log_prob_derivative(x, params.sample(noise), dz, context)
+    if self._in_closed_form:
+      d_log_prob = self._decoder.expected_log_prob_derivative(x, params, tangent, context)
+    else:
+      dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
+      d_log_prob = self._decoder.log_prob_derivative(x, params.sample(noise), dz, context)
     return beta * tf.reduce_sum(d_kl, axis=-1) - d_log_prob
 
 

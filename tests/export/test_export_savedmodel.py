@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import SEED, K, make_run
+from exports import SEED, K, Served, make_run
 
 from tf_savae.errors import UserError
 from tf_savae.inference import Inference
@@ -164,6 +164,18 @@ def test_noise_is_antithetic_where_that_of_training_is(tmp_path):
   np.testing.assert_allclose(endpoint.function(images(2))["mean"], batch.posterior().mean, rtol=1e-5)
   with pytest.raises(UserError, match=r"--num_samples must be even .* received 3"):
     exporter.export(run, tmp_path / "models", num_samples=3)
+
+
+def test_steps_by_quadrature_are_served_without_noise(tmp_path):
+  settings = {"decoder": "late_pixelcnn", "position_maps": 2, "svi_rule": "natural", "svi_lr": 0.5}
+  run = make_run(tmp_path / "run", svi_noise="quadrature", **settings)
+  path = exporter.export(run, tmp_path / "models")
+  model, x = load_model(run).model, images(3)
+  answer = Served(path, gate.interfaces(gate.read_meta_graph(path)))("encode_refined", x)
+  params = model.refine(x)  # whatever the noise
+  np.testing.assert_allclose(answer["mean"], params.mean, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(answer["log_var"], params.log_var, rtol=1e-5, atol=1e-5)
+  assert np.max(np.abs(params.mean - model.encode(x).mean)) > 0.01
 
 
 def test_svi_is_served_without_encoder_and_starts_every_row_alike(tmp_path):

@@ -14,6 +14,7 @@ from tf_savae.errors import UserError
 from tf_savae.networks import (
   DilatedConvDecoder,
   GatedPixelCNN,
+  LatePixelCNN,
   LSTMDecoder,
   LSTMEncoder,
   ResNetEncoder,
@@ -47,6 +48,7 @@ class Case:
   x: Callable  # batch -> observations
   latent_dim: int = 3
   takes_dropout: bool = True
+  mixed_context: tf.DType = tf.bfloat16  # of a context in mixed precision
 
   @property
   def of_documents(self):
@@ -55,6 +57,10 @@ class Case:
 
 def pixelcnn(latent_dim, **kwargs):
   return GatedPixelCNN(latent_dim, 4, (3, 5), 2, (5, 6, 1), **kwargs)
+
+
+def late_pixelcnn(latent_dim, **kwargs):
+  return LatePixelCNN(latent_dim, 4, (3, 5), (5, 6, 1), position_maps=2, **kwargs)
 
 
 def lstm(latent_dim, **kwargs):
@@ -76,6 +82,14 @@ def text_lstm(latent_dim, dropout=0.0, **kwargs):
 DECODERS = {
   "pixelcnn": Case(lambda **k: pixelcnn(3, **k), binary_images),
   "pixelcnn_plain": Case(lambda **k: pixelcnn(0, **k), binary_images, latent_dim=0),
+  "pixelcnn_position_maps": Case(lambda **k: pixelcnn(3, position_maps=2, **k), binary_images),
+  "pixelcnn_plain_position_maps": Case(
+    lambda **k: pixelcnn(0, position_maps=2, **k), binary_images, latent_dim=0
+  ),
+  "late_pixelcnn": Case(lambda **k: late_pixelcnn(3, **k), binary_images, mixed_context=tf.float32),
+  "late_pixelcnn_plain": Case(
+    lambda **k: late_pixelcnn(0, **k), binary_images, latent_dim=0, mixed_context=tf.float32
+  ),
   "lstm": Case(lambda **k: lstm(3, **k), tokens),
   "lstm_state": Case(lambda **k: lstm(3, latent_to_state=True, **k), tokens),
   "lstm_logits": Case(lambda **k: lstm(3, latent_to_logits=True, **k), tokens),
@@ -281,7 +295,7 @@ def test_mixed_precision_keeps_log_prob_in_float32(case):
   mixed, full = case.make(dtype="mixed_bfloat16"), case.make()
   x, z = case.x(3), latent(case, 3)
   assert {v.dtype for v in mixed.weights} == {"float32"}
-  assert {t.dtype for t in mixed.precompute(x)} == {tf.bfloat16}
+  assert {t.dtype for t in mixed.precompute(x)} == {case.mixed_context}
   ours = mixed.log_prob(x, z, mixed.precompute(x))
   assert ours.dtype == tf.float32
   np.testing.assert_allclose(ours, full.log_prob(x, z, full.precompute(x)), rtol=0.02)

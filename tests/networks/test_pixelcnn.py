@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_savae.errors import UserError
-from tf_savae.networks import GatedPixelCNN
+from tf_savae.networks import GatedPixelCNN, LatePixelCNN
 
 
 def with_random_weights(decoder, scale=0.5):
@@ -56,10 +56,14 @@ def receptive_field(kernel_sizes, height, width):
 
 @pytest.mark.parametrize("latent_dim", [0, 3])
 @pytest.mark.parametrize("kernel_sizes", [(3,), (1, 3), (3, 3, 1), (5, 3, 3), (9, 5)])
-def test_a_logit_moves_exactly_with_the_earlier_pixels_of_its_receptive_field(kernel_sizes, latent_dim):
+@pytest.mark.parametrize("network", [GatedPixelCNN, LatePixelCNN])
+def test_a_logit_moves_exactly_with_the_earlier_pixels_of_its_receptive_field(
+  network, kernel_sizes, latent_dim
+):
   height, width = 6, 7
+  shape = (height, width, 1)
   decoder = with_random_weights(
-    GatedPixelCNN(latent_dim, 4, kernel_sizes, 2, (height, width, 1), dtype="float64")
+    network(latent_dim, 4, kernel_sizes, image_shape=shape, position_maps=1, dtype="float64")
   )
   image = (np.random.default_rng(0).random((height, width, 1)) < 0.5).astype("float64")
   z = np.random.default_rng(1).normal(size=(1, latent_dim)) if latent_dim else None
@@ -83,6 +87,33 @@ def test_the_papers_network_is_causal_and_sees_all_earlier_pixels_nearby():
     assert not np.any(moved.reshape(-1)[: i * 28 + j + 1]), f"a logit at or before {(i, j)} moved"
     assert np.all(moved[i, j + 1 : j + 5])
     assert np.all(moved[i + 1 : i + 5, max(j - 4, 0) : j + 5])
+
+
+def test_position_maps_reach_every_logit_and_begin_as_zeros():
+  x = np.zeros((1, 5, 6, 1))
+  new = {
+    size: GatedPixelCNN(0, 4, (3, 3), 2, (5, 6, 1), position_maps=size, dtype="float64") for size in (0, 2)
+  }
+  np.testing.assert_array_equal(new[0](x), new[2](x))
+  decoder = with_random_weights(new[2])
+  before = decoder(x).numpy()
+  decoder.position_map.assign(np.random.default_rng(9).normal(size=decoder.position_map.shape))
+  assert np.all((decoder(x).numpy() != before).reshape(-1)[1:])
+
+
+def test_position_maps_are_what_the_bias_of_the_maps_of_z_is():
+  with_latent = with_random_weights(GatedPixelCNN(2, 4, (3, 3), 2, (5, 6, 1), dtype="float64"))
+  plain = GatedPixelCNN(0, 4, (3, 3), 2, (5, 6, 1), position_maps=2, dtype="float64")
+  of_latent = {v.name: v for v in with_latent.weights}
+  names = {
+    "position_map": "latent_bias",
+    "vertical_position": "vertical_latent",
+    "horizontal_position": "horizontal_latent",
+  }
+  for v in plain.weights:
+    v.assign(of_latent[names.get(v.name, v.name)])
+  x = np.asarray(np.random.default_rng(0).random((3, 5, 6, 1)) < 0.5, "float64")
+  np.testing.assert_allclose(plain(x), with_latent(x, np.zeros((3, 2))), rtol=1e-12)
 
 
 def test_latent_reaches_every_logit():
@@ -137,6 +168,7 @@ def test_dropout_scales_the_last_features():
     {"image_shape": (1, 28, 1)},
     {"dropout": 1.0},
     {"dropout": -0.1},
+    {"position_maps": -1},
   ],
   ids=str,
 )

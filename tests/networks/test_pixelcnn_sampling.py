@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_savae.networks import GatedPixelCNN, pixelcnn_sampling
+from tf_savae.networks import GatedPixelCNN, LatePixelCNN, pixelcnn_sampling
 
 
 def make(latent_dim=2, kernel_sizes=(5, 3), shape=(6, 7, 1), scale=0.7, **kwargs):
@@ -29,6 +29,18 @@ def test_logits_drawn_from_are_the_full_networks_logits_on_the_finished_image(la
   decoder = make(latent_dim, kernel_sizes)
   z = np.random.default_rng(0).normal(size=(5, latent_dim)) if latent_dim else None
   images, logits = draw(decoder, z, seed, num=5)
+  np.testing.assert_allclose(logits, decoder(images, z), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("latent_dim", [0, 2])
+@pytest.mark.parametrize("seed", [(1, 2), None], ids=["sampled", "greedy"])
+@pytest.mark.parametrize("network", [GatedPixelCNN, LatePixelCNN])
+def test_the_same_with_position_maps_and_with_z_late(network, latent_dim, seed):
+  decoder = network(latent_dim, 4, (5, 1, 3), image_shape=(6, 7, 1), position_maps=2, dtype="float64")
+  for i, v in enumerate(decoder.weights):
+    v.assign(0.7 * np.random.default_rng(i).normal(size=v.shape))
+  z = np.random.default_rng(0).normal(size=(5, latent_dim)) if latent_dim else None
+  images, logits = decoder._draw(z, None if latent_dim else 5, seed, False)
   np.testing.assert_allclose(logits, decoder(images, z), rtol=1e-10, atol=1e-12)
 
 

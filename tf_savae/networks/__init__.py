@@ -11,6 +11,7 @@ _HOMES = {
   "GatedPixelCNN": "tf_savae.networks.pixelcnn",
   "LSTMDecoder": "tf_savae.networks.lstm",
   "LSTMEncoder": "tf_savae.networks.lstm",
+  "LatePixelCNN": "tf_savae.networks.late_pixelcnn",
   "ResNetEncoder": "tf_savae.networks.resnet",
   "TextLSTMDecoder": "tf_savae.networks.text_lstm",
   "TextLSTMEncoder": "tf_savae.networks.text_lstm",

@@ -116,7 +116,7 @@ def register(
 
 _LSTM = ("embedding_dim", "hidden_dim", "init_scale")
 _TEXT = ("embedding_dim", "init_scale", "dropout", "word_dropout", "logit_positions")
-_PIXELCNN = ("decoder_channels", "decoder_kernels", "latent_maps", "dropout")
+_PIXELCNN = ("decoder_channels", "decoder_kernels", "position_maps", "dropout")
 _DILATED = Network(
   "tf_savae.networks.dilated_conv:for_data",
   (*_TEXT, "conv_channels", "dilations"),
@@ -127,7 +127,11 @@ _DILATED = Network(
 ENCODERS.register("resnet", Network("tf_savae.networks.resnet:for_data", ("encoder_channels",)), ["image"])
 ENCODERS.register("lstm", Network("tf_savae.networks.lstm:encoder_for", _LSTM), ["tokens"])
 ENCODERS.register("lstm", Network("tf_savae.networks.text_lstm:encoder_for", _LSTM), ["text"])
-DECODERS.register("pixelcnn", Network("tf_savae.networks.pixelcnn:for_data", _PIXELCNN), ["image"])
+DECODERS.register(
+  "pixelcnn", Network("tf_savae.networks.pixelcnn:for_data", (*_PIXELCNN, "latent_maps")), ["image"]
+)
+_LATE = Network("tf_savae.networks.late_pixelcnn:for_data", (*_PIXELCNN, "quadrature_nodes"), label="z late")
+DECODERS.register("late_pixelcnn", _LATE, ["image"])
 DECODERS.register(
   "lstm", Network("tf_savae.networks.text_lstm:decoder_for", (*_TEXT, "hidden_dim")), ["text"]
 )

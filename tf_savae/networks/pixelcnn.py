@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,11 @@ class GatedPixelCNN(Decoder):
   included. The code leaves that row of zeros out: row r of a vertical map belongs to row r + 1 of the image.
   Within the network maps lie column by column, as `tf_savae.ops.columns` wants them.
 
+  Position maps are maps beside the image that depend on nothing, so that a pixel knows where it is. The bias of z's
+  maps is of that kind: a PixelCNN without z and without them lacks more than z, and a comparison with one that has a z
+  then says little about z. The original code has none for its row without z (`train_img.py` sets
+  `latent_feature_map = 0`), nor has `--preset=paper`.
+
   Follows van den Oord et al., *Conditional Image Generation with PixelCNN Decoders*, 2016, with the choices
   of Kim et al., *Semi-Amortized Variational Autoencoders*, 2018.
 
@@ -48,6 +54,7 @@ class GatedPixelCNN(Decoder):
     latent_maps: feature maps made of z.
     image_shape: (height, width, 1).
     dropout: rate of dropout on the last features, before the 1×1 convolution to the logits.
+    position_maps: number of position maps; 0 for none.
     seed: of the initial weights.
     **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
 
@@ -64,10 +71,12 @@ class GatedPixelCNN(Decoder):
     image_shape: Sequence[int] = (28, 28, 1),
     dropout: float = 0.0,
     *,
+    position_maps: int = 0,
     seed: int = 0,
     **kwargs,
   ):
     super().__init__(**kwargs)
+    check(position_maps >= 0, "position_maps must not be negative", position_maps, "give 0 for none")
     check(latent_dim >= 0, "latent_dim must not be negative", latent_dim, "give the size of z, 0 for none")
     check(
       min(channels, latent_maps) >= 1,
@@ -94,6 +103,7 @@ class GatedPixelCNN(Decoder):
     self.latent_maps = latent_maps
     self.image_shape = tuple(image_shape)
     self.dropout = dropout
+    self.position_maps = position_maps
     self.seed = seed
     self._make_weights()
     self.built = True
@@ -134,6 +144,11 @@ class GatedPixelCNN(Decoder):
       self.out_bias.append(bias(f"out_bias_{i}", c))
     self.logit_kernel = kernel("logit_kernel", 1, 1, c, 1)
     self.logit_bias = bias("logit_bias", 1)
+    if self.position_maps:
+      # Zeros, as the bias of z's maps.
+      self.position_map = bias("position_map", height * width * self.position_maps)
+      self.vertical_position = kernel("vertical_position", first // 2 + 1, first, self.position_maps, 2 * c)
+      self.horizontal_position = kernel("horizontal_position", 1, first // 2 + 1, self.position_maps, 2 * c)
 
   def precompute(
     self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
@@ -166,9 +181,11 @@ class GatedPixelCNN(Decoder):
     horizontal = columns.shifted(horizontal + self.cast(self.horizontal_bias[0]))
     horizontal += self.cast(self.across_bias[0])
     context = [_batch_first(vertical), _batch_first(horizontal)]
+    if self.position_maps:
+      context = _sum(context, self.position_half())
     if self.latent_dim:
       weights, biases = self.latent_map()
-      context = [half + bias for half, bias in zip(context, biases, strict=True)] + [weights]
+      context = [*_sum(context, biases), weights]
     if training and self.dropout:
       height, width, _ = self.image_shape
       shape = [tf.shape(x)[1], width, height, self.channels]
@@ -188,6 +205,14 @@ class GatedPixelCNN(Decoder):
       z: `[batch, latent]`; None for a plain PixelCNN.
       context: what `precompute` returned; it holds the image.
     """
+    logits = self._plus(
+      columns.each(self.features(z, context), self.cast(self.logit_kernel)), self.logit_bias
+    )
+    logits = transpose(logits, [1, 2, 0, 3])
+    return tf.cast(logits, self.variable_dtype)
+
+  def features(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """The last features, of which the logits are made, `[width, batch, height, channels]`, of `compute_dtype`."""
     vertical, horizontal, *rest = map(self.cast, context)
     if self.latent_dim:
       weights, *rest = rest
@@ -209,9 +234,7 @@ class GatedPixelCNN(Decoder):
       h = o if i == 0 else h + o
     if rest:  # the dropout mask
       h *= rest[0]
-    logits = self._plus(columns.each(h, self.cast(self.logit_kernel)), self.logit_bias)
-    logits = transpose(logits, [1, 2, 0, 3])
-    return tf.cast(logits, self.variable_dtype)
+    return h
 
   def latent_map(self) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
     """What z adds to the first layer, as one linear map.
@@ -225,12 +248,22 @@ class GatedPixelCNN(Decoder):
       `[1, width, height - 1, 2 channels]` and `[1, width, height, 2 channels]`.
     """
     maps = tf.concat([self.cast(self.latent_kernel), self.cast(self.latent_bias)[None]], axis=0)
-    maps = transpose(tf.reshape(maps, [-1, *self.image_shape[:2], self.latent_maps]), [2, 0, 1, 3])
-    vertical = self._first_vertical(maps, self.vertical_latent)
-    left = columns.look_left(columns.without_last(maps), self.cast(self.horizontal_latent))
-    halves = _batch_first(vertical), _batch_first(columns.shifted(left))
+    halves = self._of_maps(maps, self.vertical_latent, self.horizontal_latent)
     weights, biases = zip(*(tf.split(half, [self.latent_dim, 1]) for half in halves), strict=True)
     return tf.concat([tf.reshape(half, [self.latent_dim, -1]) for half in weights], axis=1), biases
+
+  def position_half(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the position maps add to the first layer's `(vertical, horizontal)` map, a batch of 1."""
+    maps = self.cast(self.position_map)[None]
+    return self._of_maps(maps, self.vertical_position, self.horizontal_position)
+
+  def _of_maps(self, maps: tf.Tensor, vertical, horizontal) -> tuple[tf.Tensor, tf.Tensor]:
+    """What flat maps `[n, height · width · maps]` beside the image add to the first layer, by these kernels."""
+    maps = tf.reshape(maps, [-1, *self.image_shape[:2], vertical.shape[2]])
+    maps = transpose(maps, [2, 0, 1, 3])
+    above = self._first_vertical(maps, vertical)
+    left = columns.look_left(columns.without_last(maps), self.cast(horizontal))
+    return _batch_first(above), _batch_first(columns.shifted(left))
 
   def _first_vertical(self, x: tf.Tensor, kernel) -> tf.Tensor:
     """What row 1 and those below it see above them, `[width, batch, height - 1, 2 channels]`."""
@@ -249,10 +282,18 @@ class GatedPixelCNN(Decoder):
       tf.reshape(horizontal, [-1, width, height, 2 * self.channels]),
     )
 
-  def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What z adds to the first layer's `(vertical, horizontal)` map, biases included, as in `precompute`."""
-    weights, biases = self.latent_map()
-    return tuple(half + bias for half, bias in zip(self._latent_half(z, weights), biases, strict=True))
+  def beside_image(self, z: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """What z's and the position maps add to the first layer's `(vertical, horizontal)` map; None without any.
+
+    The batch is that of z, or 1.
+    """
+    halves = []
+    if self.latent_dim:
+      weights, biases = self.latent_map()
+      halves += [self._latent_half(z, weights), biases]
+    if self.position_maps:
+      halves.append(self.position_half())
+    return functools.reduce(_sum, halves) if halves else None
 
   def sample(
     self, z: tf.Tensor | None, seed: tf.Tensor, num: int | None = None, progress: bool = False
@@ -287,6 +328,7 @@ class GatedPixelCNN(Decoder):
       "latent_maps": self.latent_maps,
       "image_shape": list(self.image_shape),
       "dropout": self.dropout,
+      "position_maps": self.position_maps,
       "seed": self.seed,
     }
 
@@ -296,6 +338,10 @@ def _width_first(x: tf.Tensor) -> tf.Tensor:
 
 
 _batch_first = _width_first  # the same exchange
+
+
+def _sum(halves: Sequence[tf.Tensor], others: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+  return [half + other for half, other in zip(halves, others, strict=True)]
 
 
 def _down(x: tf.Tensor) -> tf.Tensor:
@@ -310,6 +356,7 @@ def for_data(
   decoder_channels: int,
   decoder_kernels: Sequence[int],
   latent_maps: int,
+  position_maps: int,
   dropout: float,
   **common: Any,
 ) -> GatedPixelCNN:
@@ -321,5 +368,6 @@ def for_data(
     latent_maps=latent_maps,
     image_shape=data.image_shape,
     dropout=dropout,
+    position_maps=position_maps,
     **common,
   )

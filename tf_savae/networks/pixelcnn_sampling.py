@@ -19,7 +19,6 @@ from tf_savae.ops.gate import gate
 class Network(Protocol):
   """What sampling reads of a `GatedPixelCNN`: its sizes, and each layer's weights by name."""
 
-  latent_dim: int
   channels: int
   kernel_sizes: Sequence[int]
   image_shape: Sequence[int]
@@ -39,15 +38,31 @@ class Network(Protocol):
   def cast(self, tensor: Any) -> tf.Tensor:
     """A tensor in `compute_dtype`."""
 
-  def latent_half(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What z adds to the first layer's maps."""
+  def beside_image(self, z: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """What the maps beside the image add to the first layer; None without any."""
 
 
-class _FromLatent(NamedTuple):
-  """What z adds to the first layer, each `[height, batch, width, 2 channels]`."""
+class Head(Protocol):
+  """What z adds to the logits, in a network that it enters late."""
+
+  def pixel_weights(self, z: tf.Tensor) -> tf.Tensor:
+    """What each pixel's part is made of, `[height, width, batch, n]`."""
+
+  def pixel_logit(self, features: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """z's part of one pixel's logit, `[batch]`, of its features `[batch, channels]` and weights `[batch, n]`."""
+
+
+class _Fixed(NamedTuple):
+  """What does not depend on the pixels drawn.
+
+  Attributes:
+    vertical, horizontal: what maps beside the image add to the first layer, `[height, batch, width, 2 channels]`.
+    head: None, or the head's weights `[height, width, batch, n]`.
+  """
 
   vertical: tf.Tensor
   horizontal: tf.Tensor
+  head: tf.Tensor | None
 
 
 def draw(
@@ -56,6 +71,7 @@ def draw(
   num: tf.Tensor,
   seed: tf.Tensor | None,
   progress: bool = False,
+  head: Head | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Draws images pixel by pixel.
 
@@ -65,45 +81,58 @@ def draw(
     num: number of images; z's batch where z is given.
     seed: stateless seed, `[2]` int32; None takes each pixel's more probable value.
     progress: shows a progress bar of rows (only outside tf.function).
+    head: adds to each logit what z says of it there.
 
   Returns:
     The images in {0, 1} and the logits they were drawn from, each `[batch, height, width, 1]`.
   """
   if not (progress and tf.executing_eagerly()):
-    rows, logits = _all_rows(decoder, z, num, seed)
+    rows, logits = _all_rows(decoder, z, num, seed, head)
   else:
-    latent, windows = _begin_all(decoder, z, num)
+    fixed, windows = _begin_all(decoder, z, num, head)
     done = []
     for row in tqdm.trange(decoder.image_shape[0], desc="sampling", unit="row"):
-      pixels, row_logits, windows = _one_row(decoder, latent, windows, tf.constant(row), seed)
+      pixels, row_logits, windows = _one_row(decoder, fixed, windows, tf.constant(row), seed, head)
       done.append((pixels, row_logits))
     rows, logits = (tf.stack(parts) for parts in zip(*done, strict=True))
   # [height, width, batch] to [batch, height, width, 1]
   return tuple(tf.transpose(t, [2, 0, 1])[..., tf.newaxis] for t in (rows, logits))
 
 
-def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor):
-  """z's part of the first layer, and the empty windows, one per layer: `[batch, reach, width, channels]`."""
+def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor, head: Head | None):
+  """What is fixed, and the empty windows, one per layer: `[batch, reach, width, channels]`."""
   height, width, _ = decoder.image_shape
   dtype = decoder.compute_dtype
-  if decoder.latent_dim:
-    vertical, horizontal = decoder.latent_half(z)
-    vertical = tf.pad(vertical, [[0, 0], [0, 0], [1, 0], [0, 0]])  # the first row, which sees nothing
-    latent = _FromLatent(*(tf.transpose(t, [2, 0, 1, 3]) for t in (vertical, horizontal)))
+  beside = decoder.beside_image(z)
+  if beside is None:
+    vertical = horizontal = tf.zeros([height, 1, width, 2 * decoder.channels], dtype)
   else:
-    zeros = tf.zeros([height, num, width, 2 * decoder.channels], dtype)
-    latent = _FromLatent(zeros, zeros)
+    vertical, horizontal = beside
+    vertical = tf.pad(vertical, [[0, 0], [0, 0], [1, 0], [0, 0]])  # the first row, which sees nothing
+    vertical, horizontal = (tf.transpose(t, [2, 0, 1, 3]) for t in (vertical, horizontal))
+  fixed = _Fixed(vertical, horizontal, None if head is None else head.pixel_weights(z))
   windows = [
     tf.zeros([num, k // 2 + 1, width, decoder.channels if i else 1], dtype)
     for i, k in enumerate(decoder.kernel_sizes)
   ]
-  return latent, windows
+  return fixed, windows
 
 
-def _row(decoder: Network, latent: _FromLatent, windows: list, row: tf.Tensor, seed: tf.Tensor | None):
+def _row(
+  decoder: Network,
+  fixed: _Fixed,
+  windows: list,
+  row: tf.Tensor,
+  seed: tf.Tensor | None,
+  head: Head | None,
+):
   """Draws row `row`. Returns pixels and logits, each `[width, batch]`, and the windows for the next row."""
-  from_above, gated = _vertical_stack(decoder, latent, windows, row)
-  pixels, logits = _horizontal_stack(decoder, from_above, row, seed)
+  from_above, gated = _vertical_stack(decoder, fixed, windows, row)
+
+  def with_head(logit, features, column):
+    return logit if head is None else logit + head.pixel_logit(features, fixed.head[row, column])
+
+  pixels, logits = _horizontal_stack(decoder, from_above, row, seed, with_head)
   image_row = tf.cast(tf.transpose(pixels)[..., tf.newaxis], decoder.compute_dtype)
   new_rows = [image_row, *gated[:-1]]
   windows = [
@@ -113,7 +142,7 @@ def _row(decoder: Network, latent: _FromLatent, windows: list, row: tf.Tensor, s
   return pixels, logits, windows
 
 
-def _vertical_stack(decoder, latent, windows, row):
+def _vertical_stack(decoder, fixed, windows, row):
   """All vertical layers at one row, which need the rows above only.
 
   Returns:
@@ -130,16 +159,16 @@ def _vertical_stack(decoder, latent, windows, row):
     vertical = tf.nn.bias_add(vertical, decoder.cast(decoder.vertical_bias[i])) * has_above
     bias = decoder.cast(decoder.horizontal_bias[i])
     if i == 0:
-      vertical += latent.vertical[row]
+      vertical += fixed.vertical[row]
       # Strictly left of the first column there is nothing: no bias either.
-      bias = latent.horizontal[row] + bias * (1.0 - first_column)
+      bias = fixed.horizontal[row] + bias * (1.0 - first_column)
     across = tf.tensordot(vertical, decoder.cast(decoder.across[i])[0, 0], 1)
     to_horizontal.append(across + bias + decoder.cast(decoder.across_bias[i]))
     gated.append(gate(vertical))
   return tf.transpose(tf.stack(to_horizontal), [2, 0, 1, 3]), gated
 
 
-def _horizontal_stack(decoder, from_above, row, seed):
+def _horizontal_stack(decoder, from_above, row, seed, with_head):
   """Draws the pixels of one row from left to right. Returns pixels and logits, each `[width, batch]`."""
   width = decoder.image_shape[1]
   num = tf.shape(from_above)[2]
@@ -169,6 +198,7 @@ def _horizontal_stack(decoder, from_above, row, seed):
       o = tf.matmul(o, outs[i]) + out_biases[i]
       h = o if i == 0 else h + o
     logit = tf.cast(tf.matmul(h, logit_kernel) + logit_bias, dtype)[:, 0]
+    logit = with_head(logit, h, column)
     drawn = logit > 0.0 if seed is None else thresholds[column] < tf.sigmoid(logit)
     windows[0] = tf.concat([windows[0][:, 1:], tf.cast(drawn, decoder.compute_dtype)[:, tf.newaxis]], axis=1)
     return column + 1, windows, pixels.write(column, tf.cast(drawn, dtype)), logits.write(column, logit)
@@ -188,12 +218,12 @@ def _horizontal_stack(decoder, from_above, row, seed):
   return pixels.stack(), logits.stack()
 
 
-def _every_row(decoder, z, num, seed):
+def _every_row(decoder, z, num, seed, head):
   height = decoder.image_shape[0]
-  latent, windows = _begin(decoder, z, num)
+  fixed, windows = _begin(decoder, z, num, head)
 
   def one(row, windows, pixels, logits):
-    new_pixels, new_logits, windows = _row(decoder, latent, windows, row, seed)
+    new_pixels, new_logits, windows = _row(decoder, fixed, windows, row, seed, head)
     return row + 1, windows, pixels.write(row, new_pixels), logits.write(row, new_logits)
 
   pixels, logits = (

@@ -106,6 +106,7 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
       "decoder_channels": 8,
       "decoder_kernels": (7, 3),
       "latent_maps": 2,
+      "position_maps": 2,
       "iw_samples": 100,
       "checkpoint_every": 50,
     },

@@ -172,7 +172,8 @@ class Settings:
     "independent",
     name_in(DRAWS),
     "draws of an SVI step: independent; in pairs ε, −ε, whose odd gradient noise cancels; such pairs of random signs;"
-    " or the mean, without noise. Pairs need an even --svi_samples",
+    " the mean, without noise; or quadrature, without noise and in the training loss, too, for a decoder that"
+    " integrates over z itself, as late_pixelcnn does. Pairs need an even --svi_samples",
     "Refinement",
   )
   svi_tolerance: float = option(
@@ -281,7 +282,8 @@ class Settings:
   decoder: str = option(
     "auto",
     name_in(DECODERS, "auto"),
-    "decoder; auto: pixelcnn for images, lstm for sequences; text can have dilated_conv",
+    "decoder; auto: pixelcnn for images, lstm for sequences; images can have late_pixelcnn, whose convolutions do not"
+    " see z, which makes SVI steps cheap; text can have dilated_conv",
     "Networks",
   )
   generator: str = option(
@@ -308,6 +310,17 @@ class Settings:
   )
   latent_maps: int = option(
     4, whole(1), "image decoder: maps that z is turned into", "Networks", only=_IMAGES
+  )
+  position_maps: int = option(
+    0,
+    whole(0),
+    "image decoder: learned maps beside the image that tell a pixel where it is; the paper's model without z has none,"
+    " and is then not comparable with models whose maps of z have a bias",
+    "Networks",
+    only=_IMAGES,
+  )
+  quadrature_nodes: int = option(
+    5, whole(2), "late_pixelcnn: nodes per pixel of --svi_noise=quadrature", "Networks", only=_IMAGES
   )
   hidden_dim: int = option(
     100, whole(1), "sequence models: size of the LSTM state", "Networks", only=_SEQUENCES

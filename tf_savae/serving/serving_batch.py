@@ -97,7 +97,7 @@ class ServingBatch(Inference):
     if initial is None or settings.num_steps == 0:
       return initial
     problem = Problem(
-      self.objective,
+      self.step_objective,
       initial.pack(),
       settings.step_sizes(initial.mean.dtype, initial.mean.shape[-1]),
       tf.constant(self._noise.steps[: settings.num_steps]),

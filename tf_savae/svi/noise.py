@@ -1,12 +1,13 @@
 """The noise draws whose gradients a refinement step averages.
 
-A generator gives N(0, I) numbers; these small objects make the draws of a step from them. The final bound always takes
-a Gaussian draw of its own.
+A generator gives N(0, I) numbers; these small objects make the draws of a step from them. The bound that is reported
+always takes Gaussian draws of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -19,12 +20,15 @@ class Draws:
 
   Attributes:
     num_samples: draws of a step, S.
+    in_closed_form: whether E_q[log p(x | z)] is the decoder's own, `expected_log_prob`, in place of an average over
+      draws; in the training loss, too.
 
   Raises:
     ValueError: there can be no such number of draws.
   """
 
   num_samples: int = 1
+  in_closed_form: ClassVar[bool] = False
 
   @property
   def num_independent(self) -> int:
@@ -79,10 +83,22 @@ class AtMean(Draws):
 
   def __post_init__(self):
     if self.num_samples != 1:
-      raise ValueError(f"At the mean there is one draw: num_samples must be 1. Received: {self.num_samples}")
+      raise ValueError(
+        f"At the mean and by quadrature nothing is averaged: num_samples must be 1. Received: {self.num_samples}"
+      )
 
   def all_samples(self, independent):
     return tf.zeros_like(independent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quadrature(AtMean):
+  """No noise: the decoder integrates over z itself, such as one whose logits are linear in z.
+
+  Deterministic, and unbiased but for the error of the quadrature.
+  """
+
+  in_closed_form = True
 
 
 def get(draws: str | Draws, num_samples: int) -> Draws:

@@ -33,5 +33,6 @@ DRAWS: Registry[type] = Registry(
     "antithetic": "tf_savae.svi.noise:Antithetic",
     "signs": "tf_savae.svi.noise:Signs",
     "mean": "tf_savae.svi.noise:AtMean",
+    "quadrature": "tf_savae.svi.noise:Quadrature",
   },
 )
