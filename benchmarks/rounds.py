@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import points, processes
 from benchmarks.programs import Program, Setting, our_gradients
-from tf_savae.files import write_json
+from tf_savae.atomic_files import write_json
 
 Result = dict[str, Any]
 

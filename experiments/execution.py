@@ -118,7 +118,7 @@ def posterior_values(model: SAVAE, data: DataSet, split: str, num: int, draws: i
   """
 
   def values(x, seen):
-    batch = model.evaluation_batch(x, step=seen)
+    batch = model.inference(x, step=seen)
     params, start, _ = model.posterior(batch)
     stages = {"": params}
     if model.method.has_encoder:

@@ -14,11 +14,11 @@ from experiments import figures_landscape as scenery
 from experiments import figures_style as style
 from experiments import rows as table
 from experiments.trials import FIRST_READING, truth_file
+from tf_savae.atomic_files import read_json, write_json
 from tf_savae.errors import UserError
 from tf_savae.evaluation import estimates, per_example
 from tf_savae.evaluation import steps_curve as test_time
 from tf_savae.evaluation.figures import lambda_name, save
-from tf_savae.files import read_json, write_json
 from tf_savae.posterior import GaussianParams
 from tf_savae.runs import restore
 

@@ -89,7 +89,7 @@ def path(model: SAVAE, x: Any, k: int | None = None) -> np.ndarray:
   """The means of λ_0 … λ_K, `[K + 1, batch, latent]`, in `k` steps (default: the model's `eval_k`)."""
 
   def means(x):
-    batch = model.evaluation_batch(x, k)
+    batch = model.inference(x, k)
     start = batch.start()
     if not batch.settings.num_steps:
       return start.mean[tf.newaxis]

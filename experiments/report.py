@@ -11,8 +11,8 @@ from typing import Any
 from experiments import results, rows
 from experiments.plan import Plan
 from experiments.trials import FIRST_READING, SECOND_READING
+from tf_savae.atomic_files import atomic_write_text, write_json
 from tf_savae.evaluation.tables import markdown
-from tf_savae.files import atomic_write_text, write_json
 
 _WORDS = {"lstm_input": "z in the LSTM's input", "output_layer": "z in the output layer"}
 _COLUMNS = {"oracle": "Oracle Gen", "learned": "Learned Gen"}

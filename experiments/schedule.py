@@ -15,8 +15,8 @@ import tqdm
 from experiments import rows, trials, workers
 from experiments.plan import Evaluate, Plan, Task, Truth
 from experiments.trials import Trial
+from tf_savae.atomic_files import read_json, write_json
 from tf_savae.errors import UserError
-from tf_savae.files import read_json, write_json
 
 _TASKS_OF_A_WORKER = 15  # TensorFlow keeps some 100 MB of what it compiled for each
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_savae.atomic_files import read_json, write_json
 from tf_savae.errors import UserError
 from tf_savae.evaluation import per_example
-from tf_savae.files import read_json, write_json
 from tf_savae.runs.directory import RunDirectory
 
 # The second one is the table of the main rows: its step takes several times as long, for z is in the recurrence.

@@ -17,8 +17,8 @@ PACKAGE = "tf_savae"
 # From the ground up. A part imports from its own layer or from those below, and from itself.
 LAYERS = (
   (
+    "atomic_files",
     "errors",
-    "files",
     "lazy",
     "literal_paths",
     "locks",

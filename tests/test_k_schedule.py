@@ -169,20 +169,20 @@ class TestModel:
     taken = []
     for _ in range(8):
       model.fit(x, batch_size=tiny.BATCH, verbose=0)  # one update
-      taken.append(len(np.unique(model.svi_path.result())))
+      taken.append(len(np.unique(model.mean_step_losses.result())))
     assert taken == [int(model.k_schedule(update)) for update in range(8)] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert len(traces) == 1
     # A resumed run knows no more than the number of its next update.
     model.step.assign(3)
     model.fit(x, batch_size=tiny.BATCH, verbose=0)
-    assert len(np.unique(model.svi_path.result())) == taken[3]
+    assert len(np.unique(model.mean_step_losses.result())) == taken[3]
 
   def test_evaluation_takes_all_steps(self, model):
     x = tiny.bits(dtype="float32")
     assert model.svi.num_steps == model.eval_k == 4
     model.step.assign(0)
     model.evaluate(x, batch_size=tiny.BATCH, verbose=0)
-    assert len(np.unique(model.svi_path.result())) == 4
+    assert len(np.unique(model.mean_step_losses.result())) == 4
     batch = model.inference(x)
     trajectory = batch.refine(batch.encode(), adjoint=None)[1]
     assert np.all(np.abs(np.diff(trajectory.mean, axis=0)).max(axis=(1, 2)) > 0)

@@ -272,8 +272,8 @@ class TestLosses:
     np.testing.assert_allclose(losses.initial.nll, d.nll(start, d.noise[-1]), rtol=1e-9)
     np.testing.assert_allclose(losses.final.nll, d.nll(refined, d.noise[-1]), rtol=1e-9)
     np.testing.assert_allclose(losses.final.kl, GaussianParams(*refined).kl_to_prior(), rtol=1e-9)
-    assert losses.path.shape == (K, tiny.BATCH)
-    np.testing.assert_allclose(losses.path[0], d.loss(start, d.noise[0]), rtol=1e-9)
+    assert losses.step_losses.shape == (K, tiny.BATCH)
+    np.testing.assert_allclose(losses.step_losses[0], d.loss(start, d.noise[0]), rtol=1e-9)
 
   @pytest.mark.parametrize("name", ["vae", "savae"])
   def test_without_steps_and_beta_it_is_the_autoencoders_loss(self, name):

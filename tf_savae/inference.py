@@ -29,7 +29,7 @@ class Inferred(NamedTuple):
     initial: bound at λ_0; None where λ_0 does not come from an encoder.
     final: bound at `params`.
     initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None where its weight is 0.
-    path: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
+    step_losses: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
     beta: weight of the KL in losses, a scalar.
   """
 
@@ -38,7 +38,7 @@ class Inferred(NamedTuple):
   initial: Bound | None
   final: Bound
   initial_loss: tf.Tensor | None
-  path: tf.Tensor | None
+  step_losses: tf.Tensor | None
   beta: tf.Tensor
 
 
@@ -148,7 +148,7 @@ class Inference:
     shape = [self.settings.num_steps, self.settings.num_samples, self.size, self.decoder.latent_dim]
     if adjoint is None:
       initial = GaussianParams(*map(tf.stop_gradient, initial))
-    (params, trajectory), path = refine_traced(
+    (params, trajectory), step_losses = refine_traced(
       self.step_objective,
       initial,
       self.settings,
@@ -159,7 +159,7 @@ class Inference:
     )
     if adjoint is None:
       params = GaussianParams(*map(tf.stop_gradient, params))
-    return params, trajectory, path
+    return params, trajectory, step_losses
 
   def bound(self, params: GaussianParams | None) -> Bound:
     """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss.
@@ -181,13 +181,13 @@ class Inference:
       initial_loss: weight of L(λ_0), as a loss of λ_0 alone.
     """
     start = params = self.start()
-    path = None
+    step_losses = None
     if refines:
-      params, _, path = self.refine(start, adjoint)
+      params, _, step_losses = self.refine(start, adjoint)
     initial = self.bound(start) if self._encoder is not None and start is not None else None
     final = initial if initial is not None and params is start else self.bound(params)
     of_start = initial_loss * self._loss_of(start) if initial_loss else None
-    return Inferred(start, params, initial, final, of_start, path, self.beta)
+    return Inferred(start, params, initial, final, of_start, step_losses, self.beta)
 
   def _loss_of(self, params):
     """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches what made λ, but not θ."""

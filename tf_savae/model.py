@@ -89,7 +89,7 @@ class SAVAE(keras.Model):
     if self.method.has_encoder:
       names += ["bound_initial", "kl_initial", "gradient_norm_encoder"]
     self.means = {name: keras.metrics.Mean(name=name) for name in [*names, "gradient_norm_decoder"]}
-    self.svi_path = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
+    self.mean_step_losses = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
     self.examples = keras.metrics.Sum(name="examples")
 
   # Inference --------------------------------------------------------------------------------------------------
@@ -246,9 +246,13 @@ class SAVAE(keras.Model):
       values |= {"bound_initial": initial.neg_elbo, "kl_initial": initial.kl}
     for name, value in {"loss": objective, **values, **norms}.items():
       self.means[name].update_state(tf.reduce_mean(value), sample_weight=_size(inferred))
-    path = inferred.path
-    if self.svi_path is not None and path is not None and path.shape[0] == self.svi.num_steps:
-      self.svi_path.update_state(path)
+    step_losses = inferred.step_losses
+    if (
+      self.mean_step_losses is not None
+      and step_losses is not None
+      and step_losses.shape[0] == self.svi.num_steps
+    ):
+      self.mean_step_losses.update_state(step_losses)
 
   def training_results(self) -> dict[str, tf.Tensor]:
     """The running means of this epoch, by name, nats per example."""
@@ -259,8 +263,6 @@ class SAVAE(keras.Model):
     x = tf.nest.map_structure(tf.convert_to_tensor, x)
     self.ensure_built(x)
     return self._inference(x, self.eval_k if k is None else k, step=step)
-
-  evaluation_batch = inference
 
   def _inference(self, x, k, **options):
     return Inference(
@@ -280,8 +282,8 @@ class SAVAE(keras.Model):
     start = inference.start()
     if start is None or inference.settings.num_steps == 0:
       return start, start, None
-    params, _, path = inference.refine(start, adjoint=None)
-    return params, start, path
+    params, _, step_losses = inference.refine(start, adjoint=None)
+    return params, start, step_losses
 
   # Building and saving ----------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ def test_the_sweep_goes_as_the_model_refines(runs):
   run, data = restore.load_with_data(runs["svi"])
   rows = test_time.bounds(run.model, data, "test", [3], 8, 8, bound_draws=2)
   x = data.examples("test", 8)
-  params, _, _ = run.model.posterior(run.model.evaluation_batch(x, 3))
+  params, _, _ = run.model.posterior(run.model.inference(x, 3))
   np.testing.assert_allclose(rows[3]["kl"], params.kl_to_prior(), rtol=1e-4)
 
 

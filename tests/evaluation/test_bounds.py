@@ -47,7 +47,7 @@ def test_numbers_equal_those_of_each_example_averaged_by_hand(method, data):
   rows = {"bound": [], "kl": [], "bound_initial": [], "kl_initial": [], "mean": []}
   seen = 0
   for x in data.eval_batches("valid", BATCH):
-    batch = model.evaluation_batch(x, step=seen)
+    batch = model.inference(x, step=seen)
     params, start, _ = model.posterior(batch)
     for name, at in (("", params), ("_initial", start)):
       if at is None:
@@ -89,7 +89,7 @@ def test_the_likelihood_is_the_mean_weight_of_draws_from_the_refined_posterior(d
   reported = evaluator(data, "valid", BATCH)
   log_likelihood, seen = [], 0
   for x in data.eval_batches("valid", BATCH):
-    batch = model.evaluation_batch(x, step=seen)
+    batch = model.inference(x, step=seen)
     params = model.posterior(batch)[0]
     mean, log_var = params.mean.numpy(), params.log_var.numpy()
     with monkeypatch.context() as patch:

@@ -58,7 +58,7 @@ def test_estimates_are_those_of_the_closed_forms(found):
 
 def test_the_mean_bound_is_that_of_all_its_draws():
   model, x, _ = linear_gaussian()
-  batch = model.evaluation_batch(x)
+  batch = model.inference(x)
   params = batch.encode()
   values = tf.function(lambda: optimum.mean_elbo(batch, params, 4000))()
   np.testing.assert_allclose(values, exact_elbo(model, x, params), rtol=0.02)
@@ -66,7 +66,7 @@ def test_the_mean_bound_is_that_of_all_its_draws():
 
 def test_an_example_s_optimum_does_not_depend_on_its_batch_mates(found):
   model, x, _ = linear_gaussian()
-  batch = model.evaluation_batch(x[:2])
+  batch = model.inference(x[:2])
   alone = tf.function(lambda: optimum.find_optimum(batch, batch.encode(), SEARCH))()
   np.testing.assert_allclose(alone.params.mean, found.best.mean[:2], rtol=1e-9)
 

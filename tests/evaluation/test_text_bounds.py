@@ -105,8 +105,8 @@ def test_a_method_without_encoder_has_its_refined_posterior_only(data):
 
 def test_posteriors_of_documents_of_two_lengths_need_no_trace_each(data, monkeypatch):
   model, traces = tiny_documents.model("vae"), []
-  original = model.evaluation_batch
-  monkeypatch.setattr(model, "evaluation_batch", lambda *a, **k: traces.append(a) or original(*a, **k))
+  original = model.inference
+  monkeypatch.setattr(model, "inference", lambda *a, **k: traces.append(a) or original(*a, **k))
   short, long = (data.examples("valid", n) for n in (2, 10))
   assert short.shape[1] < long.shape[1]
   infer = Inference(model, data.eval_batches("valid", BATCH).element_spec)

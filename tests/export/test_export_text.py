@@ -207,7 +207,7 @@ def test_convolutions_are_served_as_lstms_are(tmp_path):
   x = tf.constant(ids(SENTENCES))
   answer = made["encode_refined"].traced(tf.constant(strings(SENTENCES)))
   noise = SharedNoise.draw(0, 2, found.model.latent_dim, Independent())
-  batch = found.model.evaluation_batch(x)
+  batch = found.model.inference(x)
   bound = batch.objective.bound(
     GaussianParams(answer["mean"], answer["log_var"]), noise.bound[0], x, batch.context
   )

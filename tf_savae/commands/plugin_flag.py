@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from tf_savae import plugins, startup
+from tf_savae.atomic_files import read_json
 from tf_savae.errors import UserError
-from tf_savae.files import read_json
 from tf_savae.runs.directory import RunDirectory
 
 

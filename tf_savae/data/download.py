@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import requests
 import tqdm
 
-from tf_savae import files
+from tf_savae import atomic_files
 from tf_savae.errors import UserError, reason
 
 _CONNECT_SECONDS = 5.0
@@ -35,7 +35,7 @@ def download_verified(url: str, target: pathlib.Path, verify: Callable[[pathlib.
     with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
       response.raise_for_status()
       target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put there
-      with files.replacing(target) as new:
+      with atomic_files.replacing(target) as new:
         with open(new, "wb") as file:
           _copy_body(response, file, title=target.name)
         _verify(new, verify, url)

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import files
+from tf_savae import atomic_files
 from tf_savae.errors import UserError
 from tf_savae.seeds import Purpose, stateless_seed
 
@@ -104,7 +104,7 @@ class Oracle:
       UserError: the file cannot be written.
     """
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    with files.writing(path) as new, open(new, "wb") as file:
+    with atomic_files.writing(path) as new, open(new, "wb") as file:
       np.savez(file, **{name: value for name, value in values.items() if value is not None})
 
   @classmethod

@@ -6,8 +6,8 @@ import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from tf_savae.atomic_files import atomic_write_text
 from tf_savae.errors import UserError, reason
-from tf_savae.files import atomic_write_text
 from tf_savae.tokens import END, PAD, SPECIAL, UNKNOWN
 
 # How corpora write a word they have replaced. All mean the unknown token and none is a word.

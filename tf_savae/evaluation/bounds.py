@@ -113,7 +113,7 @@ def evaluate(model: SAVAE, data: DataSet, split: str, batch_size: int, iw_sample
 
 
 def _batch_values(model: SAVAE, x: Any, seen: tf.Tensor, iw_samples: int) -> dict[str, tf.Tensor]:
-  batch = model.evaluation_batch(x, step=seen)
+  batch = model.inference(x, step=seen)
   params, start, _ = model.posterior(batch)
   final: Bound = batch.bound(params)
   values = {"nll_bound": final.neg_elbo, "kl": final.kl}

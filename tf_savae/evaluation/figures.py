@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tf_savae import files
+from tf_savae import atomic_files
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
@@ -157,7 +157,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     UserError: the file cannot be written.
   """
   image = Image.fromarray(to_array(figure))
-  with files.writing(path) as new:
+  with atomic_files.writing(path) as new:
     image.save(new, format="PNG", optimize=True)
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import tqdm
 
+from tf_savae.atomic_files import write_json
 from tf_savae.errors import UserError
 from tf_savae.evaluation import inference_gap, per_example, tables
 from tf_savae.evaluation.optimum import Search
-from tf_savae.files import write_json
 from tf_savae.networks.oracle_decoder import oracle_decoder
 from tf_savae.runs import restore
 

@@ -88,7 +88,7 @@ def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> O
   A step is worth as much for an example whatever its batch-mates: Adam looks at each coordinate by itself.
 
   Args:
-    batch: an evaluation batch, `model.evaluation_batch(x)`.
+    batch: an evaluation batch, `model.inference(x)`.
     initial: where to start, such as λ_K.
     search: its length.
   """
@@ -177,7 +177,7 @@ def gap_parts(
   """
   if not model.latent_dim:
     raise ValueError(f"The method {model.method_name!r} has no posterior.")
-  batch = model.evaluation_batch(x, step=step)
+  batch = model.inference(x, step=step)
   params, start, _ = model.posterior(batch)
   best, halfway = find_optimum(batch, params, search)
   has_encoder = model.method.has_encoder

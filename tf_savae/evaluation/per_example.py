@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tf_savae import files
+from tf_savae import atomic_files
 from tf_savae.errors import UserError
 
 TEST_FILE = "test_examples.npz"  # in a run directory
@@ -21,7 +21,7 @@ def save(path: str | os.PathLike[str], rows: Mapping[str, np.ndarray]) -> None:
   Raises:
     UserError: the file cannot be written.
   """
-  with files.writing(path) as new, open(new, "wb") as file:
+  with atomic_files.writing(path) as new, open(new, "wb") as file:
     np.savez(file, **rows)
 
 

@@ -84,7 +84,7 @@ class Inference:
     )
 
   def _infer(self, x, seen):
-    batch = self._model.evaluation_batch(x, step=seen)
+    batch = self._model.inference(x, step=seen)
     initial = final = batch.start()
     if not batch.settings.num_steps:
       bound = batch.bound(final)

@@ -53,7 +53,7 @@ def bounds(
 
 def _at_steps(model, x, seen, steps, bound_draws):
   """`bound` and `kl` at λ_k for every k of `steps`, `[batch, len(steps)]`."""
-  batch = model.evaluation_batch(x, max(steps), step=seen)
+  batch = model.inference(x, max(steps), step=seen)
   start = batch.start()
   path = GaussianParams(start.mean[tf.newaxis], start.log_var[tf.newaxis])
   if max(steps):

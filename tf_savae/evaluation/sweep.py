@@ -13,9 +13,9 @@ from typing import Any
 
 import tqdm
 
+from tf_savae.atomic_files import write_json
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures, steps_curve, tables
-from tf_savae.files import write_json
 from tf_savae.runs import restore
 
 

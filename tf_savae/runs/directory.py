@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from tf_savae import locks
+from tf_savae.atomic_files import atomic_write_text, read_json, write_json
 from tf_savae.errors import UserError, reason
-from tf_savae.files import atomic_write_text, read_json, write_json
 from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.options import OnResume
 

@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_savae.atomic_files import read_json, write_json
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
-from tf_savae.files import read_json, write_json
 from tf_savae.model import SAVAE
 from tf_savae.runs import run_data
 from tf_savae.runs.build import compile_and_build

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tf_savae.atomic_files import atomic_write_text
 from tf_savae.errors import UserError, reason
-from tf_savae.files import atomic_write_text
 from tf_savae.serving.version_dir import versions
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")  # what Kubernetes takes as a name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tf_savae import files
+from tf_savae import atomic_files
 
 
 def drop_after(directory: str | os.PathLike[str], step: int) -> int:
@@ -28,7 +28,7 @@ def drop_after(directory: str | os.PathLike[str], step: int) -> int:
     if not gone and not damaged:
       continue
     removed += gone
-    with files.replacing(path) as new, tf.io.TFRecordWriter(os.fspath(new)) as writer:
+    with atomic_files.replacing(path) as new, tf.io.TFRecordWriter(os.fspath(new)) as writer:
       for record in kept:
         writer.write(record)
   return removed

@@ -13,8 +13,8 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 
+from tf_savae.atomic_files import atomic_write_text
 from tf_savae.evaluation.posteriors import Posteriors
-from tf_savae.files import atomic_write_text
 
 # Browsers refuse textures above 8192 pixels a side.
 _MAX_SPRITE_SIDE = 8192

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from tf_savae import files
+from tf_savae import atomic_files
+from tf_savae.atomic_files import atomic_write_text
 from tf_savae.errors import UserError, reason
-from tf_savae.files import atomic_write_text
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path, full_disk)
 def test_whatever_is_raised_the_old_file_stays(tmp_path, error):
   path = tmp_path / "rows.npz"
   path.write_bytes(b"old")
-  with pytest.raises(error), files.replacing(path) as new:
+  with pytest.raises(error), atomic_files.replacing(path) as new:
     new.write_bytes(b"half")
     assert path.read_bytes() == b"old"
     raise error
@@ -46,7 +46,7 @@ def test_whatever_is_raised_the_old_file_stays(tmp_path, error):
 
 
 def test_the_new_file_cannot_be_taken_for_the_old_one(tmp_path):
-  with files.replacing(tmp_path / "events.out.tfevents.1") as new:
+  with atomic_files.replacing(tmp_path / "events.out.tfevents.1") as new:
     new.write_bytes(b"x")
     assert not list(tmp_path.glob("*tfevents*"))
   assert [path.name for path in tmp_path.iterdir()] == ["events.out.tfevents.1"]
