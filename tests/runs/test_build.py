@@ -12,7 +12,8 @@ from tf_savae.data.oracle import READINGS
 from tf_savae.errors import UserError
 from tf_savae.networks import dilated_conv
 from tf_savae.runs.build import BetaWarmup, build_model, make_adjoint, svi_settings, use_xla
-from tf_savae.runs.settings import DILATIONS, ORACLES
+from tf_savae.runs.model_settings import DILATIONS
+from tf_savae.runs.settings import ORACLES
 from tf_savae.svi import adjoint
 from tf_savae.training import make_config
 

@@ -19,8 +19,9 @@ from tf_savae.errors import UserError
 from tf_savae.kind import KINDS
 from tf_savae.methods import METHODS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS, Catalogue
+from tf_savae.runs.model_settings import ModelSettings
 from tf_savae.runs.options import OnResume, concerns
-from tf_savae.runs.settings import Settings
+from tf_savae.runs.settings import MachineSettings, RunSettings
 from tf_savae.svi import ADJOINTS
 
 
@@ -33,7 +34,7 @@ class Difference(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig(Settings):
+class RunConfig(MachineSettings, ModelSettings, RunSettings):
   """One training run. The defaults are the paper's settings for images; `presets` says what others change.
 
   Constructing one imports its plug-ins and validates it: UserError, one line, for a value that is not allowed or does
