@@ -14,9 +14,9 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.chain import Chain
 from tests.tiny import relative_error
 from tf_savae import networks
-from tf_savae.objective import NegELBO
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi import ADJOINTS, DRAWS, RULES, SVISettings, descent, noise, rules
 from tf_savae.svi import adjoint as adjoint_lib
@@ -47,7 +47,7 @@ NETWORKS = {
 }
 
 
-class Problem:
+class Problem(Chain):
   """A loss behind K steps with dropout on, and its gradient for everything that can have one."""
 
   def __init__(
@@ -61,24 +61,22 @@ class Problem:
     rule: str | rules.Rule = "gradient",
     draws: str = "independent",
   ):
-    self.encoder, self.decoder, self.x = NETWORKS[network](dtype, dropout=0.3)
-    self.dtype, self.momentum, self.num_steps, self.samples = dtype, momentum, num_steps, samples
-    self.rule = rule
     of_step = noise.get(draws, samples)
-    self.objective = NegELBO(self.decoder, in_closed_form=of_step.in_closed_form)
-    shape = (num_steps, of_step.num_independent, tiny.BATCH, tiny.LATENT)
-    self.noise = of_step.all_samples(tiny.normal(*shape, seed=4, dtype=dtype))
-    self.final_noise = tiny.normal(tiny.BATCH, tiny.LATENT, seed=5, dtype=dtype)
+    super().__init__(NETWORKS[network](dtype, dropout=0.3), dtype, True, of_step.in_closed_form)
+    self.momentum, self.num_steps, self.samples, self.rule = momentum, num_steps, samples, rule
+    self.step_noise = of_step.all_samples(self.noise(num_steps, of_step.num_independent, seed=4))
+    self.final_noise = self.noise(seed=5)
     # On the trajectory, so that every λ_k has a cotangent of its own.
     self.weights = tiny.normal(2, num_steps + 1, tiny.BATCH, tiny.LATENT, seed=6, dtype=dtype)
-    self.beta = tf.constant(BETA, dtype)
     # One size per latent; of other rules than the paper's one for μ and one for log σ² as well.
     sizes = 0.02 + 0.01 * np.arange(2 * num_steps).reshape(num_steps, 2)
     if rule != "gradient":
       sizes = np.stack([sizes, 0.7 * sizes], axis=1)
     self.sizes = tf.Variable(sizes, dtype=dtype)
-    other = self.decoder.precompute(self.x, training=True, seed=tiny.SEED + 1)
-    assert any(np.any(a != b) for a, b in zip(self.precompute(), other, strict=True))  # dropout is on
+    # Dropout is on: masks of a few numbers may be equal for two seeds, but not for all.
+    others = [self.decoder.precompute(self.x, training=True, seed=tiny.SEED + i) for i in range(1, 5)]
+    pairs = [pair for other in others for pair in zip(self.precompute(), other, strict=True)]
+    assert any(np.any(a != b) for a, b in pairs)
     # The median norm at λ_0 as the bound: some rows are clipped, others are not.
     self.clip_norm = None
     norms = self.gradient_norms()
@@ -86,16 +84,9 @@ class Problem:
       self.clip_norm = float(np.median(norms))
       assert np.any(norms > self.clip_norm) and np.any(norms < self.clip_norm)
 
-  def precompute(self):
-    return self.decoder.precompute(self.x, training=True, seed=tiny.SEED)
-
   def gradient_norms(self):
-    _, gradient = value_and_gradient(
-      self.objective,
-      tiny.encode(self.encoder, self.x),
-      self.noise[0, 0],
-      (self.x, self.beta, self.precompute()),
-    )
+    conditions = (self.x, self.beta, self.precompute())
+    _, gradient = value_and_gradient(self.objective, self.encode(), self.step_noise[0, 0], conditions)
     return np.concatenate([np.linalg.norm(part, axis=-1) for part in gradient])
 
   def gradients(self, adjoint, jit_compile: bool = False) -> dict[str, dict[str, np.ndarray]]:
@@ -109,18 +100,13 @@ class Problem:
     with tf.GradientTape() as tape:
       context = self.precompute()
       tape.watch(context)  # masks, too, which depend on no variable
-      initial = tiny.encode(self.encoder, self.x)
       settings = SVISettings(
         self.num_steps, self.sizes, self.momentum, self.clip_norm, self.samples, rule=self.rule
       )
-      conditions = (self.x, self.beta, context)
-      params, trajectory = refine(
-        self.objective, initial, settings, noise=self.noise, context=conditions, adjoint=adjoint
-      )
-      loss = tf.reduce_mean(self.objective(params, self.final_noise, *conditions))
-      loss += 0.1 * tf.reduce_sum(self.weights * tf.stack(list(trajectory)))
+      links = self.links(settings, self.step_noise, self.final_noise, adjoint, context=context)
+      loss = tf.reduce_mean(links.loss) + 0.1 * tf.reduce_sum(self.weights * tf.stack(list(links.trajectory)))
     sources = {
-      "initial": dict(initial._asdict()),
+      "initial": dict(links.initial._asdict()),
       "context": {f"{i}": t for i, t in enumerate(context) if t.dtype.is_floating},
       "step sizes": {"": self.sizes},
       "encoder": {v.path: v.value for v in self.encoder.trainable_variables},
@@ -337,7 +323,7 @@ def first_order(problem):
   with tf.GradientTape() as tape:
     context = problem.precompute()
     tape.watch(context)
-    initial = tiny.encode(problem.encoder, problem.x)
+    initial = problem.encode()
     settings = SVISettings(problem.num_steps, problem.sizes, problem.momentum, problem.clip_norm)
     conditions = (problem.x, problem.beta, context)
     trace = descent.descend(
@@ -345,7 +331,7 @@ def first_order(problem):
         problem.objective,
         tf.stop_gradient(initial.pack()),
         tf.stop_gradient(settings.step_sizes(problem.dtype)),
-        problem.noise,
+        problem.step_noise,
         tf.nest.map_structure(tf.stop_gradient, conditions),
         settings.step_rule,
       )
@@ -376,13 +362,15 @@ def assert_is_the_derivative_of_lambda_and_alpha(problem, gradients, tolerance):
   Encoder and decoder weights are in test_refinement.py.
   """
   context = problem.precompute()
-  initial = tiny.encode(problem.encoder, problem.x)
+  initial = problem.encode()
 
   def loss(shift, sizes):
     settings = SVISettings(problem.num_steps, sizes, problem.momentum, problem.clip_norm, rule=problem.rule)
     conditions = (problem.x, problem.beta, context)
     start = GaussianParams(initial.mean + shift[0], initial.log_var + shift[1])
-    params, trajectory = refine(problem.objective, start, settings, noise=problem.noise, context=conditions)
+    params, trajectory = refine(
+      problem.objective, start, settings, noise=problem.step_noise, context=conditions
+    )
     value = tf.reduce_mean(problem.objective(params, problem.final_noise, *conditions))
     return float(value + 0.1 * tf.reduce_sum(problem.weights * tf.stack(list(trajectory))))
 

@@ -7,50 +7,35 @@ import pytest
 import tensorflow as tf
 
 from tests import tiny
+from tests.chain import Chain
 from tests.tiny import relative_error
-from tf_savae.objective import NegELBO
 from tf_savae.svi import SVISettings
 from tf_savae.svi.adjoint import ADJOINTS, FiniteDifferenceAdjoint
-from tf_savae.svi.refine import refine
 
 SETTINGS = SVISettings(3, step_size=0.1, momentum=0.5, clip_norm=2.0)
 
 
-class Networks:
-  """Encoder → refinement → loss, as one function of (x, noise of the steps, noise of the loss)."""
+class Networks(Chain):
+  """A chain as one function of (x, noise of the steps, noise of the loss)."""
 
   def __init__(self, make, dtype="float64", settings=SETTINGS):
-    self.encoder, self.decoder, self.x = make(dtype, dropout=0.0)
-    self.settings, self.dtype = settings, dtype
-    self.objective = NegELBO(self.decoder)
-    self.noise = tiny.normal(settings.num_steps, 3, 2, seed=1, dtype=dtype)
-    self.final_noise = tiny.normal(3, 2, seed=5, dtype=dtype)
-    self.loss(self.x, self.noise, self.final_noise)  # creates the variables
+    super().__init__(make(dtype, dropout=0.0), dtype)
+    self.settings = settings
+    self.inputs = self.x, self.noise(settings.num_steps, seed=1), self.noise(seed=5)
+    self.loss(*self.inputs)  # creates the variables
     trainable = [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
     self.variables = [v.value for v in trainable]
     for i, variable in enumerate(self.variables):  # with biases of 0, black pixels sit on the kink of a ReLU
       variable.assign_add(0.1 * tiny.normal(*variable.shape, seed=i, dtype=dtype))
 
-  def refine(self, x, noise, adjoint="exact", training=False):
-    context = self.decoder.precompute(x, training=training, seed=tiny.SEED)
-    conditions = (x, tf.constant(0.7, self.dtype), context)
-    initial = tiny.encode(self.encoder, x, training=training)
-    result = refine(self.objective, initial, self.settings, noise=noise, context=conditions, adjoint=adjoint)
-    return result, conditions
-
-  def loss(self, x, noise, final_noise, adjoint="exact", training=False):
-    result, conditions = self.refine(x, noise, adjoint, training)
-    return self.objective(result.params, final_noise, *conditions)
+  def loss(self, x, noise, final_noise, adjoint="exact"):
+    return self.links(self.settings, noise, final_noise, adjoint, x).loss
 
   def gradients(self, x, noise, final_noise, adjoint="exact"):
     with tf.GradientTape() as tape:
       loss = tf.reduce_mean(self.loss(x, noise, final_noise, adjoint))
     gradients = tape.gradient(loss, self.variables, unconnected_gradients="zero")
     return loss, [tf.convert_to_tensor(g) for g in gradients]
-
-  @property
-  def inputs(self):
-    return self.x, self.noise, self.final_noise
 
   @property
   def signature(self):
@@ -90,7 +75,8 @@ class TestWhereItRuns:
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-12)
     assert relative_error(flat(gradients), flat(expected)) < 1e-9
     # The same trace serves another batch size.
-    two = dense.x[:2], dense.noise[:, :2], dense.final_noise[:2]
+    x, noise, final_noise = dense.inputs
+    two = x[:2], noise[:, :2], final_noise[:2]
     _, gradients = compiled(*two)
     assert relative_error(flat(gradients), flat(dense.gradients(*two, adjoint=adjoint)[1])) < 1e-9
 
@@ -169,9 +155,10 @@ class TestExamplesDoNotSeeEachOther:
     return Networks(make, dtype)
 
   def rows(self, net, rows):
-    result, conditions = net.refine(tf.gather(net.x, rows), tf.gather(net.noise, rows, axis=1))
-    loss = net.objective(result.params, tf.gather(net.final_noise, rows), *conditions)
-    return np.concatenate([*(part.numpy() for part in result.params), loss.numpy()[:, None]], axis=1)
+    x, noise, final_noise = net.inputs
+    inputs = tf.gather(noise, rows, axis=1), tf.gather(final_noise, rows)
+    links = net.links(net.settings, *inputs, x=tf.gather(x, rows))
+    return np.concatenate([*(part[-1] for part in links.trajectory), links.loss[:, None]], axis=1)
 
   def test_alone_in_a_batch_and_in_a_permuted_batch(self, net):
     together = self.rows(net, [0, 1, 2])
