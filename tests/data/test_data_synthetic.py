@@ -186,7 +186,7 @@ def test_the_full_size_oracle_has_about_the_paper_s_entropy():
 def test_more_can_be_drawn_for_training_than_for_the_rest():
   more, usual = load(train_examples=7000), load()
   assert [more.num_examples(split) for split in data.SPLITS] == [7000, 30, 30]
-  assert "30 sequences a split, 7000 for training, 3 tokens of 7" in more.source
+  assert "30 sequences per split, 7000 for training, 3 tokens of 7" in more.source
   np.testing.assert_array_equal(more.examples("test", 30), usual.examples("test", 30))
 
 

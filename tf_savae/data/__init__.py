@@ -1,4 +1,4 @@
-"""Data sets: by name (`load`, `register`), from one's own arrays or files, and what they all offer (`DataSet`)."""
+"""Data sets: by name (`load`, `register`), or from your own arrays and files. All of them are a `DataSet`."""
 
 from __future__ import annotations
 

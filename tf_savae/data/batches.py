@@ -1,8 +1,8 @@
 """The batch pipeline: batch number `step` is a pure function of (seed, step).
 
-Nothing is shuffled through a buffer and no iterator has state that would have to be saved: a batch draws the
-permutation of its epoch again and takes its part of it, so a killed run resumes in the middle of an epoch.
-That costs a millisecond a batch for 25,000 examples, beside a training step of 50 ms and more.
+There is no shuffle buffer, and no iterator state that would have to be saved. Each batch draws the permutation of
+its epoch again and takes its part of it, so a killed run can resume in the middle of an epoch. For 25,000 examples
+this costs one millisecond per batch, while a training step takes 50 ms or more.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tf_savae.seeds import Purpose, stateless_seed
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-  """⌈num_examples / batch_size⌉: a last short batch is kept."""
+  """⌈num_examples / batch_size⌉: the last batch is kept even if it is short."""
   if batch_size < 1:
     raise UserError(f"batch size must be at least 1. Received: {batch_size}")
   return -(-num_examples // batch_size)
 
 
 def check_steps(start_step: int, num_steps: int) -> None:
-  """Raises UserError if a run has no such steps."""
+  """Raises UserError if the first step or the number of steps is negative."""
   if start_step < 0 or num_steps < 0:
     raise UserError(f"steps are counted from 0. Received: start_step={start_step}, num_steps={num_steps}")
 
@@ -37,8 +37,8 @@ def train_rows(seed: int, step: tf.Tensor, num_examples: int, batch_size: int) -
   step = tf.cast(step, tf.int64)
   first = (step % per_epoch) * batch_size
   last = tf.minimum(first + batch_size, num_examples)
-  # Not index_shuffle, which would not need the whole permutation: it tells only 2¹⁶ seeds apart, and its
-  # orders of 24,345 examples in successive epochs are measurably correlated.
+  # index_shuffle would not need the whole permutation, but it distinguishes only 2¹⁶ seeds, and its orders of
+  # 24,345 examples in successive epochs are measurably correlated.
   order = stateless_seed(seed, step // per_epoch, Purpose.ORDER)
   return tf.random.experimental.stateless_shuffle(tf.range(num_examples, dtype=tf.int64), order)[first:last]
 
@@ -51,7 +51,7 @@ def train(
   start_step: int,
   num_steps: int,
 ) -> tf.data.Dataset:
-  """Batches `start_step` to `start_step + num_steps - 1` of a run, made by `make_batch(rows, step)`."""
+  """Batches `start_step` to `start_step + num_steps - 1` of a run, each made by `make_batch(rows, step)`."""
   steps_per_epoch(num_examples, batch_size)  # refuses a bad batch size here, not inside the pipeline
   check_steps(start_step, num_steps)
 
@@ -78,8 +78,8 @@ def evaluation(
 def ahead_of_the_step(dataset: tf.data.Dataset) -> tf.data.Dataset:
   """Prepares a few batches while the model is busy.
 
-  Without autotuning: there is one thing to tune, and the thread that does it sleeps for seconds at a time and is waited
-  for whenever an iterator ends, so at least once an epoch.
+  Autotuning is off because there is only one thing to tune. Its thread sleeps for seconds at a time, and every end
+  of an iterator, at least one per epoch, would wait for it.
   """
   options = tf.data.Options()
   options.autotune.enabled = False

@@ -1,9 +1,9 @@
 """Training batches of documents of similar length; batch number `step` is a pure function of (seed, step).
 
-An epoch begins with a permutation of the documents. The last n mod B of it are the short batch that ends the epoch.
-The others are taken in pools of `POOL` batches; a pool is sorted by padded length and cut into batches, and the
-batches of all pools are shuffled. So every document occurs once an epoch, a batch holds little padding, and which
-documents meet in a batch changes from epoch to epoch.
+An epoch begins with a permutation of the documents. Its last n mod B documents form the short batch that ends the
+epoch. The others are divided into pools of `POOL` batches. Each pool is sorted by padded length and cut into batches,
+and the batches of all pools are shuffled. So every document occurs once per epoch, batches hold little padding, and
+each epoch groups the documents into batches differently.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ POOL = 64  # batches sorted together: more means less padding, fewer means batch
 
 
 def epoch_rows(seed: int, epoch: tf.Tensor, lengths: tf.Tensor, batch_size: int) -> tf.Tensor:
-  """All rows `[documents]` int64 in the order in which an epoch uses them: B at a time, the rest at the end.
+  """All rows `[documents]` int64 in the order in which an epoch uses them, B at a time and the remainder last.
 
   Args:
     seed: the training run's seed.
     epoch: number of the epoch, from 0.
-    lengths: of each document, `[documents]`.
+    lengths: length of each document, `[documents]`.
     batch_size: B.
   """
   document_seed, batch_seed = tf.unstack(tf.random.split(stateless_seed(seed, epoch, Purpose.ORDER), 2))
@@ -34,8 +34,8 @@ def epoch_rows(seed: int, epoch: tf.Tensor, lengths: tf.Tensor, batch_size: int)
   num_full = n // batch_size
   rows = shuffle(tf.range(n), document_seed)
   full, rest = rows[: num_full * batch_size], rows[num_full * batch_size :]
-  # One sort for all pools: by pool, then by length in units of padding, which costs no more cells than the exact
-  # length. argsort keeps the random order of equals: they meet others every time.
+  # One sort for all pools: by pool, then by length in units of padding, which costs no more padding than the exact
+  # length would. argsort keeps equal lengths in their random order, so the documents of a batch vary.
   pool = tf.range(tf.size(full, tf.int64)) // (POOL * batch_size)
   by_length = -(-tf.cast(tf.gather(lengths, full), tf.int64) // MULTIPLE)
   full = tf.gather(full, tf.argsort(pool * (tf.reduce_max(by_length) + 1) + by_length))
@@ -64,7 +64,7 @@ def train(
   last_epoch = (start_step + num_steps - 1) // per_epoch
 
   def rows_of_epoch(epoch):
-    rows = epoch_rows(seed, epoch, lengths, batch_size)  # once an epoch, not once a batch
+    rows = epoch_rows(seed, epoch, lengths, batch_size)  # once per epoch, not once per batch
     first = tf.where(epoch == first_epoch, tf.constant(skipped, tf.int64), 0)
     return tf.data.Dataset.range(first, per_epoch).map(lambda i: rows[i * batch_size : (i + 1) * batch_size])
 

@@ -1,7 +1,8 @@
 """Reads and verifies `chardata.mat`, the 28×28 Omniglot of Burda et al. 2015.
 
-Y. Burda, R. Grosse, R. Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, arXiv 1509.00519, whose
-code release holds the file. Keys `data` `[784, 24345]` and `testdata` `[784, 8070]`, grey in [0, 1], ink = 1.
+Source: Y. Burda, R. Grosse, R. Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, arXiv 1509.00519. Their
+code release holds the file, with the keys `data` `[784, 24345]` and `testdata` `[784, 8070]`. Values are grey levels
+in [0, 1], where ink is 1.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _SIDE = 28
 
 
 def read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-  """Training and test images of a file laid out as chardata.mat, of any number of images.
+  """Training and test images of a file with the layout of chardata.mat and any number of images.
 
   Returns:
     Two arrays float32 `[n, 28, 28]` in [0, 1], upright, ink = 1.
 
   Raises:
-    UserError: the file cannot be read, or is not of that layout.
+    UserError: the file cannot be read, or has another layout.
   """
   try:
     arrays = scipy.io.loadmat(path, variable_names=("data", "testdata"))
@@ -38,7 +39,7 @@ def read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_published_size(train: np.ndarray, test: np.ndarray) -> bool:
-  """Whether there are as many images as in the published file."""
+  """Whether both arrays have as many images as in the published file."""
   return (len(train), len(test)) == (PUBLISHED_TRAIN, PUBLISHED_TEST)
 
 
@@ -68,5 +69,5 @@ def _images(arrays: dict[str, np.ndarray], key: str, path: pathlib.Path) -> np.n
   low, high = columns.min(), columns.max()
   if not (low >= 0 and high <= 1):  # also refuses NaN
     raise UserError(f"{path}: {key!r} must have values in [0, 1]. Received: from {low:g} to {high:g}")
-  # A column is an image stored column by column, as MATLAB does: row-major reading gives its transpose.
+  # Each column of the array is an image stored column by column, as in MATLAB. Reading it row by row transposes it.
   return columns.T.reshape(-1, _SIDE, _SIDE).transpose(0, 2, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What every data set offers: sizes, resumable training batches, evaluation batches in a fixed order."""
+"""What every data set offers: sizes, resumable training batches, and evaluation batches in a fixed order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tf_savae.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 
-# Splits, and the one binarisation of evaluation images, use this seed and never the seed of a training run:
+# Splits, and the fixed binarisation of evaluation images, use this seed and never the seed of a training run, so that
 # runs with different seeds are compared on the same examples.
 FIXED_SEED = 20180201
 
@@ -22,11 +22,11 @@ class DataSet(abc.ABC):
   """Three splits of examples, served in batches.
 
   Attributes:
-    name: what `--dataset` calls it.
-    source: one line that says honestly where the data came from; it contains "stand-in" for a stand-in.
-    is_stand_in: whether this only stands in for the data set of that name.
-    seed: the training run's seed: order and dynamic binarisation of the training examples depend on it.
-    oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None where it is not known.
+    name: its name for `--dataset`.
+    source: one line that says where the data came from; it contains "stand-in" for a stand-in.
+    is_stand_in: whether generated data stand in for the real data set of that name.
+    seed: the training run's seed, which decides the order and the dynamic binarisation of the training examples.
+    oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None if it is not known.
     kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens"
       (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
   """
@@ -46,21 +46,21 @@ class DataSet(abc.ABC):
 
   @abc.abstractmethod
   def _train_batch(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """Training examples `rows` `[batch]` as the model sees them at `step`: a pure function."""
+    """Training examples `rows` `[batch]` as the model sees them at `step`; a pure function."""
 
   @abc.abstractmethod
   def _eval_batch(self, split: str, rows: tf.Tensor) -> tf.Tensor:
     """Examples `rows` `[batch]` of `split` in their one fixed form."""
 
   def steps_per_epoch(self, batch_size: int) -> int:
-    """Batches in one pass over train; the last one is short rather than dropped."""
+    """Batches in one pass over the training examples; the last one may be short and is not dropped."""
     return batches.steps_per_epoch(self.num_examples("train"), batch_size)
 
   def train_batches(self, batch_size: int, start_step: int, num_steps: int) -> tf.data.Dataset:
     """Training batches number `start_step` to `start_step + num_steps - 1` of the run.
 
-    Batch `step` belongs to epoch `step // steps_per_epoch` and is a pure function of (seed, step): a run that
-    resumes at any step sees what the uninterrupted run would have seen.
+    Batch `step` belongs to epoch `step // steps_per_epoch` and is a pure function of (seed, step). A run that
+    resumes at any step therefore sees the batches that the uninterrupted run would have seen.
 
     Args:
       batch_size: examples per batch; the last batch of an epoch holds what remains.
@@ -75,7 +75,7 @@ class DataSet(abc.ABC):
     )
 
   def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
-    """`split` once, in a fixed order and a fixed form, whatever the seed of the run."""
+    """`split` once, in a fixed order and a fixed form that do not depend on the seed of the run."""
     return batches.evaluation(
       lambda rows: self._eval_batch(split, rows), self.num_examples(split), batch_size
     )
@@ -86,7 +86,7 @@ class DataSet(abc.ABC):
 
 
 def check_split(split: str) -> str:
-  """Returns `split`; raises UserError if it is not the name of one."""
+  """Returns `split`; raises UserError if it is not the name of a split."""
   if split not in SPLITS:
     raise UserError(f"unknown split: expected one of {', '.join(SPLITS)}. Received: {split!r}")
   return split

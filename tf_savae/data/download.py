@@ -1,4 +1,4 @@
-"""Downloads one file so that only a complete and verified one ever appears under its name."""
+"""Downloads a file so that only a complete and verified copy ever appears under its name."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ _CHUNK = 1 << 16
 
 
 class DownloadError(Exception):
-  """The file could not be had. The text says why in a few words, on one line."""
+  """The file could not be downloaded. The text says why in a few words, on one line."""
 
 
 def download_verified(url: str, target: pathlib.Path, verify: Callable[[pathlib.Path], None]) -> None:
   """Downloads `url` to `target`, with a progress bar.
 
   The bytes go to a temporary file beside `target`, which is renamed into place once it is complete and
-  `verify(path)` has not raised UserError. So `target` is never a partial file, however this ends.
+  `verify(path)` has not raised UserError. So `target` is never a partial file, whatever happens.
 
   Raises:
-    DownloadError: no connection, an error status, a truncated or wrong file, or no place to write it.
+    DownloadError: there is no connection, the server answers with an error, the file is truncated or wrong, or it
+      cannot be written.
   """
   try:
     with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
       response.raise_for_status()
-      target.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put there
+      target.parent.mkdir(parents=True, exist_ok=True)  # only once there is something to put there
       with atomic_files.replacing(target) as new:
         with open(new, "wb") as file:
           _copy_body(response, file, title=target.name)
@@ -54,7 +55,7 @@ def _verify(path: pathlib.Path, verify: Callable[[pathlib.Path], None], url: str
 
 def _copy_body(response: requests.Response, file: BinaryIO, title: str) -> None:
   """Writes the body of `response` to `file`, with a progress bar; raises DownloadError if it ends early."""
-  encoded = "Content-Encoding" in response.headers  # the length is then that of the compressed bytes
+  encoded = "Content-Encoding" in response.headers  # the stated length is then that of the compressed bytes
   length = response.headers.get("Content-Length", "")
   expected = int(length) if length.isdecimal() and not encoded else None
   received = 0

@@ -1,4 +1,4 @@
-"""Grey images, binarised: afresh for every training batch, once and for all for evaluation."""
+"""Grey images, binarised anew for every training batch, and once for evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ImageDataSet(DataSet):
   seed, so that every run is measured on the same bits.
 
   Args:
-    grey: float32 `[n, height, width, 1]` in [0, 1] for each split.
+    grey: for each split, float32 `[n, height, width, 1]` in [0, 1].
   """
 
   kind = "image"
@@ -26,7 +26,7 @@ class ImageDataSet(DataSet):
   def __init__(self, grey: dict[str, np.ndarray], *, name: str, source: str, is_stand_in: bool, seed: int):
     super().__init__(name=name, source=source, is_stand_in=is_stand_in, seed=seed)
     self.image_shape = grey["train"].shape[1:]
-    # One tensor a split, in host memory: batches are gathered from it, also when a GPU is visible.
+    # One tensor per split, in host memory even when a GPU is visible: batches are gathered from it.
     with tf.device("CPU:0"):
       self._grey = {split: tf.constant(grey[split], tf.float32) for split in SPLITS}
     self._fixed: dict[str, tf.Tensor] = {}
@@ -46,7 +46,7 @@ class ImageDataSet(DataSet):
     return tf.cast(tf.gather(self._binarised_once(split), rows), tf.float32)
 
   def _binarised_once(self, split: str) -> tf.Tensor:
-    """Bool `[n, height, width, 1]`: the one binarisation that `split` is evaluated on."""
+    """The fixed binarisation that `split` is evaluated on, bool `[n, height, width, 1]`."""
     if split not in self._fixed:
       check_split(split)
       # Evaluation batches ask for this while their pipeline is being traced.
@@ -70,11 +70,11 @@ def images_from_arrays(
 
   Args:
     train, valid, test: grey values in [0, 1] (1 = ink), each `[n, height, width]` or `[n, height, width, 1]`,
-      all of one height and width. Binary images are left as they are by the binarisation.
+      all of one height and width. Binarisation leaves binary images as they are.
     source: one line that says where they came from.
     seed: the training run's seed.
     name: a short name for tables and logs.
-    is_stand_in: whether they only stand in for the data meant.
+    is_stand_in: whether they only stand in for the intended data.
 
   Raises:
     UserError: an array has another shape, is empty, or has values outside [0, 1].
@@ -108,5 +108,5 @@ def _as_grey(images: np.ndarray, split: str) -> np.ndarray:
 
 
 def _binarise(grey: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-  """Bool draws, true with probability `grey`; 0 and 1 always stay, since the uniform draw is in [0, 1)."""
+  """Bool draws, true with probability `grey`. Pixels of 0 and 1 never change: the uniform draw is in [0, 1)."""
   return tf.random.stateless_uniform(tf.shape(grey), seed) < grey

@@ -1,8 +1,8 @@
-"""`--dataset=omniglot`: the best source there is, and which one it was.
+"""`--dataset=omniglot`: loads the best source available and says which one it was.
 
-In this order: `chardata.mat` in `data_dir/omniglot`; the zips of the original release there; a download of
-chardata.mat; the generated stand-in that comes with the code. A source that is there but broken is an error:
-passing over it would train on other data than the user put there.
+Sources are tried in this order: `chardata.mat` in `data_dir/omniglot`; the zips of the original release there; a
+download of chardata.mat; the generated stand-in that comes with the code. A broken source is an error: skipping it
+would mean training on other data than the user put there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tf_savae.seeds import Purpose, stateless_seed
 CHARDATA_URL = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
 STAND_IN = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "omniglot_standin.mat"
 
-# Of the training images of chardata.mat, as in the paper's code; a tenth of a smaller file.
+# How many training images of chardata.mat become validation images, as in the paper's code; a tenth of a smaller file.
 _VALID_EXAMPLES = 2000
 
 
@@ -36,17 +36,17 @@ def load(
   strict: bool = False,
   url: str = CHARDATA_URL,
 ) -> ImageDataSet:
-  """Omniglot at 28×28, grey, from the best source at hand.
+  """Omniglot as grey images of 28×28 pixels, from the best source available.
 
   Args:
-    data_dir: its folder `omniglot` is searched, and a download is put there.
+    data_dir: the parent of the folder `omniglot`, which is searched and into which a download goes.
     seed: the training run's seed; the splits and the evaluation images do not depend on it.
-    download: whether chardata.mat may be downloaded if neither it nor a zip is there.
+    download: whether chardata.mat may be downloaded if neither it nor a zip is found.
     strict: whether having nothing but the stand-in is an error.
     url: where to download chardata.mat.
 
   Raises:
-    UserError: a source that is there is broken; or `strict`, and only the stand-in is left.
+    UserError: a source that was found is broken, or `strict` is set and only the stand-in is left.
   """
   folder = pathlib.Path(data_dir).expanduser() / "omniglot"
   names = _listing(folder)
@@ -78,7 +78,7 @@ def split_rows(num_examples: int, *parts: int) -> list[np.ndarray]:
 
 
 def _listing(folder: pathlib.Path) -> list[str]:
-  """Names in `folder`; none if it does not exist."""
+  """Names of the files in `folder`; empty if it does not exist."""
   try:
     return os.listdir(folder)
   except FileNotFoundError:
@@ -113,7 +113,7 @@ def _stand_in(seed: int) -> ImageDataSet:
 def _from_pair(
   train: np.ndarray, test: np.ndarray, what: str, seed: int, *, is_stand_in: bool
 ) -> ImageDataSet:
-  """The test images as they come; the last of the shuffled training images are for validation."""
+  """Keeps the test images as they are and takes the last of the shuffled training images for validation."""
   num_valid = min(_VALID_EXAMPLES, max(1, len(train) // 10))
   if len(train) < 2:
     raise UserError(f"{what}: at least 2 training images are needed. Received: {len(train)}")
@@ -122,7 +122,7 @@ def _from_pair(
 
 
 def _from_zips(paths: list[pathlib.Path], seed: int) -> ImageDataSet:
-  """Ten parts of the shuffled drawings: eight for training, one for validation, one for the test."""
+  """Divides the shuffled drawings into ten parts: eight for training, one for validation, one for testing."""
   images, duplicates = omniglot_zips.read(paths)
   what = (
     f"Omniglot, original release ({', '.join(p.name for p in paths)}) reduced from 105×105 to 28×28 and "

@@ -1,4 +1,4 @@
-"""The known model that synthetic data are drawn from, in both readings of the paper's section 4.1."""
+"""The known model that generates the synthetic data, in both readings of the paper's section 4.1."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LATENT = 2  # z = (z₁, z₂)
 # Reading → range of its output layer that puts the true negative log-likelihood near the paper's 19.63 nats.
 READINGS = {"lstm_input": 1.45, "output_layer": 1.0}
 _LATENT_OUTPUT_SCALE = 5.0
-_AT_ONCE = 5000  # sequences, whose distributions take 40 MB a token
+_AT_ONCE = 5000  # sequences at once; their distributions take 40 MB per token
 
 
 @dataclasses.dataclass(frozen=True)
 class Oracle:
-  """p(z) = N(0, I), and an LSTM language model p(x | z) = Π_t p(x_t | x_<t, z) that sees z in one of two places.
+  """p(z) = N(0, I) and an LSTM language model p(x | z) = Π_t p(x_t | x_<t, z), which sees z in one of two places.
 
       lstm_input:    h_t = LSTM([emb(x_{t−1}), z₁, z₂], h_{t−1});   p(x_t | x_<t, z) ∝ exp(W h_t)
       output_layer:  h_t = LSTM(emb(x_{t−1}), h_{t−1});             p(x_t | x_<t, z) ∝ exp(W h_t + c + W_z z)
@@ -32,12 +32,12 @@ class Oracle:
 
   Attributes:
     embedding: `[vocab_size + 1, embedding]`; the last row belongs to the start symbol.
-    kernel: `[embedding + 2, 4 * hidden]`, or `[embedding, 4 * hidden]` where the LSTM does not see z; gates in the
+    kernel: `[embedding + 2, 4 * hidden]`, or `[embedding, 4 * hidden]` if the LSTM does not see z. Gates have the
       order of Keras: input, forget, candidate, output.
     recurrent_kernel: `[hidden, 4 * hidden]`.
     bias: `[4 * hidden]`.
     output: W, `[vocab_size, hidden]`.
-    length: tokens in a sequence.
+    length: tokens per sequence.
     output_bias: c, `[vocab_size]`; None in the reading lstm_input.
     latent_output: W_z, `[vocab_size, 2]`; None in the reading lstm_input.
   """
@@ -63,10 +63,10 @@ class Oracle:
     output_scale: float,
     reading: str = "lstm_input",
   ) -> Oracle:
-    """Weights from U(−1, 1), but W from U(−output_scale, output_scale) and W_z from U(−5, 5).
+    """An oracle with weights from U(−1, 1), except W from U(−output_scale, output_scale) and W_z from U(−5, 5).
 
     Raises:
-      UserError: the reading has no such name.
+      UserError: there is no reading of that name.
     """
     if reading not in READINGS:
       raise UserError(f"synthetic data: oracle must be one of {', '.join(READINGS)}. Received: {reading}")
@@ -90,7 +90,7 @@ class Oracle:
 
   @property
   def reading(self) -> str:
-    """Where z is seen, a key of `READINGS`."""
+    """The reading of section 4.1, which says where z enters; a key of `READINGS`."""
     return "lstm_input" if self.latent_output is None else "output_layer"
 
   @property
@@ -98,7 +98,7 @@ class Oracle:
     return self.output.shape[0]
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes all parameters as one .npz file, in one piece.
+    """Writes all parameters atomically to one .npz file.
 
     Raises:
       UserError: the file cannot be written.
@@ -109,7 +109,7 @@ class Oracle:
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Oracle:
-    """What `save` wrote.
+    """Reads an oracle that `save` wrote.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -122,24 +122,24 @@ class Oracle:
       raise UserError(f"{path} holds no oracle ({error}); restore it, or begin another run") from error
 
   def equals(self, other: Oracle) -> bool:
-    """Whether all parameters are the same numbers."""
+    """Whether all parameters have equal values."""
     pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
     return all(np.array_equal(a, b) if a is not None and b is not None else a is b for a, b in pairs)
 
   def sample(self, n: int, seed: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Draws `n` sequences, the same ones whatever the number of TensorFlow's threads.
+    """Draws `n` sequences, which do not depend on the number of TensorFlow's threads.
 
     Args:
       n: how many.
       seed: stateless, `[2]`.
 
     Returns:
-      Tokens int32 `[n, length]` and the latents they were drawn with, float32 `[n, 2]`.
+      Tokens int32 `[n, length]` and the latents that they were drawn with, float32 `[n, 2]`.
     """
     latent_seed, token_seed = tf.unstack(tf.random.split(seed))
     z = tf.random.stateless_normal([n, LATENT], latent_seed)
     u = tf.random.stateless_uniform([n, self.length], token_seed, dtype=tf.float64)
-    # In float64 the order of a sum, which threads may change, decides about a token once in 10¹² draws or so.
+    # Threads may change the order of a sum. In float64 that changes a token about once in 10¹² draws.
     exact = self._in_float64()
     parts = [
       exact._invert(u[i : i + _AT_ONCE], tf.cast(z[i : i + _AT_ONCE], tf.float64))
@@ -148,9 +148,9 @@ class Oracle:
     return tf.concat(parts, axis=0).numpy(), z.numpy()
 
   def _invert(self, u, z):
-    """Tokens `[n, length]` from uniform numbers of that shape, each by inversion of its distribution function.
+    """Tokens `[n, length]` from uniform numbers of that shape, by inversion of each token's distribution function.
 
-    `tf.random.stateless_categorical` would draw other tokens with another number of threads.
+    `tf.random.stateless_categorical` would draw different tokens with a different number of threads.
     """
     token, state = self._start(tf.shape(u)[0])
     tokens = []
@@ -158,12 +158,12 @@ class Oracle:
       logits, state = self._next(token, z, state)
       below = tf.cumsum(tf.nn.softmax(logits), axis=1)
       token = tf.reduce_sum(tf.cast(below <= u[:, t, tf.newaxis], tf.int32), axis=1)
-      token = tf.minimum(token, self.vocab_size - 1)  # all probabilities may add up to less than u
+      token = tf.minimum(token, self.vocab_size - 1)  # the probabilities may add up to less than u
       tokens.append(token)
     return tf.stack(tokens, axis=1)
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """log p(x | z) in nats `[batch]` of tokens `x` `[batch, length]` given latents `z` `[batch, 2]`."""
+    """log p(x | z) in nats, `[batch]`, of tokens `x` `[batch, length]` given latents `z` `[batch, 2]`."""
     x = tf.convert_to_tensor(x)
     token, state = self._start(tf.shape(x)[0])
     total = 0.0

@@ -1,4 +1,4 @@
-"""Data sets by name: a new one is a file with a `load` function, and a line in `DATASETS` or a call of `register`.
+"""Data sets by name. A new one is a file with a `load` function, and a line in `DATASETS` or a call of `register`.
 
 Nothing here imports TensorFlow.
 """
@@ -56,7 +56,7 @@ def register(
   settings: Sequence[str] = (),
   presets: Presets | None = None,
 ) -> None:
-  """Makes a data set known: `--dataset=name`. Arguments are those of `Source`.
+  """Makes a data set available as `--dataset=name`. Arguments are those of `Source`.
 
   Raises:
     ValueError: the name belongs to another data set.
@@ -77,12 +77,12 @@ def load(
 
   Args:
     name: one of `DATASETS`.
-    data_dir: where its files are looked for.
+    data_dir: the folder in which its files are looked for.
     seed: the training run's seed, for order and dynamic binarisation. Splits and evaluation examples do not
       depend on it.
     download: whether missing files may be downloaded.
     strict: whether falling back to a stand-in is an error.
-    **options: what the data set's own `load` takes besides.
+    **options: further arguments of the data set's own `load`.
 
   Raises:
     UserError: there is no data set of that name, or its files are unusable.

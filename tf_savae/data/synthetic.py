@@ -20,8 +20,8 @@ class TokenDataSet(DataSet):
   """Token sequences of one length.
 
   Args:
-    tokens: int32 `[n, length]` for each split.
-    latents: the z each sequence was drawn with, float32 `[n, 2]` for each split.
+    tokens: for each split, int32 `[n, length]`.
+    latents: for each split, the z that each sequence was drawn with, float32 `[n, 2]`.
     oracle: the model they were drawn from.
   """
 
@@ -78,7 +78,7 @@ def load(
     seed: the training run's seed; it decides the order of the training examples only.
     data_seed: chooses oracle, latents and sequences.
     num_examples: sequences in each of the three splits.
-    train_examples: sequences for training, if not as many.
+    train_examples: number of training sequences, if it differs.
     vocab_size, length, hidden, embedding: sizes of the oracle and its sequences.
     output_scale: range of the oracle's output layer; larger means less entropy. The default puts the true
       negative log-likelihood of the full-size oracle near the paper's 19.63 nats.
@@ -106,16 +106,16 @@ def load(
   more = f", {len(tokens['train'])} for training" if len(tokens["train"]) != num_examples else ""
   source = (
     f"synthetic, drawn from an LSTM oracle ({_WHERE[oracle]}) with data seed {data_seed}: {num_examples} sequences "
-    f"a split{more}, {length} tokens of {vocab_size}"
+    f"per split{more}, {length} tokens of {vocab_size}"
   )
   return TokenDataSet(tokens, latents, model, source=source, seed=seed)
 
 
-# It takes two seconds, and a worker of the synthetic table asks for the same data again and again.
+# Drawing takes two seconds, and a worker of the synthetic table asks for the same data again and again.
 @functools.lru_cache(maxsize=4)
 def _draw(data_seed, reading, num_examples, train_examples, **sizes):
   """The oracle, and the tokens and latents of each split."""
-  # On the CPU also where a GPU is visible: the last bit of a logit can decide a token.
+  # On the CPU even if a GPU is visible: the last bit of a logit can decide a token.
   with tf.device("CPU:0"):
     model = Oracle.random(data_seed, reading=reading, **sizes)
     drawn = {

@@ -1,4 +1,4 @@
-"""`--dataset=text`: documents from the user's own files, one per line; also what other corpora are read with."""
+"""`--dataset=text`: documents from the user's own files, one per line. Other corpora are read with the same code."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tf_savae.data.text_store import Documents, Writer
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 
-# Different words counted at a time: a corpus of any size is counted in some hundred megabytes.
+# Different words counted at a time, so that a corpus of any size is counted in a few hundred megabytes.
 MAX_COUNTED = 1 << 21
 
 
 class TextDataSet(DataSet):
-  """Documents as rows of ids, words then END then PAD, in batches `[batch, length]` int32.
+  """Documents as rows of ids, in batches `[batch, length]` int32: the words, then END, then PAD.
 
   The length of a batch is that of its longest document, rounded up to a multiple of 8. So training sees at most
   2 ⌈max_length / 8⌉ shapes (the last batch of an epoch may be a short one).
 
   Attributes:
-    vocabulary: the words of the ids.
-    vocab_size: number of ids, the special ones included.
-    max_length: most tokens that a document may have, END included.
+    vocabulary: the words that the ids stand for.
+    vocab_size: number of ids, including the special ones.
+    max_length: the largest number of tokens in a document, including END.
     dropped: for each split, how many documents were left out because they are longer.
   """
 
@@ -61,16 +61,16 @@ class TextDataSet(DataSet):
     return len(self._documents[check_split(split)])
 
   def num_tokens(self, split: str) -> int:
-    """Words and ENDs of `split`: what its perplexity is a mean over."""
+    """Number of words and ENDs in `split`, the tokens over which its perplexity is a mean."""
     return self._documents[check_split(split)].num_tokens
 
   def texts(self, split: str, n: int) -> list[str]:
-    """The first `n` documents of `split` in the order of the file, unknown words as "_UNK"."""
+    """The first `n` documents of `split` in the order of the file, with "_UNK" for unknown words."""
     documents = self._documents[check_split(split)]
     return [self.vocabulary.decode(documents[row]) for row in range(min(n, len(documents)))]
 
   def train_batches(self, batch_size: int, start_step: int, num_steps: int) -> tf.data.Dataset:
-    """As in `DataSet`; the documents of a batch are of similar length, see `tf_savae.data.bucketing`."""
+    """As in `DataSet`; the documents of a batch have similar lengths, see `tf_savae.data.bucketing`."""
     with tf.device("CPU:0"):
       lengths = tf.constant(self._documents["train"].lengths)
     return bucketing.train(
@@ -108,21 +108,22 @@ def load(
 ) -> TextDataSet:
   """The documents of the files train, val (or valid) and test, each .txt or .txt.gz, in `data_dir`.
 
-  One document a line, UTF-8, words separated by spaces; empty lines do not count. Any of the files is enough:
-  what is missing is divided off another by a fixed seed, before long documents are dropped.
+  The files are UTF-8 with one document per line and spaces between words; empty lines are skipped. Any one of the
+  files is enough: missing splits are divided off it by a fixed seed, before long documents are dropped.
 
-  The files are read twice, to count words and to encode them (a file that has to be divided once more, for its
-  number of documents); what is encoded goes to a temporary file in TMPDIR. Memory holds a few bytes a document.
+  The files are read twice, first to count words and then to encode them. A file that has to be divided is read once
+  more, to count its documents. Encoded documents go to a temporary file in TMPDIR, and memory holds a few bytes per
+  document.
 
   Args:
-    data_dir: the folder.
+    data_dir: the folder with the files.
     seed: the training run's seed; it decides the order of the training documents only.
     download, strict: not used; there is nothing to download and no stand-in.
-    vocab_size: most words of the vocabulary besides the four special tokens; the most frequent ones are kept.
+    vocab_size: the largest number of words besides the four special tokens; the most frequent words are kept.
     min_count: how often a word must occur in the training documents to be in the vocabulary.
-    max_length: most words of a document; longer ones are dropped and counted.
-    name: what the data set calls itself.
-    vocabulary: of an earlier run, used as it is; None: made from the training documents.
+    max_length: the largest number of words in a document; longer documents are dropped and counted.
+    name: the name of the data set.
+    vocabulary: the vocabulary of an earlier run, used unchanged; None: one is made from the training documents.
 
   Raises:
     UserError: there are no files, or they are unusable.
@@ -160,7 +161,7 @@ def from_files(
   max_length: int,
   vocabulary: Vocabulary | None,
 ) -> TextDataSet:
-  """The documents of `files`, a file for at least one split; `what` begins the line that says what they are."""
+  """The documents of `files`, which has a file for at least one split; `what` begins the line that describes them."""
   for size, value in (("vocab_size", vocab_size), ("min_count", min_count), ("max_length", max_length)):
     if value < 1:
       raise UserError(f"text: {size} must be at least 1. Received: {value}")
@@ -180,14 +181,14 @@ def dataset_from_file(
   seed: int = 0,
   name: str = "text",
 ) -> TextDataSet:
-  """A data set whose split "test" is one file and whose other splits are empty, to evaluate a model on.
+  """A data set to evaluate a model on: its split "test" is one file, and its other splits are empty.
 
   Args:
     path: any file of documents; compressed if its name ends in ".gz".
-    vocabulary: the model's.
-    max_length: most words of a document, as for `load`; longer ones are dropped and counted.
-    seed: of the run.
-    name: what the data set calls itself.
+    vocabulary: the model's vocabulary.
+    max_length: the largest number of words in a document, as for `load`; longer ones are dropped and counted.
+    seed: the run's seed.
+    name: the name of the data set.
 
   Raises:
     UserError: the file is unusable.
@@ -206,7 +207,7 @@ def _data_set(
   needed: Sequence[str],
   **about: Any,
 ) -> TextDataSet:
-  """The encoded documents of `corpus`; UserError if a split of `needed` has none."""
+  """The encoded documents of `corpus`; raises UserError if a split in `needed` has none."""
   documents, dropped = _encode(corpus, vocabulary, max_length)
   for split in needed:
     if not len(documents[split]):
@@ -220,8 +221,8 @@ def _data_set(
 def _count_words(corpus: Corpus, max_length: int) -> collections.Counter[str]:
   """How often each word occurs in the training documents that are not too long.
 
-  With more than `MAX_COUNTED` different words the rarer half is forgotten each time (lossy counting): counts of
-  the rarest words are then too low, and those of the frequent ones exact.
+  Whenever there are more than `MAX_COUNTED` different words, the rarer half is forgotten (lossy counting). The counts
+  of the rarest words are then too low, and those of frequent words remain exact.
   """
   counts: collections.Counter[str] = collections.Counter()
   dropped = 0
@@ -251,7 +252,7 @@ def _count_words(corpus: Corpus, max_length: int) -> collections.Counter[str]:
 def _encode(
   corpus: Corpus, vocabulary: Vocabulary, max_length: int
 ) -> tuple[dict[str, Documents], dict[str, int]]:
-  """The documents of each split that are not too long, and how many are."""
+  """The documents of each split that are not too long, and the number of those that are."""
   writers = {split: Writer(len(vocabulary)) for split in SPLITS}
   dropped = dict.fromkeys(SPLITS, 0)
   for split, words in corpus.documents():

@@ -17,7 +17,7 @@ from tf_savae.seeds import Purpose, stateless_seed
 
 _STEMS = {"train": ("train",), "valid": ("val", "valid"), "test": ("test",)}
 _SUFFIXES = (".txt", ".txt.gz")
-EXPECTED = "train.txt, val.txt, test.txt (or .txt.gz; one of them is enough), one document a line"
+EXPECTED = "train.txt, val.txt, test.txt (or .txt.gz; one of them is enough), one document per line"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Corpus:
   """Documents of three splits in one to three files.
 
   Attributes:
-    files: the file of each split that has one.
-    base: the split whose file is divided because others have none; None if all have.
-    labels: uint8 `[documents of the base]`, for each the index of its split in `SPLITS`.
+    files: the file of each split that has its own.
+    base: the split whose file is divided because other splits have no file; None if every split has one.
+    labels: for each document of the base, the index of its split in `SPLITS`, uint8 `[documents of the base]`.
   """
 
   files: dict[str, pathlib.Path]
@@ -41,7 +41,7 @@ class Corpus:
       only: files without documents of this split are not read.
 
     Raises:
-      UserError: a file is unusable, or is not the one that was divided any more.
+      UserError: a file is unusable, or has changed since it was divided.
     """
     for split, path in self.files.items():
       if only is not None and path != self.file_of(only):
@@ -67,7 +67,7 @@ class Corpus:
     return self.files.get(split) or self.files[self.base]
 
   def describe(self) -> str:
-    """Which file gives which split, in a few words."""
+    """A few words that say which file gives which split."""
     names = ", ".join(path.name for path in self.files.values())
     if self.base is None:
       return names
@@ -80,7 +80,7 @@ class Corpus:
 
 
 def find(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """The file of each split that has one in `folder`; none if the folder does not exist.
+  """The file of each split that has one in `folder`; empty if the folder does not exist.
 
   Raises:
     UserError: the folder cannot be read, or has two files for one split.
@@ -104,12 +104,11 @@ def find(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 def divide(files: dict[str, pathlib.Path]) -> Corpus:
   """The corpus in `files`, after dividing one of them if a split has none.
 
-  The first of train, valid, test that has a file is the base. Splits without a file of their own get a tenth of
-  the base's documents each, at least one, and train gets what is left. Which documents those are depends on
-  nothing but the number of documents.
+  The first of train, valid and test that has a file is the base. Each split without a file gets a tenth of the base's
+  documents, at least one, and train gets the rest. The division depends only on the number of documents.
 
   Args:
-    files: of at least one split.
+    files: the files of one or more splits.
 
   Raises:
     UserError: the base is unusable, or has too few documents.

@@ -1,4 +1,4 @@
-"""Reads documents from a text file, one per line, without ever holding more than a line."""
+"""Reads documents from a text file, one per line, and holds only one line in memory at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tf_savae.errors import UserError, reason
 
-# Far above any document a model is trained on. A file without line ends would otherwise be read whole.
+# Far longer than any document a model is trained on. Otherwise a file without line breaks would be read whole.
 MAX_LINE_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def documents(path: pathlib.Path) -> Iterator[list[str]]:
   """Yields the words of each document of `path`, in the order of the file.
 
-  Words are separated by white space of any kind. Lines without words are no documents.
+  Words are separated by white space of any kind. Lines without words are skipped.
 
   Args:
     path: a text file, compressed by gzip if its name ends in ".gz".
@@ -38,7 +38,7 @@ def count(path: pathlib.Path) -> int:
 
 
 def _texts(path: pathlib.Path) -> Iterator[str]:
-  """Yields the lines of `path` that have words."""
+  """Yields the lines of `path` that contain words."""
   for number, line in _lines(path):
     try:
       text = line.decode("utf-8")
@@ -52,7 +52,7 @@ def _texts(path: pathlib.Path) -> Iterator[str]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
-  """Yields (number from 1, line) of each line of `path`."""
+  """Yields (line number from 1, line) for each line of `path`."""
   compressed = path.name.endswith(".gz")
   try:
     with gzip.open(path, "rb") if compressed else open(path, "rb") as file:
@@ -65,7 +65,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
             f"put one document on each line, its words separated by spaces"
           )
         yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-  # gzip says that data is missing by EOFError, that it is wrong by zlib.error or a kind of OSError.
+  # gzip raises EOFError for missing data, and zlib.error or a kind of OSError for wrong data.
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise UserError(f"{path} is damaged, or not a gzip file: {reason(error)}; replace it") from error
   except OSError as error:

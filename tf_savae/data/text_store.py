@@ -1,4 +1,4 @@
-"""Encoded documents on disk: a corpus larger than memory costs four bytes of memory a document."""
+"""Encoded documents on disk, so that a corpus larger than memory takes four bytes of memory per document."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from tf_savae.errors import UserError, reason
 from tf_savae.tokens import END, PAD
 
-MULTIPLE = 8  # of which the length of every batch is one
+MULTIPLE = 8  # the length of every batch is a multiple of this
 
 
 def padded_length(tokens: int) -> int:
-  """The smallest multiple of `MULTIPLE` that holds `tokens` tokens, at least one multiple."""
+  """The smallest positive multiple of `MULTIPLE` that is at least `tokens`."""
   return max(1, -(-tokens // MULTIPLE)) * MULTIPLE
 
 
 class Documents:
-  """Encoded documents, in a temporary file without a name, which goes away with this object.
+  """Encoded documents in an unnamed temporary file, which disappears with this object.
 
   Attributes:
-    lengths: tokens of each document, its end included, int32 `[documents]`.
+    lengths: number of tokens of each document, including its end, int32 `[documents]`.
   """
 
   def __init__(self, ids: np.ndarray, lengths: np.ndarray):
@@ -40,12 +40,12 @@ class Documents:
     return int(self._ends[-1]) if len(self) else 0
 
   def __getitem__(self, row: int) -> np.ndarray:
-    """Ids `[tokens]` of one document with its end."""
+    """Ids `[tokens]` of one document, including its end."""
     end = self._ends[row]
     return self._ids[end - self.lengths[row] : end]
 
   def padded(self, rows: np.ndarray) -> np.ndarray:
-    """Documents `rows` `[batch]` as int32 `[batch, length]`; length is `padded_length` of the longest."""
+    """Documents `rows` `[batch]` as int32 `[batch, length]`, where length is `padded_length` of the longest."""
     length = padded_length(int(self.lengths[rows].max(initial=0)))
     x = np.full([len(rows), length], PAD, np.int32)
     for i, row in enumerate(rows):
@@ -57,10 +57,10 @@ class Writer:
   """Collects documents one by one.
 
   Args:
-    vocab_size: ids are less than this; decides how many bytes an id takes on disk.
+    vocab_size: ids are smaller than this; it decides how many bytes each id takes on disk.
 
   Raises:
-    UserError: the directory for temporary files cannot be written. So does every method.
+    UserError: the directory for temporary files cannot be written. Every method may raise it, too.
   """
 
   def __init__(self, vocab_size: int):
@@ -74,7 +74,7 @@ class Writer:
       raise self._disk_error(error) from error
 
   def add(self, ids: Sequence[int]) -> None:
-    """Appends a document; `ids` are its words, to which the end is added."""
+    """Appends a document; `ids` are its words, and the end is added to them."""
     try:
       self._file.write(np.array([*ids, END], self._dtype).tobytes())
     except OSError as error:
@@ -82,12 +82,12 @@ class Writer:
     self._lengths.append(len(ids) + 1)
 
   def finish(self) -> Documents:
-    """The documents added; nothing can be added afterwards."""
+    """The documents that were added; nothing can be added afterwards."""
     lengths = np.array(self._lengths, np.int32)
     try:
       self._file.flush()
       if not len(lengths):
-        return Documents(np.empty(0, self._dtype), lengths)  # an empty file cannot be mapped
+        return Documents(np.empty(0, self._dtype), lengths)  # an empty file cannot be memory-mapped
       # The map keeps the file open.
       return Documents(np.memmap(self._file, self._dtype, mode="r"), lengths)
     except OSError as error:
@@ -103,5 +103,7 @@ class Writer:
     )
 
   def _close(self) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # what is buffered no longer fits; or there is no file
+    with contextlib.suppress(
+      OSError, AttributeError
+    ):  # the buffered bytes no longer fit, or there is no file
       self._file.close()

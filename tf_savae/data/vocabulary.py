@@ -1,4 +1,4 @@
-"""Words and their ids: the special tokens of `tf_savae.tokens`, then the words of a corpus by falling count."""
+"""Words and their ids: the special tokens of `tf_savae.tokens`, then the words of a corpus, most frequent first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tf_savae.atomic_files import atomic_write_text
 from tf_savae.errors import UserError, reason
 from tf_savae.tokens import END, PAD, SPECIAL, UNKNOWN
 
-# How corpora write a word they have replaced. All mean the unknown token and none is a word.
+# How corpora write a word that was replaced. Each of these means the unknown token and is not itself a word.
 UNKNOWN_NAMES = frozenset({SPECIAL[UNKNOWN], "UNK", "<unk>"})
 _NOT_WORDS = UNKNOWN_NAMES | set(SPECIAL)
 
@@ -18,14 +18,14 @@ _NOT_WORDS = UNKNOWN_NAMES | set(SPECIAL)
 class Vocabulary:
   """The words a model knows; word number i has id i.
 
-  Nothing that stands in a text becomes padding, a start or an end: there "<pad>", "<s>" and "</s>" are words that
-  the model does not know, as are "_UNK", "UNK" and "<unk>".
+  No word of a text becomes padding, a start or an end. In a text, "<pad>", "<s>" and "</s>" are unknown words, like
+  "_UNK", "UNK" and "<unk>".
 
   Args:
     words: the special tokens in the order of their ids, then the words.
 
   Attributes:
-    words: all of them as a tuple.
+    words: all words, including the special tokens, as a tuple.
 
   Raises:
     UserError: the special tokens are missing, there are no other words, or a word is repeated, empty, or
@@ -56,7 +56,7 @@ class Vocabulary:
   def from_counts(
     cls, counts: Mapping[str, int], *, max_size: int | None = None, min_count: int = 1
   ) -> Vocabulary:
-    """The most frequent words; those that are equally frequent in the order of their characters.
+    """A vocabulary of the most frequent words; equally frequent words are sorted by their characters.
 
     Args:
       counts: how often each word occurs.
@@ -97,12 +97,12 @@ class Vocabulary:
     return f"Vocabulary of {len(self)} words"
 
   def encode(self, tokens: Iterable[str]) -> list[int]:
-    """Ids of the words of a text, without an end."""
+    """Ids of the words of a text, without END."""
     ids = self._ids
     return [ids.get(token, UNKNOWN) for token in tokens]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The words `ids` `[length]` up to the first end, separated by spaces; padding is left out."""
+    """The words of `ids` `[length]` up to the first END, separated by spaces, without padding."""
     words = []
     for i in map(int, ids):
       if i == END:
@@ -112,9 +112,9 @@ class Vocabulary:
     return " ".join(words)
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes one word a line, UTF-8, so that the line number from 0 is the id.
+    """Writes one word per line, UTF-8, so that the line number, counted from 0, is the id.
 
-    `tf.lookup.TextFileInitializer` reads the file. `path` holds its old content or the new, whatever happens.
+    `tf.lookup.TextFileInitializer` can read the file. Whatever happens, `path` holds either its old content or the new.
 
     Raises:
       UserError: the file cannot be written.
@@ -124,7 +124,7 @@ class Vocabulary:
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
-    """Reads what `save` wrote.
+    """Reads a vocabulary that `save` wrote.
 
     Raises:
       UserError: the file cannot be read or is damaged.

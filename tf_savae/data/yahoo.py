@@ -1,7 +1,7 @@
 """`--dataset=yahoo`: the Yahoo Answers documents of Yang et al. 2017 from files, or the stand-in.
 
-Z. Yang, Z. Hu, R. Salakhutdinov, T. Berg-Kirkpatrick, *Improved Variational Autoencoders for Text Modeling using
-Dilated Convolutions*, ICML 2017, arXiv 1702.08139. Their corpus has no address that lasts, so there is no download.
+Source: Z. Yang, Z. Hu, R. Salakhutdinov, T. Berg-Kirkpatrick, *Improved Variational Autoencoders for Text Modeling
+using Dilated Convolutions*, ICML 2017, arXiv 1702.08139. Their corpus has no lasting address, so there is no download.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def load(
   max_length: int = 200,
   vocabulary: Vocabulary | None = None,
 ) -> text.TextDataSet:
-  """The documents in `data_dir/yahoo`, or in `data_dir` itself, or generated ones.
+  """The documents in `data_dir/yahoo`, or else in `data_dir` itself, or else generated ones.
 
   Args:
-    data_dir: where files are looked for.
+    data_dir: the folder in which files are looked for.
     seed: the training run's seed; it decides the order of the training documents only.
     download: not used; there is nothing to download.
     strict: whether having nothing but the stand-in is an error.
     vocab_size, min_count, max_length, vocabulary: see `text.load`.
 
   Raises:
-    UserError: a file that is there is unusable; or `strict`, and only the stand-in is left.
+    UserError: a file that was found is unusable, or `strict` is set and only the stand-in is left.
   """
   del download
   options = {

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a split: bounds at λ_0 and λ_K, likelihood, perplexity, and whether the latent is used."""
+"""Evaluation of a model on a split: bounds at λ_0 and λ_K, likelihood, perplexity, and use of the latent."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tf_savae.model import SAVAE
 from tf_savae.objective import Bound
 from tf_savae.posterior import GaussianParams
 
-# Nats of a document, and the perplexity they give.
+# Name of the nats of a document, and name of the perplexity computed from them.
 _PERPLEXITIES = {"nll_bound_initial": "ppl_bound_initial", "nll_bound": "ppl_bound", "nll_iw": "ppl_iw"}
 
 
 class Evaluator:
   """Evaluates a model with its current weights; traced once, for all splits.
 
-  Bounds take one noise draw an example, the same at λ_0 and λ_K, so that their difference is a paired one. The noise
-  of an example depends on its place in its batch and on the number of examples before that batch: numbers repeat
-  exactly for one batch size, and agree within their standard errors between two.
+  Bounds use one noise draw per example, the same at λ_0 and λ_K, so that their difference is paired. The noise of an
+  example depends on its place in its batch and on the number of examples before that batch. Results therefore repeat
+  exactly with the same batch size, and agree within their standard errors between batch sizes.
 
   Args:
     model: the model; K is its `eval_k`.
-    iw_samples: draws of the importance-sampled likelihood.
-    jit_compile: with XLA, where bits must repeat.
+    iw_samples: draws per example for the importance-sampled likelihood.
+    jit_compile: whether to compile with XLA.
   """
 
   def __init__(self, model: SAVAE, iw_samples: int, jit_compile: bool = False):
@@ -48,25 +48,24 @@ class Evaluator:
     progress: Callable[[int], None] | None = None,
     save_to: str | os.PathLike[str] | None = None,
   ) -> dict[str, Any]:
-    """Everything that is reported of one split.
+    """Everything that is reported about one split.
 
     Args:
       data: the data set.
       split: "train", "valid" or "test".
       batch_size: examples per batch.
-      progress: called with the number of examples after each batch.
-      save_to: file for the values of each example, for `tf_savae.evaluation.per_example.load`: `nll_bound`, `kl`,
-        `nll_iw`, and those of the following that there are: `nll_bound_initial`, `kl_initial`, `tokens`; and `digest`,
-        which tells whether two files are about the same examples.
+      progress: called after each batch with the number of examples so far.
+      save_to: file for the values of each example, which `tf_savae.evaluation.per_example.load` reads. It holds
+        `nll_bound`, `kl`, `nll_iw` and, if they exist, `nll_bound_initial`, `kl_initial` and `tokens`. Its `digest`
+        tells whether two files are about the same examples.
 
     Returns:
-      Of all data: `examples`, `eval_k`, `iw_samples`, and in nats per example `nll_bound`, `kl` (at λ_K),
-      `nll_bound_initial`, `kl_initial` (at λ_0, with an encoder), `refinement_gain` (their paired difference), and
-      `nll_iw`. With a latent: `active_units` and `mutual_information` (nats), both at λ_K, and
-      `mutual_information_initial` at λ_0. Where the kind has perplexities:
-      `ppl_bound_initial`, `ppl_bound` (at λ_0 and λ_K) and `ppl_iw`, each
-      exp(total nats / total tokens), and `tokens`, the total: words and END symbols. All but counts and KLs come with
-      a standard error over examples `…_se`.
+      A dictionary. For all data: `examples`, `eval_k`, `iw_samples`, and in nats per example `nll_bound` and `kl` (at
+      λ_K), `nll_bound_initial` and `kl_initial` (at λ_0, with an encoder), `refinement_gain` (their paired difference)
+      and `nll_iw`. With a latent: `active_units` and `mutual_information` (nats), both at λ_K, and
+      `mutual_information_initial` at λ_0. If the kind of data has perplexities: `ppl_bound_initial`, `ppl_bound` (at
+      λ_0 and λ_K) and `ppl_iw`, each exp(total nats / total tokens), and `tokens`, the total number of words and END
+      symbols. All except counts and KLs come with a standard error over examples, named `…_se`.
     """
     values, posteriors = self._rows(data, split, batch_size, progress)
     if save_to is not None:
@@ -76,7 +75,7 @@ class Evaluator:
     return result | _estimates(values) | self._of_the_latent(posteriors)
 
   def _rows(self, data, split, batch_size, progress):
-    """Values `[examples]` by name, and the posteriors: "final", and "initial" where there is an encoder."""
+    """Values `[examples]` by name, and the posteriors: "final" and, with an encoder, "initial"."""
 
     def observe(x):
       lengths = KINDS.get(data.kind).lengths(x)
@@ -108,7 +107,7 @@ class Evaluator:
 
 
 def evaluate(model: SAVAE, data: DataSet, split: str, batch_size: int, iw_samples: int) -> dict[str, Any]:
-  """What an `Evaluator` of `model` says of one split."""
+  """The results of an `Evaluator` of `model` for one split."""
   return Evaluator(model, iw_samples)(data, split, batch_size)
 
 

@@ -1,8 +1,9 @@
 """Markdown tables of finished runs, side by side.
 
-First a table of test-set figures, one row per run, in the order given; of text with perplexities and the systems'
-names as in the paper. Then differences to the first run, paired by example. Their standard errors are much smaller
-than those of the figures: what makes an example hard for all models cancels. Reads files only: no TensorFlow.
+The first table has the test-set figures, one row per run in the order given; for text with perplexities, and with the
+names of systems as in the paper. The second has differences to the first run, paired by example. Their standard errors
+are much smaller than those of the figures, because what makes an example hard for all models cancels. This reads files
+only and does not need TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tf_savae.evaluation import per_example, tables
 
 
 def read(run_dir: str) -> dict[str, Any]:
-  """results.json of a finished run, and the run's name as `run`. Raises UserError where there is none."""
+  """results.json of a finished run, with the run's name as `run`. Raises UserError if there is none."""
   path = Path(run_dir) / "results.json"
   try:
     return json.loads(path.read_text(encoding="utf-8")) | {"run": path.absolute().parent.name}
@@ -32,7 +33,7 @@ def read(run_dir: str) -> dict[str, Any]:
 
 
 def paired(run_dirs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
-  """The table of differences to the first run; a line instead of a row where there can be none."""
+  """The table of differences to the first run, with a line of explanation for each run that cannot be compared."""
   first, *others = (per_example.load(Path(run_dir) / per_example.TEST_FILE) for run_dir in run_dirs)
   names = (
     tables.systems(results) if tables.has_perplexity(results[0]) else [f"`{r['model']}`" for r in results]
@@ -58,7 +59,7 @@ def paired(run_dirs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
 
 
 def report(run_dirs: Sequence[str]) -> str:
-  """All tables of the finished runs in `run_dirs`. Raises UserError where there is none."""
+  """All tables of the finished runs in `run_dirs`. Raises UserError if a directory holds no finished run."""
   results = [read(run_dir) for run_dir in run_dirs]
   parts = [tables.table(results)]
   if len(run_dirs) > 1:

@@ -1,4 +1,4 @@
-"""Means and perplexities of examples with their standard errors, of one model or between two. NumPy only."""
+"""Means and perplexities over examples with standard errors, for one model or between two. NumPy only."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-  """A value and its standard error over examples; None where there is one example only."""
+  """A value and its standard error over examples; the error is None if there is only one example."""
 
   value: float
   se: float | None
 
 
 def mean(values: np.ndarray) -> Estimate:
-  """The mean of independent values `[n]`."""
+  """The mean of independent values `[n]`, with its standard error."""
   values = np.asarray(values, np.float64)
   n = len(values)
   return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None)
 
 
 def perplexity(nats: np.ndarray, tokens: np.ndarray) -> Estimate:
-  """exp(total nats / total tokens): long documents weigh more than short ones.
+  """exp(total nats / total tokens), in which long documents weigh more than short ones.
 
-  With r = Σ nats / Σ tokens, a ratio of two means over documents, the delta method gives
-  se(r) = √(n/(n−1) Σ (nats_i − r tokens_i)²) / Σ tokens, and se(exp r) = exp(r) se(r).
+  Let r = Σ nats / Σ tokens, a ratio of two means over documents. The delta method gives se(exp r) = exp(r) se(r) and
+
+      se(r) = √(n/(n−1) Σ (nats_i − r tokens_i)²) / Σ tokens
 
   Args:
     nats: −log p of each document or a bound on it, `[n]`.
-    tokens: its tokens, END included, `[n]`.
+    tokens: number of tokens of each document, including END, `[n]`.
   """
   value, influence = _perplexity(nats, tokens)
   return Estimate(value, _se(influence))
 
 
 def perplexity_difference(nats: np.ndarray, other_nats: np.ndarray, tokens: np.ndarray) -> Estimate:
-  """Perplexity of `nats` minus that of `other_nats`, both `[n]`, of the same documents.
+  """Perplexity of `nats` minus that of `other_nats`, both `[n]`, for the same documents.
 
-  Its standard error is a paired one: what makes a document hard for both models cancels.
+  The standard error is paired: what makes a document hard for both models cancels.
   """
   value, influence = _perplexity(nats, tokens)
   other, other_influence = _perplexity(other_nats, tokens)
@@ -46,10 +47,10 @@ def perplexity_difference(nats: np.ndarray, other_nats: np.ndarray, tokens: np.n
 
 
 def _perplexity(nats, tokens):
-  """The perplexity, and how much each document moves it to first order, `[n]`; these sum to 0."""
+  """The perplexity, and each document's first-order influence on it, `[n]`; the influences sum to 0."""
   nats, tokens = np.asarray(nats, np.float64), np.asarray(tokens, np.float64)
   rate = nats.sum() / tokens.sum()
-  # A model that diverged has an infinite perplexity, not an overflow; and no standard error.
+  # A model that diverged gets an infinite perplexity without a standard error, and not an overflow.
   with np.errstate(over="ignore", invalid="ignore"):
     value = np.exp(rate)
     return float(value), value * (nats - rate * tokens) / tokens.sum()

@@ -1,4 +1,4 @@
-"""One pass over the first examples of a split: what an evaluation computes of each, batch by batch, as arrays."""
+"""One pass over the first examples of a split, which collects what is computed for each example as arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Values = Callable[[Any, tf.Tensor], Mapping[str, tf.Tensor]]
 
 
 def traced(values: Values, batches: tf.data.Dataset) -> Values:
-  """`values` as one graph for any number of examples and any length: a short last batch is not traced again.
+  """`values` as one graph for any number of examples and any length, so that a short last batch is not traced again.
 
   Args:
-    values: a Python function, or a `tf.function`, which keeps its graphs for later calls of this.
-    batches: of the examples that it will be given.
+    values: a Python function, or a `tf.function`, which keeps its graphs for later calls.
+    batches: batches of the examples that it will receive.
   """
   if not isinstance(values, tf.types.experimental.PolymorphicFunction):
     values = tf.function(values, autograph=False)
@@ -31,14 +31,16 @@ def rows(
   progress: Callable[[int], None] | None = None,
   observe: Callable[[Any], Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, np.ndarray]:
-  """What `values` gives for each example, `[examples, ...]` by name; what only some batches have, for those.
+  """The results of `values` for each example, `[examples, ...]` by name.
+
+  A result that only some batches have covers the examples of those batches.
 
   Args:
-    values: what is computed of a batch.
+    values: computes the results of a batch.
     batches: all examples of a split once, in a fixed order.
-    num: examples, from the first on, or all if there are fewer; default: all.
-    progress: called with the number of examples after each batch.
-    observe: gives more values, of the observation x alone.
+    num: number of examples, from the first on, or all if there are fewer; default: all.
+    progress: called after each batch with the number of examples so far.
+    observe: computes further results from the observation x alone.
   """
   parts: dict[str, list[np.ndarray]] = {}
   seen = 0

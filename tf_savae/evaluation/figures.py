@@ -23,14 +23,14 @@ _DPI = 100
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-  """Images in [0, 1] side by side, a light line between them.
+  """Images in [0, 1] side by side, separated by a light line.
 
   Args:
     images: `[n, height, width, 1]` or `[n, height, width]`.
     columns: images per row.
 
   Returns:
-    One image `[rows · (height + 1) + 1, columns · (width + 1) + 1]`, 0 where there is paper.
+    One image `[rows · (height + 1) + 1, columns · (width + 1) + 1]`, which is 0 where there is paper.
   """
   images = np.asarray(images, np.float32).reshape(len(images), *images.shape[1:3])
   _, height, width = images.shape
@@ -43,11 +43,11 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
-  """One labelled row for each entry: for instance data and its reconstructions, example below example.
+  """A figure with one labelled row of images per entry, such as data and their reconstructions.
 
   Args:
-    rows: label → images `[n, height, width, 1]` in [0, 1], the same n in each row; drawn as ink on paper.
-    title: above them.
+    rows: label → images `[n, height, width, 1]` in [0, 1], with the same n in each row; drawn as ink on paper.
+    title: title of the figure.
   """
   columns = max(len(images) for images in rows.values())
   label_inches = 0.2 + 0.105 * max(len(label) for label in rows)
@@ -67,7 +67,7 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
 
 
 def image_grid(images: np.ndarray, title: str = "", columns: int = 8) -> Figure:
-  """Images `[n, height, width, 1]` in [0, 1], row by row."""
+  """A figure of images `[n, height, width, 1]` in [0, 1], row by row."""
   columns = min(columns, len(images))
   rows = -(-len(images) // columns)
   figure = _figure(0.2 + _INCHES * columns, _INCHES * rows + (0.4 if title else 0.1))
@@ -78,12 +78,12 @@ def image_grid(images: np.ndarray, title: str = "", columns: int = 8) -> Figure:
 
 
 def svi_curve(curves: Sequence[tuple[str, np.ndarray]], title: str = "") -> Figure:
-  """What each SVI step does to the bound, relative to λ_0, so that epochs of very different bounds share axes.
+  """The bound at each SVI step relative to λ_0, so that epochs with very different bounds share axes.
 
   Args:
-    curves: label and mean −ELBO at λ_0 … λ_K, `[K + 1]`, in nats per example. The last one stands out; those before,
-      such as earlier epochs, are the paler the earlier they come. Labels get the numbers at both ends.
-    title: above the axes.
+    curves: label and mean −ELBO at λ_0 … λ_K, `[K + 1]`, in nats per example. The last curve stands out; earlier ones,
+      such as those of earlier epochs, are paler. The numbers at both ends are added to the labels.
+    title: title of the axes.
   """
   figure = _figure(6.4, 4.0)
   ax = figure.subplots()
@@ -109,10 +109,10 @@ def steps_curve(rows: Sequence[Mapping[str, Any]], trained: int, title: str = ""
   """Bound against SVI steps at test time.
 
   Args:
-    rows: of `tf_savae.evaluation.steps_curve.summary`. Error bars are two paired standard errors of the difference to
-      the first row.
+    rows: result of `tf_savae.evaluation.steps_curve.summary`. Error bars are two paired standard errors of the
+      difference to the first row.
     trained: K in training, which is marked.
-    title: above the axes.
+    title: title of the axes.
   """
   figure = _figure(6.4, 4.0)
   ax = figure.subplots()
@@ -127,14 +127,14 @@ def steps_curve(rows: Sequence[Mapping[str, Any]], trained: int, title: str = ""
   ax.set_ylabel("−ELBO, nats per example", fontsize=12)
   ax.tick_params(labelsize=11)
   ax.grid(alpha=0.3)
-  figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)  # in no point's way
+  figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)  # where it hides no point
   if title:
     ax.set_title(title, fontsize=12)
   return figure
 
 
 def step_ticks(steps: Sequence[int]) -> list[int]:
-  """Those of some numbers of steps that an axis has room for: the largest, and what is far enough from the others."""
+  """The numbers of steps for which an axis has room: the largest, and those far enough from the others."""
   steps = sorted(steps)
   result, apart = [steps[-1]], (steps[-1] - steps[0]) / 25
   for k in reversed(steps[:-1]):
@@ -144,14 +144,14 @@ def step_ticks(steps: Sequence[int]) -> list[int]:
 
 
 def to_array(figure: Figure) -> np.ndarray:
-  """The figure's pixels, uint8 `[height, width, 3]`."""
+  """The pixels of a figure, uint8 `[height, width, 3]`."""
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-  """Writes the figure as PNG, in one piece: a kill leaves the old one or the new one.
+  """Writes the figure as PNG atomically: a kill leaves either the old file or the new one.
 
   Raises:
     UserError: the file cannot be written.
@@ -162,12 +162,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def draw(model: SAVAE, z: Any, seed: int = 0) -> np.ndarray | None:
-  """Images x ~ p_θ(x | z) for z `[n, latent]`; the expected image from a decoder that cannot sample.
+  """Images x ~ p_θ(x | z) for z `[n, latent]`, or expected images if the decoder cannot sample.
 
-  The noise is a function of (model seed, `seed`, row): pictures drawn from λ_0 and λ_K differ by λ only.
+  The noise is a function of (model seed, `seed`, row), so pictures drawn from λ_0 and λ_K differ only by λ.
 
   Returns:
-    `[n, height, width, 1]`, or None from a decoder that offers neither.
+    `[n, height, width, 1]`, or None if the decoder offers neither.
   """
   z = tf.convert_to_tensor(z)
   if hasattr(model.decoder, "sample"):
@@ -176,7 +176,7 @@ def draw(model: SAVAE, z: Any, seed: int = 0) -> np.ndarray | None:
 
 
 def reconstruction_rows(model: SAVAE, x: np.ndarray, posteriors: Posteriors | None) -> dict[str, np.ndarray]:
-  """Rows for `image_rows`: data x `[n, height, width, 1]`, and images drawn at the means of λ_0 and λ_K."""
+  """Rows for `image_rows`: data x `[n, height, width, 1]`, and images drawn at the posterior means of λ_0 and λ_K."""
   rows = {"data": x}
   if posteriors is not None:
     if posteriors.initial is not None and model.eval_k:
@@ -186,20 +186,20 @@ def reconstruction_rows(model: SAVAE, x: np.ndarray, posteriors: Posteriors | No
 
 
 def lambda_name(k: int) -> str:
-  """λ with k as its index: λ₂₀."""
+  """λ with k as its subscript, such as λ₂₀."""
   return "λ" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def save_overview(
   model: SAVAE, data: DataSet, path: str | os.PathLike[str], *, split: str = "test", n: int = 10
 ) -> None:
-  """One picture of a model of images: data, and what its decoder can draw of λ_0, λ_K and the prior.
+  """Writes a picture of a model of images: data, and what its decoder draws from λ_0, λ_K and the prior.
 
   Args:
     model: a trained model.
-    data: image data; a stand-in is called so in the picture.
+    data: image data; the picture says so if they are a stand-in.
     path: the PNG file to write.
-    split: where the examples come from.
+    split: the split that the examples come from.
     n: examples per row.
 
   Raises:

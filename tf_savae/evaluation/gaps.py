@@ -1,7 +1,7 @@
 """Where a trained run loses nats, as a table and files.
 
-Splits −ELBO + log p(x) into approximation gap and amortisation gap (Cremer et al. 2018), for any run with a posterior,
-and exactly where it has two latents.
+Splits log p(x) − ELBO into the approximation gap and the amortisation gap (Cremer et al. 2018) for any run with a
+posterior. With two latents the result is exact.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ def of_run(
   Args:
     run_dir: directory of a trained run.
     split: "train", "valid" or "test".
-    num: examples, from the first on, or all if there are fewer.
-    batch_size: examples at a time.
-    eval_k: SVI steps; default: the run's.
+    num: number of examples, from the first on, or all if there are fewer.
+    batch_size: examples per batch.
+    eval_k: number of SVI steps; default: that of the run.
     search: how λ* is looked for.
-    bound_draws: noise draws of each bound.
-    iw_samples: draws of the importance-sampled likelihood.
-    grid_size: two latents: points per axis of the exact grid; odd.
+    bound_draws: noise draws per bound.
+    iw_samples: draws per example for the importance-sampled likelihood.
+    grid_size: with two latents, points per axis of the exact grid; odd.
     data_dir: where the data are; default: where they were in training.
 
   Returns:
-    What gaps.json holds, nats, and that file.
+    The content of gaps.json, in nats, and the path of that file.
 
   Raises:
     UserError: there is no such run, or its model has no latent.
@@ -106,7 +106,7 @@ def of_run(
 
 
 def table(result: Mapping[str, Any]) -> str:
-  """The gaps in nats ± standard error over examples; one more column where there is a grid."""
+  """The gaps in nats ± standard error over examples as a table, with one more column if there is a grid."""
   exact = result.get("grid")
   head = [f"{result['examples']} examples, K = {result['eval_k']}", "estimated, nats"]
   head += ["by grid, nats"] if exact else []
@@ -126,7 +126,7 @@ def _cell(column: Mapping[str, Any], name: str) -> str:
 
 
 def _true_decoder(run: restore.Restored, data: Any) -> Any:
-  """The p(x | z) that the data come from, where it is known."""
+  """The p(x | z) that generated the data, if it is known."""
   if data.oracle is None:
     return None
   return run.model.decoder if run.config.generator == "oracle" else oracle_decoder(data.oracle)

@@ -1,9 +1,9 @@
 """Exact inference for models with two latents, by a grid over z: log p(x), the posterior, the best Gaussian.
 
-What only estimates elsewhere can be checked here. The grid is laid twice or more often: over all that the prior
-reaches, to find where the posterior of an example is, and then over that. A sum over an even grid of a function that
-is smooth and vanishes at the border converges faster than any power of the step, so that a comparison with every
-second point, which costs nothing, says whether the grid is fine enough.
+Quantities that can otherwise only be estimated are checked here. There are two grids or more: the first covers the
+range of the prior to find the posterior of an example, and each later one covers the region found before. The function
+summed is smooth and vanishes at the border, so the sum converges faster than any power of the grid's step. A comparison
+with every second point costs nothing and shows whether the grid is fine enough.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import tensorflow_probability as tfp
 
 from tf_savae.posterior import GaussianParams
 
-_NATS = 25.0  # what is less probable than the mode by more than this is left out of the next grid
+_NATS = 25.0  # points less probable than the mode by more than this are left out of the next grid
 
 
 class GridPosterior(NamedTuple):
-  """p(z | x) of examples on an even grid of n × n points each; float64.
+  """p(z | x) of each example on an even grid of n × n points; float64.
 
   Attributes:
     axes: the values of z₁ and of z₂, `[batch, 2, n]`.
     log_prob: log p(x | z), `[batch, n, n]`, z₁ first.
     mass: p(z | x) times the area of a cell, `[batch, n, n]`; sums to 1.
     log_likelihood: log p(x), nats, `[batch]`.
-    step_error: how far log p(x) moves when every second point of both axes is left out, nats, `[batch]`: an upper
-      bound on what a finer grid would change, and mostly a very wide one.
-    outside: share of the posterior that the grid does not cover, as far as the first, wide grid tells, and of what
-      lies on its border, `[batch]`.
+    step_error: change of log p(x) when every second point of both axes is left out, nats, `[batch]`. It bounds the
+      effect of a finer grid from above, usually very loosely.
+    outside: share of the posterior's mass outside the grid, as estimated by the first, wide grid, or on its border,
+      `[batch]`.
   """
 
   axes: tf.Tensor
@@ -64,14 +64,14 @@ def posterior(
   Args:
     decoder: log p(x | z) with two latents, as `tf_savae.networks.Decoder`.
     x: observations, batched on dimension 0.
-    context: what `decoder.precompute(x)` gave.
-    radius: the first grid reaches from −radius to radius on both axes; beyond 6 there are 4e-9 of the prior.
-    size: n, points an axis; odd.
-    levels: grids, each over what the one before found, 2 or more. Two do for posteriors down to a twentieth of the
-      first grid's step; a third one for those down to a twentieth of that.
+    context: result of `decoder.precompute(x)`.
+    radius: the first grid reaches from −radius to radius on both axes; 4e-9 of the prior's mass lies beyond 6.
+    size: n, points per axis; odd, at least 5.
+    levels: number of grids, 2 or more, each covering what the previous one found. Two suffice for posteriors as narrow
+      as a twentieth of the first grid's step, three for posteriors twenty times narrower.
 
   Raises:
-    ValueError: another number of latents, a size that is not odd or below 5, or fewer levels.
+    ValueError: there are not two latents, `size` is even or below 5, or `levels` is below 2.
   """
   if decoder.latent_dim != 2:
     raise ValueError(f"A grid is for two latents. Received: latent_dim={decoder.latent_dim}")
@@ -99,12 +99,12 @@ def posterior(
 
 
 def _axes(low, high, size):
-  """Even points from `low` to `high` `[batch, 2]`: `[batch, 2, size]`."""
+  """Evenly spaced points from `low` to `high` `[batch, 2]`, as `[batch, 2, size]`."""
   return low[..., tf.newaxis] + (high - low)[..., tf.newaxis] * np.linspace(0.0, 1.0, size)
 
 
 def _log_prob(decoder, x, context, axes):
-  """log p(x | z) at all points, `[batch, n, n]`: a point of every example at a time."""
+  """log p(x | z) at all points, `[batch, n, n]`, computed at one point per example at a time."""
   size = axes.shape[-1]
   first, second = (tf.transpose(axes[:, i]) for i in range(2))  # [n, batch]
 
@@ -125,7 +125,7 @@ def _log_prior(axes):
 
 
 def _box(axes, joint):
-  """Where the posterior is, a step of the grid wider on all sides: (low, high), each `[batch, 2]`."""
+  """The box that holds the posterior, widened by one grid step on all sides: (low, high), each `[batch, 2]`."""
   likely = joint > tf.reduce_max(joint, axis=[1, 2], keepdims=True) - _NATS
   on_axis = tf.stack([tf.reduce_any(likely, axis=2), tf.reduce_any(likely, axis=1)], axis=1)
   step, infinity = axes[:, :, 1] - axes[:, :, 0], tf.constant(np.inf, axes.dtype)
@@ -145,16 +145,17 @@ def _mass_outside(axes, joint, low, high):
 def best_gaussian(
   grid: GridPosterior, starts: Sequence[GaussianParams] = (), iterations: int = 200
 ) -> GaussianParams:
-  """λ* of each example: the diagonal Gaussian with the largest ELBO, `[batch, 2]`, float64.
+  """λ* of each example, the diagonal Gaussian with the largest ELBO, `[batch, 2]`, float64.
 
-  Maximises Σ q(z) log p(x | z) / Σ q(z) − KL(q ‖ p) over the grid's points, without further evaluations of the
-  decoder, by L-BFGS from three starts of its own: the posterior's means and variances; its means, with the variance
-  of each latent given the other; its mode, with a quarter of that. Starts decide where a posterior has several modes.
+  Maximises Σ q(z) log p(x | z) / Σ q(z) − KL(q ‖ p) over the grid's points by L-BFGS, without further evaluations of
+  the decoder. There are three starting points: the posterior's means and variances; its means, with the variance of
+  each latent given the other; and its mode, with a quarter of those variances. Where a posterior has several modes, the
+  starting points decide which one is found.
 
   Args:
     grid: the posteriors.
-    starts: further starts, such as a model's λ.
-    iterations: of L-BFGS at most.
+    starts: further starting points, such as a model's λ.
+    iterations: largest number of iterations of L-BFGS.
   """
   mean, covariance = grid.moments()
   variance = tf.linalg.diag_part(covariance)
@@ -180,7 +181,7 @@ def best_gaussian(
     max_iterations=iterations,
     stopping_condition=tfp.optimizer.converged_all,
   )
-  # A search that fails ends where it is, which may be worse than where it began.
+  # A search that fails stops where it is, which may be worse than its starting point.
   candidates = tf.concat([found.position, positions], axis=0)
   values = grid_elbo(grid, GaussianParams(*tf.split(candidates, 2, axis=-1)))
   values = tf.where(tf.math.is_finite(values), values, tf.constant(-np.inf, values.dtype))
@@ -191,11 +192,11 @@ def best_gaussian(
 def grid_elbo(grid: GridPosterior, params: GaussianParams) -> tf.Tensor:
   """ELBO of λ `[..., batch, 2]` with the expectation taken over the grid's points, `[..., batch]`, nats.
 
-  Exact where q is wider than the grid's step and within the grid; a q too narrow for the grid is taken for the points
-  it is nearest to, and so never looks better than the best point.
+  This is exact if q lies within the grid and is wider than its step. A narrower q counts as its nearest grid points,
+  and so never looks better than the best point.
   """
   z = (grid.axes - params.mean[..., tf.newaxis]) * tf.exp(-0.5 * params.log_var)[..., tf.newaxis]
-  q = tf.nn.softmax(-0.5 * z**2)  # [..., batch, 2, n]: on each axis by itself
+  q = tf.nn.softmax(-0.5 * z**2)  # [..., batch, 2, n], normalised on each axis separately
   over_second = tf.einsum("bij,...bj->...bi", grid.log_prob, q[..., 1, :])
   return tf.reduce_sum(over_second * q[..., 0, :], axis=-1) - params.kl_to_prior()
 
@@ -208,16 +209,16 @@ def _mode(grid):
 
 
 def elbo(decoder: Any, x: Any, context: Any, params: GaussianParams, nodes: int = 20) -> tf.Tensor:
-  """ELBO of λ by Gauss–Hermite quadrature of `nodes`² evaluations of the decoder, `[batch]`, nats, float64.
+  """ELBO of λ by Gauss–Hermite quadrature with `nodes`² evaluations of the decoder, `[batch]`, nats, float64.
 
-  Deterministic: no noise of draws.
+  The result is deterministic, since no noise is drawn.
 
   Args:
     decoder: log p(x | z) with two latents.
     x: observations.
-    context: what `decoder.precompute(x)` gave.
+    context: result of `decoder.precompute(x)`.
     params: λ, `[batch, 2]`.
-    nodes: on each axis; exact for log p(x | z) that is a polynomial of degree 2 nodes − 1 in z.
+    nodes: nodes per axis; exact if log p(x | z) is a polynomial in z of degree up to 2 nodes − 1.
   """
   points, weights = np.polynomial.hermite_e.hermegauss(nodes)
   weights = weights / weights.sum()

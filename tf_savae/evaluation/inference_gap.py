@@ -1,4 +1,4 @@
-"""The gaps of a trained model on a split: estimated by `optimum`, and exact by `grid` where there are two latents."""
+"""The gaps of a trained model on a split: estimated by `optimum` and, with two latents, computed exactly by `grid`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tf_savae.evaluation import estimates, examples, grid, optimum
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
 
-# Name of a result → what it is the mean of. Positive gaps are nats lost.
+# Name of a result → the quantity that it is the mean of. Positive gaps are nats lost.
 _GAPS = {
   "approximation_gap": lambda v: v["bound_best"] - v["nll"],
   "amortisation_gap": lambda v: v["bound"] - v["bound_best"],
@@ -37,25 +37,24 @@ def per_example(
   true_decoder: Any = None,
   progress: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-  """Nats of each of the first `num` examples of a split, `[num]`; posterior parameters `[num, latent]`.
+  """Nats `[num]` and posterior parameters `[num, latent]` of each of the first `num` examples of a split.
 
   Args:
-    model: with a latent; K is its `eval_k`.
-    data: where the examples come from.
+    model: a model with a latent; K is its `eval_k`.
+    data: the data set of the examples.
     split: "train", "valid" or "test".
-    num: examples, or all if there are fewer.
-    batch_size: examples at a time.
-    search: of λ*.
+    num: number of examples, or all if there are fewer.
+    batch_size: examples per batch.
+    search: how λ* is looked for.
     bound_draws, iw_samples: as in `optimum.gap_parts`.
-    grid_size: points an axis.
-    true_decoder: the p(x | z) that the data come from, where it is known and has two latents.
-    progress: called with the number of examples after each batch.
+    grid_size: points per axis of the grid.
+    true_decoder: the p(x | z) that generated the data, if it is known and has two latents.
+    progress: called after each batch with the number of examples so far.
 
   Returns:
-    `bound_initial` (with an encoder), `bound`, `bound_best`, `bound_halfway`, `nll`; the same names with
-    `grid_` before them, but for `bound_halfway`, where there are two latents, and there also
-    `grid_step_error` and `grid_outside`; `true_nll` where the truth is known; `mean` and `log_var` of λ_K, `…_best`
-    of λ*.
+    Arrays by name. Always `bound`, `bound_best`, `bound_halfway`, `nll`, and with an encoder `bound_initial`. With two
+    latents, the same names except `bound_halfway` with the prefix `grid_`, and `grid_step_error` and `grid_outside`. If
+    the truth is known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*.
   """
 
   def values(x, seen):
@@ -85,18 +84,18 @@ def _estimated(found: optimum.GapParts) -> dict[str, tf.Tensor]:
 
 
 def _true_nll(decoder, true_decoder, x, rows, size):
-  """−log p(x) under the decoder that the data come from, `[batch]`; where that is the model's, it is there already."""
+  """−log p(x) under the decoder that generated the data, `[batch]`; taken from `rows` if it is the model's own."""
   if true_decoder is decoder and "grid_nll" in rows:
     return rows["grid_nll"]
   return -grid.posterior(true_decoder, x, _context(true_decoder, x), size=size).log_likelihood
 
 
 def summary(rows: dict[str, np.ndarray]) -> dict[str, Any]:
-  """Means over examples with standard errors `…_se`, nats, of what `per_example` gives.
+  """Means over examples of the results of `per_example`, with standard errors `…_se`, nats.
 
-  Bounds, likelihoods, `approximation_gap` and `amortisation_gap` (at λ_K, and `…_initial` at λ_0), their sum
-  `inference_gap`, and `last_half_gain`: what the second half of the search for λ* still gained; where that is not
-  small against the amortisation gap, the search was too short. Exact ones in an entry of their own, `grid`.
+  These are the bounds, the likelihoods, `approximation_gap`, `amortisation_gap` (at λ_K, and `…_initial` at λ_0) and
+  their sum `inference_gap`. `last_half_gain` is what the second half of the search for λ* gained. Unless it is small
+  compared with the amortisation gap, the search was too short. Exact values are in a separate entry, `grid`.
   """
   result = _means({name: v for name, v in rows.items() if not name.startswith("grid_") and v.ndim == 1})
   exact = {name.removeprefix("grid_"): v for name, v in rows.items() if name.startswith("grid_")}
@@ -111,7 +110,7 @@ def _means(rows):
   for name, gap in _GAPS.items():
     try:
       values[name] = gap({key: np.asarray(value, np.float64) for key, value in rows.items()})
-    except KeyError:  # without encoder there is no λ_0, and a grid needs no search
+    except KeyError:  # without an encoder there is no λ_0, and a grid needs no search
       continue
   if "true_nll" in rows:
     values["gap_to_truth"] = np.float64(rows["bound"]) - rows["true_nll"]
@@ -123,7 +122,7 @@ def _means(rows):
 
 
 def _by_grid(decoder, x, found, size):
-  """The same quantities without noise."""
+  """The same quantities from a grid, without noise."""
   context = _context(decoder, x)
   exact = grid.posterior(decoder, x, context, size=size)
   starts = [params for params in (found.params, found.best) if params is not None]

@@ -16,7 +16,7 @@ tfd = tfp.distributions
 # A latent counts as active if its posterior mean varies more than this over examples (Burda et al. 2016).
 ACTIVE_VARIANCE = 0.01
 
-# Time grows with the square of the examples: 10,000 with 32 latents take 15 seconds of one core.
+# The time grows with the square of the number of examples: 10,000 with 32 latents take 15 seconds on one core.
 MAX_EXAMPLES = 10_000
 
 # Numbers held at once: 16 MB in float64.
@@ -24,24 +24,30 @@ _CHUNK = 2_000_000
 
 
 def active_units(means: np.ndarray) -> int:
-  """Number of latents whose posterior mean `[examples, latent]` varies over examples; of λ_K in all results."""
+  """Number of latents whose posterior mean varies over examples (Burda et al. 2016).
+
+  Args:
+    means: posterior means `[examples, latent]`; all results use those of λ_K.
+  """
   return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))
 
 
 def mutual_information(params: GaussianParams, seed: int) -> Estimate:
-  """I_q(x; z) in nats: what z ~ q_λ tells about which of the examples it was drawn for.
+  """I_q(x; z) in nats: how much z ~ q_λ tells about the example that it was drawn for.
 
-  I_q(x; z) = E_x E_{q(z|x)} [log q(z | x) − log q(z)], the aggregate posterior q(z) = (1/N) Σ_n q(z | x_n) being the
-  mixture over all N examples (Hoffman and Johnson 2016; estimated so by Dieng et al. 2019 and He et al. 2019). It is 0
-  where the posterior has collapsed. One draw z an example, none of which can give more than log N: a small split
-  hides how much a large latent knows. Of more than 10,000 examples, 10,000 are used, evenly spaced.
+  I_q(x; z) = E_x E_{q(z|x)} [log q(z | x) − log q(z)], where the aggregate posterior q(z) = (1/N) Σ_n q(z | x_n) is the
+  mixture over all N examples. It is 0 if the posterior has collapsed. The estimate uses one draw z per example. It
+  cannot exceed log N, so a small split hides how much a large latent knows. Of more than 10,000 examples, 10,000
+  evenly spaced ones are used.
 
-  What the noise of a refinement does to λ_K sets examples apart, too, and counts: compare with λ_0. So it does in
-  `active_units`.
+  The noise of the refinement makes the λ_K of examples differ, too, and this counts here and in `active_units`. The
+  value at λ_0 shows how much it matters.
+
+  Source: Hoffman and Johnson (2016); estimated in this way by Dieng et al. (2019) and He et al. (2019).
 
   Args:
     params: λ of N examples, each `[N, latent]`.
-    seed: of the draws; equal seeds give equal noise.
+    seed: seed of the draws; equal seeds give equal noise.
 
   Returns:
     The estimate. Its standard error is over the examples that z is drawn for, with the mixture held fixed.
@@ -50,7 +56,7 @@ def mutual_information(params: GaussianParams, seed: int) -> Estimate:
   if n > MAX_EXAMPLES:
     rows = np.arange(MAX_EXAMPLES) * n // MAX_EXAMPLES
     params = GaussianParams(*(np.asarray(part)[rows] for part in params))
-  # float64: a narrow posterior far from 0 has too few digits left of (z − μ) / σ in float32.
+  # In float32, (z − μ) / σ would keep too few digits for a narrow posterior far from 0.
   params = GaussianParams(*(tf.cast(part, tf.float64) for part in params))
   terms = _terms(params.mean, params.log_var, stateless_seed(seed, 0, Purpose.MUTUAL_INFORMATION))
   return estimates.mean(terms.numpy())
@@ -61,7 +67,7 @@ def mutual_information(params: GaussianParams, seed: int) -> Estimate:
   autograph=False,
 )
 def _terms(mean, log_var, seed):
-  """log q(z_n | x_n) − log q(z_n) of one draw an example, `[N]`."""
+  """log q(z_n | x_n) − log q(z_n) for one draw per example, `[N]`."""
   n, latent = tf.unstack(tf.shape(mean))
   each = GaussianParams(mean, log_var).distribution()
   mixture = tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros([n], tf.float64)), each)

@@ -3,10 +3,10 @@
     log p(x) − ELBO(λ)  =  [log p(x) − ELBO(λ*)]  +  [ELBO(λ*) − ELBO(λ)]
                             approximation gap         amortisation gap
 
-λ* is the best diagonal Gaussian of the example: the first part is the family's fault, the second that of how λ was
-found. Here λ* comes from a long optimisation and log p(x) from importance sampling with q_λ* as the proposal, so that
-both parts are estimates: the first is too small by what importance sampling misses. `grid` has them exactly for two
-latents.
+λ* is the best diagonal Gaussian for the example. The first part is due to the family of posteriors, the second to the
+way λ was found. Here λ* comes from a long optimisation, and log p(x) from importance sampling with q_λ* as the
+proposal. Both parts are therefore estimates, and the first is too small by what importance sampling misses. With two
+latents, `grid` computes both exactly.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Search:
   """How λ* is looked for: Adam on (μ, log σ²) of each example.
 
   Attributes:
-    steps: of Adam.
-    draws: of noise a step, in pairs ε, −ε; even.
-    learning_rate: at the first step, in posterior parameters; falls to 0 as a cosine, so that noise averages out.
+    steps: number of steps of Adam, 2 or more.
+    draws: noise draws per step, in pairs ε, −ε; even.
+    learning_rate: rate at the first step, in posterior parameters; it falls to 0 like a cosine, so that noise averages
+      out.
   """
 
   steps: int = 1000
@@ -47,11 +48,11 @@ class Search:
 
 
 class Optimum(NamedTuple):
-  """What a search found.
+  """The result of a search.
 
   Attributes:
     params: λ*, `[batch, latent]`.
-    halfway: λ after half of the steps, for a check of convergence.
+    halfway: λ after half of the steps, to check convergence.
   """
 
   params: GaussianParams
@@ -59,17 +60,17 @@ class Optimum(NamedTuple):
 
 
 class GapParts(NamedTuple):
-  """Nats of each example, `[batch]`; ELBOs at the same noise, so that their differences are paired.
+  """Nats of each example, `[batch]`. ELBOs share their noise, so that their differences are paired.
 
   Attributes:
-    elbo_initial: at λ_0; None without encoder.
-    elbo: at λ_K.
-    elbo_best: at λ*.
-    elbo_halfway: after half of the search for λ*.
-    log_likelihood: log p(x), importance-sampled.
+    elbo_initial: ELBO at λ_0; None without an encoder.
+    elbo: ELBO at λ_K.
+    elbo_best: ELBO at λ*.
+    elbo_halfway: ELBO after half of the search for λ*.
+    log_likelihood: log p(x) by importance sampling.
     params: λ_K.
     best: λ*.
-    initial: λ_0; None without encoder.
+    initial: λ_0; None without an encoder.
   """
 
   elbo_initial: tf.Tensor | None
@@ -85,12 +86,12 @@ class GapParts(NamedTuple):
 def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> Optimum:
   """λ* of each example of a batch from λ = `initial`, by one loop in the graph.
 
-  A step is worth as much for an example whatever its batch-mates: Adam looks at each coordinate by itself.
+  Adam treats each coordinate separately, so the search for one example does not depend on the others in its batch.
 
   Args:
     batch: an evaluation batch, `model.inference(x)`.
-    initial: where to start, such as λ_K.
-    search: its length.
+    initial: the starting point, such as λ_K.
+    search: the length of the search, its draws and its learning rate.
   """
   seed, context, rule = batch.seed(Purpose.OPTIMUM), conditions(batch), Adam(0.9, 0.99, 1e-8)
 
@@ -116,7 +117,7 @@ def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> O
 
 
 def _pairs(seed: tf.Tensor, draws: int, like: tf.Tensor) -> tf.Tensor:
-  """ε, then −ε: `[draws, batch, latent]`, with the batch and dtype of `like` `[batch, latent]`.
+  """ε, then −ε, `[draws, batch, latent]`, with the batch size and dtype of `like` `[batch, latent]`.
 
   A row's noise depends on its place in the batch, not on how many rows there are.
   """
@@ -132,9 +133,9 @@ def conditions(batch: Inference) -> tuple[Any, tf.Tensor, Any]:
 
 
 def mean_elbo(batch: Inference, params: GaussianParams, draws: int) -> tf.Tensor:
-  """ELBO of λ averaged over `draws` of noise, `[batch]`, nats: the same noise for every λ of a batch.
+  """ELBO of λ averaged over `draws` of noise, `[batch]`, nats, with the same noise for every λ of a batch.
 
-  Draws come in pairs ε, −ε and one at a time: memory does not grow with their number.
+  Draws come in pairs ε, −ε and are used one at a time, so that memory does not grow with their number.
   """
   seed, context = batch.seed(Purpose.BOUND), conditions(batch)
   pairs = -(-draws // 2)
@@ -165,12 +166,12 @@ def gap_parts(
   """The parts of the gap of a batch.
 
   Args:
-    model: with a latent; K is its `eval_k`.
+    model: a model with a latent; K is its `eval_k`.
     x: observations.
-    step: what the noise is derived from, besides the model's seed: the number of examples before these.
-    search: of λ*, which starts at λ_K.
-    bound_draws: of noise for each ELBO.
-    iw_samples: draws of the importance-sampled likelihood.
+    step: number of examples before these; the noise is a function of it and of the model's seed.
+    search: how λ* is looked for, starting at λ_K.
+    bound_draws: noise draws per ELBO.
+    iw_samples: draws per example for the importance-sampled likelihood.
 
   Raises:
     ValueError: the model has no latent.

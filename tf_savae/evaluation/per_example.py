@@ -1,4 +1,4 @@
-"""The values of each example of an evaluation, kept in a file so that runs can be compared in pairs. NumPy only."""
+"""The values of each example in an evaluation, kept in a file so that runs can be compared in pairs. NumPy only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEST_FILE = "test_examples.npz"  # in a run directory
 
 
 def save(path: str | os.PathLike[str], rows: Mapping[str, np.ndarray]) -> None:
-  """Writes arrays `[examples]` in one piece: a kill leaves the old file or the new one.
+  """Writes arrays `[examples]` atomically: a kill leaves either the old file or the new one.
 
   Raises:
     UserError: the file cannot be written.
@@ -26,7 +26,7 @@ def save(path: str | os.PathLike[str], rows: Mapping[str, np.ndarray]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
-  """What `save` wrote; None where there is no such file.
+  """Reads what `save` wrote; None if there is no such file.
 
   Raises:
     UserError: the file is damaged.
@@ -41,10 +41,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:
 
 
 def digests(parts: Sequence[np.ndarray], lengths: np.ndarray | None = None) -> np.ndarray:
-  """A checksum of each example, uint32 `[n]`: equal for equal examples, however they are padded.
+  """A checksum of each example, uint32 `[n]`, which does not depend on padding.
 
   Args:
-    parts: of the observation, each `[n, ...]`.
+    parts: the parts of the observation, each `[n, ...]`.
     lengths: tokens of each document, `[n]`; what follows is padding.
   """
   result = []

@@ -14,12 +14,12 @@ from tf_savae.posterior import GaussianParams
 
 
 class Posteriors(NamedTuple):
-  """What inference gives for n examples, as arrays.
+  """The results of inference for n examples, as arrays.
 
   Attributes:
-    initial: λ_0, each `[n, latent]`; None for a method without encoder.
+    initial: λ_0, each `[n, latent]`; None for a method without an encoder.
     final: λ_K, each `[n, latent]`.
-    bounds: −ELBO in nats at λ_0 … λ_K, `[K + 1, n]`: one noise draw an example, the same at every k, so that
+    bounds: −ELBO in nats at λ_0 … λ_K, `[K + 1, n]`. There is one noise draw per example, the same at every k, so that
       differences between steps are free of most of its noise.
     kl: KL(q_λK ‖ p) in nats, `[n]`.
   """
@@ -30,7 +30,7 @@ class Posteriors(NamedTuple):
   kl: np.ndarray
 
   def first(self, n: int) -> Posteriors:
-    """Those of the first n examples."""
+    """The posteriors of the first n examples."""
     initial = None if self.initial is None else GaussianParams(*(part[:n] for part in self.initial))
     final = GaussianParams(*(part[:n] for part in self.final))
     return Posteriors(initial, final, self.bounds[:, :n], self.kl[:n])
@@ -41,8 +41,8 @@ class Inference:
 
   Args:
     model: a model with a latent; K is its `eval_k`.
-    spec: shape and dtype of every batch, such as a data set's `element_spec`. Without it any number of examples of the
-      first x's shape; when documents of another length come, a second trace serves all lengths.
+    spec: shape and dtype of every batch, such as a data set's `element_spec`. Without it, the graph takes any number of
+      examples with the shape of the first x; when documents of another length come, a second trace serves all lengths.
 
   Raises:
     ValueError: the model has no latent.
@@ -57,8 +57,8 @@ class Inference:
   def __call__(self, x: np.ndarray, batch_size: int = 100) -> Posteriors:
     """Posteriors of examples x `[n, ...]`.
 
-    The noise is that of `evaluate` for the same batch size, where that takes the examples in the same order. What is
-    padding in a whole batch is left out: documents that are sorted by length take less time.
+    The noise is that of `evaluate` if batch size and order of the examples are the same. Columns that are padding in a
+    whole batch are left out, so documents that are sorted by length take less time.
     """
     spec = tf.TensorSpec([None, *x.shape[1:]], x.dtype)
     if self._spec is None or not spec.is_subtype_of(self._spec):
@@ -90,7 +90,7 @@ class Inference:
       bound = batch.bound(final)
       return initial, final, bound.neg_elbo[tf.newaxis], bound.kl
     final, trajectory, _ = batch.refine(initial, adjoint=None)
-    # One after the other, as the refinement itself goes: memory does not grow with K.
+    # One step after another, like the refinement itself, so that memory does not grow with K.
     bounds = tf.map_fn(
       lambda params: batch.bound(GaussianParams(*params)).neg_elbo,
       trajectory,

@@ -1,4 +1,4 @@
-"""What more or fewer SVI steps than in training give, on examples of a split."""
+"""The bound after more or fewer SVI steps than in training, on examples of a split."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def bounds(
 ) -> dict[int, dict[str, np.ndarray]]:
   """−ELBO (`bound`) and KL (`kl`) at λ_k for every k of `steps`, nats, `[num]`.
 
-  Every λ_k lies on one trajectory, refined with the model's step sizes, the last of which is repeated beyond its K.
+  All λ_k lie on one trajectory. It is refined with the model's step sizes, and beyond its K the last one is repeated.
 
   Args:
-    model: with a latent.
-    data: where the examples come from.
+    model: a model with a latent.
+    data: the data set of the examples.
     split: "train", "valid" or "test".
     steps: numbers of SVI steps.
-    num: examples, from the first on, or all if there are fewer.
-    batch_size: examples at a time.
-    bound_draws: of noise for each bound, the same ones at all k.
-    progress: called with the number of examples after each batch.
+    num: number of examples, from the first on, or all if there are fewer.
+    batch_size: examples per batch.
+    bound_draws: noise draws per bound, the same at every k.
+    progress: called after each batch with the number of examples so far.
 
   Raises:
     ValueError: the model has no latent.
@@ -64,14 +64,17 @@ def _at_steps(model, x, seen, steps, bound_draws):
     params = GaussianParams(*params)
     return -mean_elbo(batch, params, bound_draws), params.kl_to_prior()
 
-  # One after the other: memory does not grow with their number.
+  # One after another, so that memory does not grow with their number.
   dtype = start.mean.dtype
   bound, kl = tf.map_fn(at, chosen, fn_output_signature=(dtype, dtype), parallel_iterations=1)
   return {"bound": tf.transpose(bound), "kl": tf.transpose(kl)}
 
 
 def summary(rows: dict[int, dict[str, np.ndarray]]) -> list[dict[str, Any]]:
-  """A dictionary a k: `k`, `bound`, `kl`, and `difference` of the bound to the first k's, with `…_se` over examples."""
+  """One dictionary per k, with means over examples and their standard errors `…_se`, nats.
+
+  Its keys are `k`, `bound`, `kl` and `difference`, the difference of the bound to that at the first k.
+  """
   first = np.float64(next(iter(rows.values()))["bound"])
   result = []
   for k, values in rows.items():

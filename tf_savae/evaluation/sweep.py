@@ -1,7 +1,7 @@
 """The bound of a trained run against the number of SVI steps at test time, as a table, a file and a picture.
 
-All points lie on one trajectory λ_0, λ_1, … of each example, and their bounds take the same noise: differences between
-them are paired.
+All points lie on one trajectory λ_0, λ_1, … per example, and their bounds share the same noise, so that differences
+between them are paired.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def of_run(
     run_dir: directory of a trained run.
     eval_k: numbers of SVI steps; differences are to the first.
     split: "train", "valid" or "test".
-    num: examples, from the first on, or all if there are fewer.
-    batch_size: examples at a time.
-    bound_draws: noise draws of each bound.
+    num: number of examples, from the first on, or all if there are fewer.
+    batch_size: examples per batch.
+    bound_draws: noise draws per bound.
     data_dir: where the data are; default: where they were in training.
-    svi_lr: step size; default: the run's.
-    svi_samples: noise draws of an SVI step; default: the run's.
+    svi_lr: step size; default: that of the run.
+    svi_samples: noise draws per SVI step; default: those of the run.
 
   Returns:
-    What sweep.json holds, nats, and the two files.
+    The content of sweep.json, in nats, and the paths of the two files.
 
   Raises:
-    UserError: there is no such run, or it cannot be evaluated so.
+    UserError: there is no such run, or it cannot be evaluated with these settings.
   """
   run_dir = Path(run_dir).expanduser()
   given = {"svi_lr": svi_lr, "svi_samples": svi_samples}
@@ -79,7 +79,7 @@ def of_run(
 
 
 def table(result: Mapping[str, Any]) -> str:
-  """One row per K, nats ± standard error over examples."""
+  """A table with one row per K, in nats ± standard error over examples."""
   first = result["rows"][0]["k"]
   head = ["K at test", "−ELBO, nats", f"difference to K = {first}", "KL"]
   lines = []
@@ -97,7 +97,7 @@ def _error(error: float | None) -> str:
 
 
 def _check(run: restore.Restored, run_dir: Path, most_steps: int, svi_lr: float | None) -> None:
-  """Raises UserError for a run that cannot be swept so."""
+  """Raises UserError if the run cannot be swept with these settings."""
   if not run.model.latent_dim:
     raise UserError(f"--run_dir={run_dir} is a run of --model={run.config.model}, which has no posterior")
   if svi_lr and run.model.step_sizes.log_sizes is not None:

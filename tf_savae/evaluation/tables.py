@@ -34,11 +34,13 @@ _STOPPED_BY = {
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-  """A row per run, in the order given; those with perplexities in a table of their own; below, where the data are from.
+  """A table with one row per run in the order given, followed by notes on where the data come from.
+
+  Runs with perplexities get a separate table.
 
   Args:
     results: contents of results.json. "−log p(x)" and "perplexity" are importance-sampled, ± their standard error over
-      examples; a model without latent has no other numbers, and these are exact.
+      examples. A model without a latent has no other numbers, and these are exact.
   """
   text = [result for result in results if has_perplexity(result)]
   other = [result for result in results if not has_perplexity(result)]
@@ -57,12 +59,12 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 def paired_table(
   names: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]], against: Mapping[str, np.ndarray]
 ) -> str:
-  """Differences of runs to one run on the same examples; negative is better.
+  """A table of differences between runs and one run on the same examples; negative is better.
 
   Args:
-    names: of the runs.
+    names: names of the runs.
     rows: values of each example, from `tf_savae.evaluation.per_example.load`.
-    against: those of the run that is subtracted.
+    against: values of the run that is subtracted.
   """
   head = ["", "bound at λ_K, nats", "−log p(x), nats"]
   if "tokens" in against:
@@ -78,12 +80,12 @@ def paired_table(
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A table."""
+  """A Markdown table with the columns `head`."""
   return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def has_perplexity(result: Mapping[str, Any]) -> bool:
-  """Whether a run is one of text, or of another kind that has perplexities."""
+  """Whether the data of a run are text, or of another kind that has perplexities."""
   return "ppl_bound" in result["test"]
 
 
@@ -93,7 +95,7 @@ def has_latent(result: Mapping[str, Any]) -> bool:
 
 
 def systems(results: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Names of runs as in the paper's table of text; with the name of the run where they would be equal."""
+  """Names of runs as in the paper's table for text, with the name of the run added where they would be equal."""
   names = [_system(result) for result in results]
   return [
     f"{name} ({result['run']})" if names.count(name) > 1 and "run" in result else name
@@ -167,7 +169,7 @@ def _signed(estimate: Estimate) -> str:
 
 
 def _notes(results):
-  """A line for each data source and setting."""
+  """One line per data source and setting."""
   samples: dict[str, set[int]] = {}
   for result in results:
     stand_in = ", A STAND-IN" if result.get("is_stand_in") else ""

@@ -1,1 +1,1 @@
-"""Numerics under the networks and under the refinement."""
+"""Numerical operations that the networks and the refinement are built on."""

@@ -1,7 +1,7 @@
-"""Which tensors a function closes over.
+"""Finds the tensors that a function closes over.
 
-`tf.custom_gradient` gives no gradient to tensors that its function merely closes over, and says nothing. `refine`
-therefore asks here for those tensors and makes them arguments.
+`tf.custom_gradient` gives no gradient to tensors that its function merely closes over, and does not warn about it.
+`refine` therefore finds those tensors here and makes them arguments.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class _RecordingGraph(tf.__internal__.FuncGraph):
 
 
 def needs_gradient(tensor: tf.Tensor) -> bool:
-  """Whether a gradient with respect to `tensor` can matter: it is floating and no `tf.stop_gradient` result.
+  """Whether a gradient with respect to `tensor` can matter: it is floating and not a result of `tf.stop_gradient`.
 
-  Eager tensors do not say how they were made: they count as needing one if floating.
+  Eager tensors do not record how they were made, so every floating one counts as needing a gradient.
   """
   if not tensor.dtype.is_floating:
     return False
@@ -36,12 +36,12 @@ def needs_gradient(tensor: tf.Tensor) -> bool:
 
 
 def closed_over_tensors(function: Callable[..., Any], *args: Any) -> list[tf.Tensor]:
-  """The floating tensors that `function(*args)` uses without getting them as arguments.
+  """The floating tensors that `function(*args)` uses but does not receive as arguments.
 
-  The function is traced once in a scratch graph and nothing of it is run. Variables do not count: tapes find them.
+  The function is traced once in a scratch graph and never run. Variables are left out, because tapes find them.
 
   Args:
-    function: the function in question.
+    function: the function to inspect.
     *args: arguments with which it can be called; only their shapes and dtypes matter.
   """
   graph = _RecordingGraph()

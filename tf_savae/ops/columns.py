@@ -1,7 +1,7 @@
-"""Convolutions of maps that lie column by column, `[width, batch, height, channels]`.
+"""Convolutions of maps stored column by column, `[width, batch, height, channels]`.
 
-With the width first, the columns of a kernel reach along the outermost axis, which a matrix product and a convolution
-of one long image both do without moving data, and a kernel's rows are neighbours within a column.
+With the width first, the columns of a kernel extend along the outermost axis. A matrix product, or a convolution of
+one long image, handles that without moving data. The rows of a kernel are neighbours within a column.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tf_savae.ops import fourier
 
 
 def look_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-  """Row r of the result sees rows r − reach to r − 1 of `x`, and s // 2 columns to both sides.
+  """Convolution in which row r of the result sees rows r − reach to r − 1 of `x`, and s // 2 columns on both sides.
 
   Args:
     x: maps, `[width, batch, height, channels in]`.
@@ -32,36 +32,36 @@ def look_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def look_left(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-  """Column c of the result sees columns c − reach + 1 to c of `x`; `kernel` is `[1, reach, in, out]`."""
+  """Convolution in which column c sees columns c − reach + 1 to c of `x`; `kernel` is `[1, reach, in, out]`."""
   _, reach, seen, made = kernel.shape
   padded = tf.pad(x, [[reach - 1, 0], [0, 0], [0, 0], [0, 0]])
   return _along(padded, tf.reshape(kernel, [reach, 1, seen, made]))
 
 
 def each(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-  """Every pixel sees itself; `kernel` is `[1, 1, in, out]`."""
+  """Convolution in which every pixel sees only itself; `kernel` is `[1, 1, in, out]`."""
   return tf.nn.conv2d(x, kernel, 1, "VALID")
 
 
 def without_last(x: tf.Tensor) -> tf.Tensor:
   """All columns but the last."""
-  # tf.slice, because the gradient kernel of x[:-1] is slow.
+  # tf.slice is used because the gradient kernel of x[:-1] is slow.
   return tf.slice(x, [0] * x.shape.rank, [x.shape[0] - 1, *[-1] * (x.shape.rank - 1)])
 
 
 def shifted(x: tf.Tensor) -> tf.Tensor:
-  """One column to the right, a column of zeros before."""
+  """`x` moved one column to the right, with a column of zeros first."""
   return tf.pad(x, [[1, 0], [0, 0], [0, 0], [0, 0]])
 
 
 def by_fourier(side: int, seen: int) -> bool:
-  """Whether to use spectra for kernels of `side` columns and `seen` channels: wide ones of many channels, on a CPU."""
+  """Whether to use spectra for kernels of `side` columns and `seen` channels: if both are large, and on a CPU."""
   return side >= 5 and seen >= 8 and not tf.config.list_physical_devices("GPU")
 
 
 def _along(x, kernel):
-  """Convolution along the columns, `[s, 1, in, out]`, of all rows of all examples as one image."""
+  """Convolution along the columns, with kernel `[s, 1, in, out]`, of all rows of all examples as one image."""
   columns, _, height, seen = x.shape
-  # tf.pad before and VALID here: with the padding as an attribute of the convolution, oneDNN's gradients are slower.
+  # Padding is done by tf.pad and not by the convolution, which would make oneDNN's gradients slower.
   flat = tf.nn.conv2d(tf.reshape(x, [1, columns, -1, seen]), kernel, 1, "VALID")
   return tf.reshape(flat, [columns - kernel.shape[0] + 1, -1, height, kernel.shape[-1]])

@@ -1,15 +1,17 @@
 """Wide convolutions by the convolution theorem: the sum over a kernel's columns is a product of spectra.
 
-A kernel of `reach` rows and s columns over maps `[width, batch, height, channels]` costs width · s products a row of
-the map and pair of channels; in the spectra of rows it costs 2 · period, period ≥ width + s // 2, about a quarter of it
-for 9 columns over 28. The sum over the kernel's rows stays one matrix product a frequency. Spectra are real products,
-too, with a matrix of cosines and sines: rows are so short that this takes less time than an FFT. Exact up to rounding.
+Take a kernel of `reach` rows and s columns over maps `[width, batch, height, channels]`. Directly, it costs width · s
+products per row of the map and pair of channels. In the spectra of rows it costs 2 · period, where
+period ≥ width + s // 2: about a quarter as much for 9 columns over a width of 28. The sum over the kernel's rows is
+still one matrix product per frequency. The spectra are computed by real products with a matrix of cosines and sines,
+because rows are so short that this takes less time than an FFT. The result is exact up to rounding.
 
-A spectrum of real numbers at the frequencies 0 … period/2 has as many real parts: cosines and sines of each frequency,
-but for the first and the last, which have no sines; the last one's cosines take the place of the first one's sines.
+The spectrum of `period` real numbers at the frequencies 0 … period/2 has `period` real parts, a cosine and a sine part
+for each frequency. The first and the last frequency have no sine part, so the last one's cosine part is stored in
+place of the first one's sine part.
 
-The convolution, and its transposes with respect to input and kernel, are linear in both arguments, and the derivatives
-of each are the other two: so derivatives of any order exist and cost as little.
+The convolution and its transposes with respect to input and kernel are linear in both arguments, and the derivatives
+of each are the other two. So derivatives of any order exist and cost equally little.
 
 Source: Mathieu, Henaff and LeCun, *Fast Training of Convolutional Networks through FFTs*, 2014, along one axis.
 """
@@ -23,7 +25,7 @@ import tensorflow as tf
 
 
 def look_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-  """Row r of the result sees rows r − reach to r − 1 of `x`, and s // 2 columns to both sides.
+  """Convolution in which row r of the result sees rows r − reach to r − 1 of `x`, and s // 2 columns on both sides.
 
   Args:
     x: maps, `[width, batch, height, channels in]`.
@@ -78,14 +80,14 @@ def _to_kernel(x, upstream, reach, columns):
 
 
 def _period(x, columns):
-  """Even, and so long that the convolution does not go round."""
+  """An even period, long enough that the circular convolution does not wrap around."""
   least = x.shape[0] + columns // 2
   return least + least % 2
 
 
 @functools.lru_cache
 def _waves(first: int, count: int, period: int) -> np.ndarray:
-  """Cosines and negative sines at positions first, first + 1, …: `[period, count]`, all cosines before all sines."""
+  """Cosines, then negative sines, at positions first, first + 1, …; `[period, count]`."""
   frequency = np.arange(period // 2)[:, np.newaxis]
   angle = 2.0 * np.pi * frequency * np.arange(first, first + count) / period
   cosines, sines = np.cos(angle), -np.sin(angle)
@@ -96,14 +98,14 @@ def _waves(first: int, count: int, period: int) -> np.ndarray:
 def _to_spectrum_matrix(width, period, dtype, inverse=False):
   waves = _waves(0, width, period)
   if inverse:
-    # All frequencies but the first and the last stand for two.
+    # Every frequency except the first and the last stands for two.
     waves = waves * 2.0 / period
     waves[[0, period // 2]] /= 2.0
   return tf.constant(waves, dtype)
 
 
 def _spectrum(x, period, inverse=False):
-  """`[2, frequency, batch, height, channels]`; with `inverse`, of the transpose of `_from_spectrum`."""
+  """Spectra `[2, frequency, batch, height, channels]`; with `inverse`, the transpose of `_from_spectrum`."""
   to_spectrum = _to_spectrum_matrix(x.shape[0], period, x.dtype, inverse)
   flat = tf.matmul(to_spectrum, tf.reshape(x, [x.shape[0], -1]))
   return tf.reshape(flat, [2, period // 2, -1, *x.shape[2:]])
@@ -119,29 +121,29 @@ def _from_spectrum(product, like):
 
 
 def _side_by_side(spectrum, rows, above=0, below=0):
-  """Of each row r, rows r + `rows` of the padded maps as channels, `[frequency, batch · height, channels]`."""
+  """For each row r, the rows r + `rows` of the padded maps as channels, `[frequency, batch · height, channels]`."""
   _, frequencies, _, height, channels = spectrum.shape
   parts = tf.transpose(spectrum, [1, 2, 3, 0, 4])
   padded = tf.pad(parts, [[0, 0], [0, 0], [above, below], [0, 0], [0, 0]])
-  # One copy, where slices and their concatenation would be two.
+  # This takes one copy; slices and their concatenation would take two.
   seen = tf.gather(padded, np.add.outer(np.arange(height), rows).reshape(-1), axis=2)
   return tf.reshape(seen, [frequencies, -1, len(rows) * 2 * channels])
 
 
 def _matrix(blocks):
-  """The products over rows, parts and channels as one: `[frequency, reach · 2 · channels, 2 · channels]`."""
+  """One matrix for the products over rows, parts and channels, `[frequency, reach · 2 · channels, 2 · channels]`."""
   frequencies, reach, _, seen, _, made = blocks.shape
   return tf.reshape(blocks, [frequencies, reach * 2 * seen, 2 * made])
 
 
 def _kernel_spectrum(kernel, period):
-  """Multiplication by the kernel's spectrum as real matrices of its parts, `[frequency, reach, 2, in, 2, out]`."""
+  """Multiplication by the kernel's spectrum as real matrices, `[frequency, reach, 2, in, 2, out]`."""
   reach, columns, seen, made = kernel.shape
-  # A kernel's column to the right brings what is to the right here: it counts as a negative position.
+  # A kernel's right-hand column reads from the right, so it counts as a negative position.
   waves = tf.constant(_waves(-(columns // 2), columns, period)[:, ::-1], kernel.dtype)
   flat = tf.matmul(waves, tf.reshape(tf.transpose(kernel, [1, 0, 2, 3]), [columns, -1]))
   real, imaginary = tf.unstack(tf.reshape(flat, [2, period // 2, reach, seen, made]))
-  # The first frequency's parts are two frequencies, each real.
+  # The two parts stored at the first frequency belong to two frequencies, both real.
   mixed = tf.concat([tf.zeros_like(imaginary[:1]), imaginary[1:]], axis=0)
   second = tf.concat([imaginary[:1], real[1:]], axis=0)
   return tf.stack([tf.stack([real, mixed], axis=-2), tf.stack([-mixed, second], axis=-2)], axis=2)

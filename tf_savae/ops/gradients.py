@@ -10,5 +10,5 @@ import tensorflow as tf
 def dense_gradients(
   tape: tf.GradientTape, value: tf.Tensor, sources: Sequence[tf.Tensor | tf.Variable]
 ) -> list[tf.Tensor]:
-  """∂value/∂sources, zero where unconnected, dense where embeddings give `tf.IndexedSlices`."""
+  """∂value/∂sources as dense tensors, including those of embeddings; zero for sources that are not connected."""
   return [tf.convert_to_tensor(g) for g in tape.gradient(value, sources, unconnected_gradients="zero")]

@@ -1,4 +1,4 @@
-"""The LSTM's cell, for what takes one step at a time."""
+"""The LSTM's cell, for code that takes one step at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lstm_cell(gates: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     The new hidden and cell state, each `[batch, hidden]`.
   """
   hidden = gates.shape[-1] // 4
-  # The three sigmoid gates lie together, so that one kernel computes them.
+  # The three sigmoid gates are adjacent, so that one kernel computes them.
   i, f, o = tf.split(tf.sigmoid(gates[:, : 3 * hidden]), 3, axis=-1)
   c = f * c + i * tf.tanh(gates[:, 3 * hidden :])
   return o * tf.tanh(c), c

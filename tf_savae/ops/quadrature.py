@@ -5,7 +5,7 @@ With l ~ N(m, v) and nodes t_h of weights w_h (those of N(0, 1)),
     E[softplus(l)] ≈ f(m, v) = Σ_h w_h softplus(m + t_h √v)
 
 H nodes integrate every polynomial of degree 2H − 1 exactly. The nodes come in pairs ±t_h, so f is smooth in v. All
-derivatives below are those of f itself, not other estimates of the expectation's.
+derivatives below are those of f itself, and not separate estimates of the derivatives of the expectation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-# Far below any variance of a logit that matters, so that the derivative of the root stays finite.
+# Far below any relevant variance of a logit; it keeps the derivative of the square root finite.
 _LEAST_VARIANCE = 1e-8
 
 
@@ -27,7 +27,7 @@ def gauss_hermite(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expected_softplus(mean: tf.Tensor, variance: tf.Tensor, num_nodes: int) -> tf.Tensor:
-  """E[softplus(l)], l ~ N(mean, variance), of the shape of both; differentiable, any number of times.
+  """E[softplus(l)], l ~ N(mean, variance), with the shape of both; differentiable any number of times.
 
   Args:
     mean: m.
@@ -52,7 +52,7 @@ def expected_softplus(mean: tf.Tensor, variance: tf.Tensor, num_nodes: int) -> t
 def expected_softplus_gradient(
   mean: tf.Tensor, variance: tf.Tensor, num_nodes: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """∂f/∂m and ∂f/∂v of `expected_softplus`, differentiable themselves.
+  """∂f/∂m and ∂f/∂v of `expected_softplus`, which are differentiable, too.
 
   ∂f/∂m = Σ_h w_h σ(l_h),   ∂f/∂v = Σ_h w_h t_h σ(l_h) / (2 √v),   l_h = m + t_h √v
   """
@@ -88,7 +88,7 @@ def _at_nodes(mean, variance, nodes):
 
 
 def _moments(values, *weights):
-  """Σ_h w_h values_h for each of the weights, from values `[nodes, …]`."""
+  """Σ_h w_h values_h for each set of weights, from values `[nodes, …]`."""
   rows = tf.constant(np.stack(weights), values.dtype)
   sums = tf.matmul(rows, tf.reshape(values, [values.shape[0], -1]))
   return [tf.reshape(total, tf.shape(values)[1:]) for total in tf.unstack(sums)]

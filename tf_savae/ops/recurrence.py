@@ -1,17 +1,18 @@
 """An LSTM over sequences of any length, and its directional derivative, with their gradients written out.
 
-Loops over time are `tf.while_loop`s of few and fat operations: what does not depend on the step before is computed for
-all steps at once, before or after the loop, and the recurrent weights' gradient is one product over all steps.
-TensorFlow can differentiate these gradients again. No fused recurrent kernel is used: those lack second derivatives.
+Loops over time are `tf.while_loop`s of a few large operations. Whatever does not depend on the previous step is
+computed for all steps at once, before or after the loop. The gradient of the recurrent weights is one product over all
+steps. TensorFlow can differentiate these gradients again. Fused recurrent kernels are not used because they have no
+second derivatives.
 
-With gates i, f, o (sigmoid) and j (tanh), cell c, τ = tanh c and c' the cell before, a step is c = f c' + i j and
-h = o τ. Its derivative along a direction (dotted) is
+The gates are i, f, o (sigmoid) and j (tanh), c is the cell, c' the previous cell, and τ = tanh c. A step is
+c = f c' + i j and h = o τ, and its derivative along a direction (dotted) is
 
     ċ = f ċ' + A_i ġ_i + A_f ġ_f + A_j ġ_j        ḣ = A_o ġ_o + A_c ċ
 
     A_i = j i(1−i)   A_f = c' f(1−f)   A_j = i(1−j²)   A_o = τ o(1−o)   A_c = o(1−τ²)
 
-and going backward through time takes the same coefficients A; going backward through the dotted equations takes besides
+The pass backward through time uses the same coefficients A. The pass backward through the dotted equations also uses
 their derivatives, B and D in `_tangent_coefficients`.
 """
 
@@ -23,7 +24,7 @@ import tensorflow as tf
 
 
 class _Steps(NamedTuple):
-  """What the steps of an LSTM leave behind."""
+  """Values of all steps of an LSTM, kept for its gradient."""
 
   gates: tf.Tensor  # the gates' inputs, [length, batch, 4 hidden]
   cell: tf.Tensor  # c, [length, batch, hidden]
@@ -34,18 +35,18 @@ def lstm(inputs: tf.Tensor, constant: tf.Tensor, initial: tf.Tensor, recurrent: 
   """Hidden states of an LSTM whose cell starts at 0.
 
   Args:
-    inputs: gate inputs without the recurrent part, `[batch, length, 4 hidden]`, gates in the order i, f, o, j.
-    constant: added to them at every step, `[batch, 4 hidden]`.
+    inputs: gate inputs without the recurrent part, `[batch, length, 4 hidden]`, with gates in the order i, f, o, j.
+    constant: added to the gate inputs at every step, `[batch, 4 hidden]`.
     initial: hidden state before the first step, `[batch, hidden]`.
     recurrent: weights, `[hidden, 4 hidden]`.
 
   Returns:
-    `[length, batch, hidden]`, differentiable with respect to all arguments, twice.
+    `[length, batch, hidden]`, twice differentiable with respect to all arguments.
   """
   made = []
 
-  # Gates and cells are results, too: the gradient is a function of them, and so its own gradient comes back here,
-  # together with that of the states, and both go back through time at once.
+  # Gates and cells are results, too, because the gradient is a function of them. The gradient's own gradient therefore
+  # arrives here together with that of the states, and one pass takes both back through time.
   @tf.custom_gradient
   def run(inputs, constant, initial, recurrent):
     def gradient(by_gates, by_cell, by_state):
@@ -67,10 +68,10 @@ def lstm_tangent(
   d_initial: tf.Tensor,
   recurrent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """`lstm`, and its derivative along (d_constant, d_initial).
+  """`lstm` and its derivative along (d_constant, d_initial).
 
   Returns:
-    States and their derivative, each `[length, batch, hidden]`, differentiable with respect to all arguments.
+    States and their derivatives, each `[length, batch, hidden]`, differentiable with respect to all arguments.
   """
 
   @tf.custom_gradient
@@ -153,7 +154,7 @@ def _coefficients(gates, cell):
 
 
 def _tangent_coefficients(gates, cell, d_gates, d_cell):
-  """The derivatives of A_•, A_c and f along the tangent: B `[length, batch, 4 hidden]`; B_c, D `[…, hidden]`.
+  """The derivatives of A, A_c and f along the tangent: B `[length, batch, 4 hidden]`, and B_c, D `[…, hidden]`.
 
   B_i = i(1−i) (ġ_i j(1−2i) + ġ_j(1−j²))            B_f = f(1−f) (ċ' + ġ_f c'(1−2f))
   B_o = o(1−o) (ġ_o τ(1−2o) + ċ(1−τ²))              B_j = (1−j²) (ġ_i i(1−i) − 2 i j ġ_j)
@@ -175,12 +176,12 @@ def _tangent_coefficients(gates, cell, d_gates, d_cell):
 
 @tf.custom_gradient
 def _back(by_gates, by_cell, by_state, gates, cell, recurrent):
-  """The whole gradient of the gates' inputs, `[length, batch, 4 hidden]`: with what later steps say.
+  """The gradient of the gate inputs, `[length, batch, 4 hidden]`, including contributions from later time steps.
 
   Args:
-    by_gates, by_cell, by_state: gradients of what `_run` made, without that.
-    gates, cell: what it made.
-    recurrent: weights.
+    by_gates, by_cell, by_state: gradients of the results of `_run`, without those contributions.
+    gates, cell: results of `_run`.
+    recurrent: recurrent weights, `[hidden, 4 hidden]`.
   """
   a, a_cell, forget = _coefficients(gates, cell)
   length = tf.shape(gates)[0]
@@ -196,7 +197,7 @@ def _back(by_gates, by_cell, by_state, gates, cell, recurrent):
   all_gates, all_cell, all_state = _along_time(body, gates, cell)
 
   def gradient(direction):
-    # ⟨direction, result⟩ is linear in the gradients given; their factors are the derivatives along the direction.
+    # ⟨direction, result⟩ is linear in the given gradients; the factors are the derivatives along the direction.
     d_gates, d_cell, d_state = _run_along(direction, gates, cell, recurrent)
     b, b_cell, d = _tangent_coefficients(gates, cell, d_gates, d_cell)
     to_gates = tf.concat([all_cell, all_cell, all_state, all_cell], -1) * b
@@ -207,7 +208,7 @@ def _back(by_gates, by_cell, by_state, gates, cell, recurrent):
 
 
 def _run_along(direction, gates, cell, recurrent):
-  """The derivatives of what `_run` made along a direction of the gates' inputs, `[length, batch, 4 hidden]`."""
+  """The derivatives of the results of `_run` along a direction of the gate inputs, `[length, batch, 4 hidden]`."""
   a, a_cell, forget = _coefficients(gates, cell)
 
   def body(t, d_h, d_c, arrays):
@@ -221,7 +222,7 @@ def _run_along(direction, gates, cell, recurrent):
 
 
 def _along_time(body, gates, cell):
-  """What a loop over time writes, of the sizes of gates, cell and state; it hands on two values of the state's size."""
+  """The arrays that a loop over time writes, with the sizes of gates, cell and state; the loop carries two states."""
   zero = tf.zeros_like(cell[0])
   arrays = [
     tf.TensorArray(gates.dtype, tf.shape(gates)[0], element_shape=like.shape[1:])
@@ -232,7 +233,7 @@ def _along_time(body, gates, cell):
 
 
 def _back_tangent(by_state, by_d_state, steps, d_gates, d_cell, recurrent):
-  """Gradients with respect to the gates' inputs and to their derivatives, each `[length, batch, 4 hidden]`."""
+  """Gradients with respect to the gate inputs and to their derivatives, each `[length, batch, 4 hidden]`."""
   a, a_cell, forget = _coefficients(steps.gates, steps.cell)
   b, b_cell, d = _tangent_coefficients(steps.gates, steps.cell, d_gates, d_cell)
   length = tf.shape(by_state)[0]
@@ -259,20 +260,20 @@ def _back_tangent(by_state, by_d_state, steps, d_gates, d_cell, recurrent):
 
 
 def _distribute(by_gates, before, recurrent):
-  """From the gates `[length, batch, 4 hidden]` to inputs, constant, initial state and recurrent weights."""
+  """Gradients of inputs, constant, initial state and recurrent weights from those of the gates, `by_gates`."""
   by_initial = tf.matmul(by_gates[0], recurrent, transpose_b=True)
   by_inputs, by_constant = tf.transpose(by_gates, [1, 0, 2]), tf.reduce_sum(by_gates, axis=0)
   return by_inputs, by_constant, by_initial, _by_recurrent(by_gates, before)
 
 
 def _by_recurrent(by_gates, before):
-  """The recurrent weights' gradient: one product over all steps."""
+  """The gradient of the recurrent weights, as one product over all steps."""
   rows = tf.reshape(before, [-1, before.shape[-1]])
   return tf.matmul(rows, tf.reshape(by_gates, [-1, by_gates.shape[-1]]), transpose_a=True)
 
 
 def _before(values, first=None):
-  """`values` `[length, …]` one step earlier; `first` (default 0) at the first."""
+  """`values` `[length, …]` of the previous step; `first` (default 0) at the first step."""
   first = tf.zeros_like(values[:1]) if first is None else first[tf.newaxis]
   return tf.concat([first, values[:-1]], 0)
 
@@ -283,7 +284,7 @@ def _arrays(inputs, sizes):
 
 
 def _stacked(arrays, inputs):
-  """What a loop over `inputs` `[batch, length, …]` wrote, of its length where that is known: XLA asks for it."""
+  """The arrays of a loop over `inputs` `[batch, length, …]`, with a static length if it is known, as XLA requires."""
   stacked = [array.stack() for array in arrays]
   for values in stacked:
     values.set_shape([inputs.shape[1], inputs.shape[0], None])

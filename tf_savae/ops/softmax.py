@@ -1,10 +1,11 @@
 """Negative log-likelihood of tokens under a softmax over the vocabulary, and its directional derivative.
 
-The softmax is most of a text model's arithmetic, so the derivatives are written out: TensorFlow's own cross entropy
-always computes its gradient too, in passes over all logits that take longer than the products around them. With
-logits l, p = softmax(l), target y and tangent l̇, a token's loss is log Σ exp(l) − l_y, its gradient p − 1_y, its
-derivative along l̇ ⟨p − 1_y, l̇⟩, and the gradients of that are p (l̇ − ⟨p, l̇⟩) with respect to l and p − 1_y with
-respect to l̇.
+The softmax is most of a text model's arithmetic, so its derivatives are written out. TensorFlow's own cross entropy
+always computes its gradient, too, in passes over all logits that take longer than the products around them.
+
+Take logits l, p = softmax(l), a target y and a tangent l̇. The loss of a token is log Σ exp(l) − l_y, and its gradient
+is p − 1_y. The derivative along l̇ is ⟨p − 1_y, l̇⟩. The gradients of that are p (l̇ − ⟨p, l̇⟩) with respect to l, and
+p − 1_y with respect to l̇.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ def token_nll(
   targets: tf.Tensor,
   positions: int | None = None,
 ) -> tf.Tensor:
-  """−log p(target | state) of every token, nats. Twice differentiable.
+  """−log p(target | state) of every token in nats; twice differentiable.
 
   Args:
-    states: what the softmax layer reads, `[..., hidden]`.
-    kernel: its weights, `[hidden, vocab]`.
-    bias: `[vocab]`, of the dtype in which the likelihood is computed.
+    states: input of the softmax layer, `[..., hidden]`.
+    kernel: weights of the softmax layer, `[hidden, vocab]`.
+    bias: `[vocab]`, with the dtype in which the likelihood is computed.
     targets: token ids, `[...]` int32.
-    positions: tokens whose logits are held at once; None: all. Fewer need one more product for the gradient.
+    positions: number of tokens whose logits are held at once; None: all. Fewer than all cost one more product for the
+      gradient.
 
   Returns:
-    `[...]`, of the dtype of `bias`.
+    `[...]`, with the dtype of `bias`.
   """
   rows, flat = _rows(states), tf.reshape(targets, [-1])
 
@@ -64,7 +66,7 @@ def token_nll_derivative(
   targets: tf.Tensor,
   positions: int | None = None,
 ) -> tf.Tensor:
-  """Derivative of `token_nll` along `d_states`, `[...]`; differentiable with respect to every float argument.
+  """The derivative of `token_nll` along `d_states`, `[...]`, differentiable with respect to every float argument.
 
   Args:
     states, kernel, bias, targets, positions: as for `token_nll`.
@@ -100,8 +102,8 @@ def token_nll_derivative(
 
 
 def _gradient_that_keeps(rows, kernel, bias, targets, upstream):
-  """The gradients of rows, kernel and bias; those of the rows' keep p alone for a gradient of their own."""
-  # The same product as for the loss, which TensorFlow then computes once for both.
+  """The gradients of rows, kernel and bias; for its own gradient, that of the rows keeps p only."""
+  # The same product as for the loss, so TensorFlow computes it once for both.
   p = tf.nn.softmax(_logits(rows, kernel, bias))
 
   def by_logits():
@@ -137,13 +139,13 @@ def _pair_of_logits(rows, d_rows, kernel, bias):
 
 
 def _minus_one_hot(values, targets, upstream):
-  """`values` `[rows, vocab]` less `upstream` `[rows]` at each row's target."""
+  """`values` `[rows, vocab]` minus `upstream` `[rows]` at each row's target."""
   index = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
   return tf.tensor_scatter_nd_sub(values, index, upstream)
 
 
 def _products(rows, kernel, by_logits):
-  """From the gradient with respect to the logits to those of rows, kernel and bias."""
+  """The gradients of rows, kernel and bias from the gradient with respect to the logits."""
   by_bias = tf.reduce_sum(by_logits, axis=0)
   by_logits = tf.cast(by_logits, rows.dtype)
   by_rows = tf.matmul(by_logits, kernel, transpose_b=True)
@@ -160,10 +162,11 @@ def _in_chunks(
   """`function(*rows)`, `positions` rows at a time.
 
   Args:
-    function: gives one tensor of as many rows for each of `rows_like`, and one sum over rows for each of `sums_like`.
-    rows: its arguments, all of the same number of rows.
+    function: returns one tensor with as many rows for each of `rows_like`, and one sum over rows for each of
+      `sums_like`.
+    rows: arguments of `function`, all with the same number of rows.
     positions: rows at a time; None: all at once, without a loop.
-    rows_like, sums_like: tensors of the shapes (but for the number of rows) and dtypes of its results.
+    rows_like, sums_like: tensors with the dtypes and shapes (apart from the number of rows) of its results.
   """
   if positions is None:
     return function(*rows)

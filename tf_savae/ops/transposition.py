@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def transpose(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
-  """`tf.transpose`, whose derivatives of any order have constant axes, as XLA asks for of a loop under a tape."""
+  """`tf.transpose` with constant axes in derivatives of any order, as XLA requires in a loop under a tape."""
 
   @tf.custom_gradient
   def apply(x):

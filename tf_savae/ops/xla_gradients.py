@@ -1,8 +1,8 @@
 """The gradient of `XlaDynamicUpdateSlice`, which TensorFlow lacks.
 
-In a function compiled with `jit_compile=True`, TensorFlow writes the gradient of `tf.slice`, and with it the second
-derivative of `tf.pad`, as a `XlaDynamicUpdateSlice`, and then knows no gradient of that. The adjoint needs one as soon
-as a decoder pads. Importing this module registers it.
+In a function compiled with `jit_compile=True`, TensorFlow writes the gradient of `tf.slice`, and so the second
+derivative of `tf.pad`, as an `XlaDynamicUpdateSlice`, for which it has no gradient. The adjoint needs one as soon as a
+decoder pads. Importing this module registers it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tensorflow.python.framework import ops
 
 
 def _xla_dynamic_update_slice_gradient(op, gradient):
-  """For y = input with `update` written at `indices`: (∂/∂input, ∂/∂update, none for indices)."""
+  """Gradients of y, which is input with `update` written at `indices`: (for input, for `update`, None for indices)."""
   _, update, indices = op.inputs
   d_input = xla.dynamic_update_slice(gradient, tf.zeros_like(update), indices)
   d_update = tf.slice(gradient, indices, tf.shape(update, out_type=indices.dtype))
