@@ -1,12 +1,15 @@
 """`--dataset=omniglot` takes the best source there is, says which, and never passes over a broken one."""
 
+import io
 import logging
+import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tf_savae import data
-from tf_savae.data import omniglot
+from tf_savae.data import omniglot, omniglot_release
 from tf_savae.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/chardata.mat"  # nothing listens there: refused at once
@@ -35,7 +38,7 @@ def test_chardata_comes_before_zips(folder, columns):
 def test_zips_come_before_a_download_and_the_stand_in(folder):
   folder.zip("images_background_small1.zip", folder.drawings("Greek", range(10)))
   folder.zip("images_evaluation.zip", folder.drawings("Greek", range(8, 20)))
-  dataset = load(folder)
+  dataset = load(folder, omniglot_split="random")
   assert dataset.source == (
     "Omniglot, original release (images_background_small1.zip, images_evaluation.zip) reduced from "
     "105×105 to 28×28 and split 80/10/10, 2 duplicates left out; not the chardata.mat of published results: "
@@ -45,9 +48,9 @@ def test_zips_come_before_a_download_and_the_stand_in(folder):
   assert (dataset.name, dataset.kind) == ("omniglot", "image")
 
 
-def test_zips_are_split_without_loss_or_overlap(folder):
+def test_the_random_split_is_without_loss_or_overlap(folder):
   folder.zip("images_background.zip", folder.drawings("Greek", range(30)))
-  train, valid, test = map(rows_of, everything(load(folder)))
+  train, valid, test = map(rows_of, everything(load(folder, omniglot_split="random")))
   assert (len(train), len(valid), len(test)) == (24, 3, 3)
   assert len(train | valid | test) == 30
 
@@ -79,12 +82,112 @@ def test_a_chardata_of_another_size_is_not_called_burdas(folder, columns):
 
 def test_splits_do_not_depend_on_the_training_seed_but_training_batches_do(folder):
   folder.zip("images_background.zip", folder.drawings("Greek", range(30)))
-  a, b = load(folder, seed=1), load(folder, seed=2)
+  a, b = (load(folder, seed=seed, omniglot_split="random") for seed in (1, 2))
   for x, y in zip(everything(a), everything(b), strict=True):
     np.testing.assert_array_equal(x, y)
   np.testing.assert_array_equal(a.examples("test", 3), b.examples("test", 3))
   first = [next(iter(d.train_batches(24, 0, 1))).numpy() for d in (a, b)]
   assert not np.array_equal(*first)
+
+
+def by_drawers(folder, characters, drawers=range(1, 21)):
+  """A drawing of each drawer for each character; which, its image tells."""
+  return {
+    f"Greek/character{c:02d}/{c:04d}_{d:02d}.png": folder.png(folder.ink((7 * c + d) % 40))
+    for c in characters
+    for d in drawers
+  }
+
+
+def small(folder, members):
+  """The 28×28 images of drawings."""
+  ink = np.stack([np.asarray(Image.open(io.BytesIO(png)).convert("L")) for png in members.values()])
+  return rows_of(omniglot_release.area_average(ink)[..., np.newaxis])
+
+
+def test_the_release_is_split_by_drawer_and_says_so(folder):
+  folder.zip("images_background.zip", by_drawers(folder, [1, 2]))
+  dataset = load(folder)
+  assert [dataset.num_examples(split) for split in data.SPLITS] == [27, 3, 10]
+  assert (
+    "split by drawer (30 drawings by drawers 1 to 15 of each character to train and validate, 10"
+    in dataset.source
+  )
+  assert dataset.facts == {"omniglot_split": "drawer"}
+  train, valid, test = map(rows_of, everything(dataset))
+  assert train | valid == small(folder, by_drawers(folder, [1, 2], range(1, 16)))
+  assert test == small(folder, by_drawers(folder, [1, 2], range(16, 21)))
+
+
+RELEASE = pathlib.Path(__file__).parents[3] / "shared" / "data"
+needs_release = pytest.mark.skipif(not RELEASE.is_dir(), reason="the release is not at hand")
+
+
+@needs_release
+@pytest.mark.slow
+def test_the_whole_release_has_the_published_number_of_training_images():
+  dataset = data.load("omniglot", data_dir=RELEASE, seed=0, download=False)
+  assert [dataset.num_examples(split) for split in data.SPLITS] == [24_345 - 1_300, 1_300, 8_115]
+  assert "24345 drawings" in dataset.source and "8115 by the others" in dataset.source
+
+
+def test_drawings_without_a_drawer_in_their_names_can_be_split_at_random(folder):
+  members = {f"Greek/character01/{i}.png": folder.png(folder.ink(i)) for i in range(10)}
+  folder.zip("images_background.zip", members)
+  with pytest.raises(UserError, match="10 have no drawer in their names; --omniglot_split=random") as caught:
+    load(folder)
+  assert "\n" not in str(caught.value)
+  assert load(folder, omniglot_split="random").num_examples("train") == 8
+
+
+def test_a_split_by_drawer_needs_drawers_on_both_sides(folder):
+  folder.zip("images_background.zip", by_drawers(folder, [1], range(1, 10)))
+  with pytest.raises(UserError, match="9 are of drawers 1 to 15, 0 of later ones"):
+    load(folder)
+
+
+@pytest.mark.parametrize(
+  "place",
+  [
+    "omniglot/images_background",
+    "omniglot/images_background/images_background",
+    "omniglot/python/images_background",
+    "omniglot-py/images_background",
+    "Omniglot/Images_Background",
+    "images_background",
+  ],
+)
+def test_the_release_may_be_unpacked_and_a_folder_too_deep(tmp_path, folder, place):
+  packed, elsewhere = by_drawers(folder, [1, 2]), tmp_path / "elsewhere"
+  folder.zip("images_background.zip", packed)
+  for name, content in packed.items():
+    file = elsewhere / place / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+  unpacked = data.load("omniglot", data_dir=elsewhere, seed=0, download=False)
+  for x, y in zip(everything(load(folder)), everything(unpacked), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("place", ["omniglot-py", "OMNIGLOT", "omniglot/omniglot-py", "."])
+def test_zips_are_found_in_every_place_and_case(tmp_path, folder, place):
+  zipped = folder.zip("images_background.zip", by_drawers(folder, [1]))
+  target = tmp_path / "elsewhere" / place / "Images_Background.ZIP"
+  target.parent.mkdir(parents=True)
+  zipped.rename(target)
+  assert not data.load("omniglot", data_dir=tmp_path / "elsewhere", seed=0, download=False).is_stand_in
+
+
+def test_a_folder_beside_its_own_zip_is_not_read_twice(folder):
+  folder.zip("images_background.zip", by_drawers(folder, [1]))
+  (folder.omniglot / "images_background").mkdir()
+  assert "0 duplicates" in load(folder).source
+
+
+def test_an_unpacked_folder_without_drawings_is_refused(folder):
+  (folder.omniglot / "images_background").mkdir()
+  with pytest.raises(UserError, match="images_background holds no PNG drawings"):
+    load(folder)
 
 
 def test_without_any_source_the_stand_in_is_used_and_called_so_in_one_line(folder, caplog):
@@ -146,7 +249,7 @@ def test_one_broken_zip_is_an_error_even_with_a_good_one_beside_it(folder):
 def test_a_data_directory_that_is_a_file_is_an_error(tmp_path):
   path = tmp_path / "data"
   path.write_text("")
-  with pytest.raises(UserError, match=r"data directory .*/data/omniglot cannot be read"):
+  with pytest.raises(UserError, match=r"data directory .*/data cannot be read"):
     data.load("omniglot", data_dir=path, seed=0, download=False)
 
 
@@ -154,7 +257,7 @@ def test_a_data_directory_that_is_a_file_is_an_error(tmp_path):
 def test_too_few_drawings_for_three_splits_are_an_error(folder, drawings):
   folder.zip("images_background.zip", folder.drawings("Greek", range(drawings)))
   with pytest.raises(UserError, match=f"at least 3 drawings.*Received: {drawings}"):
-    load(folder)
+    load(folder, omniglot_split="random")
 
 
 def test_a_single_training_image_is_an_error(folder, columns):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_savae.data.omniglot_zips import area_average
+from tf_savae.data.omniglot_release import area_average
 from tf_savae.serving import images
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import types
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,12 +28,15 @@ class DataSet(abc.ABC):
     source: one line that says where the data came from; it contains "stand-in" for a stand-in.
     is_stand_in: whether generated data stand in for the real data set of that name.
     seed: the training run's seed, which decides the order and the dynamic binarisation of the training examples.
+    facts: more that may not change while a run goes on, such as how it was split: JSON values by name. They are kept
+      with the run and in its results.
     oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None if it is not known.
     kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens"
       (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
   """
 
   kind: ClassVar[str]
+  facts: Mapping[str, Any] = types.MappingProxyType({})
   oracle: Any = None
 
   def __init__(self, *, name: str, source: str, is_stand_in: bool, seed: int):

@@ -25,12 +25,14 @@ class Source:
       "module:function", imported when it is first called. It returns a `DataSet`.
     kind: of its examples, a name in `tf_savae.kind.KINDS`.
     settings: names of the run settings that it takes, such as "max_length".
+    earlier: of settings whose default is None, what runs had that began before the setting existed.
     presets: what the presets "paper", "small" and "tiny" change, besides those of the kind.
   """
 
   loader: Callable[..., Any] | str
   kind: str
   settings: tuple[str, ...] = ()
+  earlier: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   presets: Presets = dataclasses.field(default_factory=dict)
 
   def load(self, **options: Any) -> Any:
@@ -42,7 +44,10 @@ _OF_WORDS = ("vocab_size", "min_count", "max_length")
 _OF_ORACLE = ("data_seed", "oracle", "train_examples")
 
 DATASETS: Registry[Source] = Registry("data set")
-DATASETS.register("omniglot", Source("tf_savae.data.omniglot:load", "image"))
+DATASETS.register(
+  "omniglot",
+  Source("tf_savae.data.omniglot:load", "image", ("omniglot_split",), {"omniglot_split": "random"}),
+)
 DATASETS.register("yahoo", Source("tf_savae.data.yahoo:load", "text", _OF_WORDS))
 DATASETS.register("text", Source("tf_savae.data.text:load", "text", _OF_WORDS))
 DATASETS.register("synthetic", Source("tf_savae.data.synthetic:load", "tokens", _OF_ORACLE))
@@ -61,7 +66,7 @@ def register(
   Raises:
     ValueError: the name belongs to another data set.
   """
-  DATASETS.register(name, Source(load, kind, tuple(settings), presets or {}))
+  DATASETS.register(name, Source(load, kind, tuple(settings), presets=presets or {}))
 
 
 def load(

@@ -18,6 +18,7 @@ from tf_savae.generation.settings import GenerateSettings
 from tf_savae.generation.writer import Decoding, Writer
 from tf_savae.kind import KINDS, Kind
 from tf_savae.runs import run_data
+from tf_savae.runs.directory import RunDirectory
 from tf_savae.runs.restore import Restored, load_model
 
 
@@ -91,7 +92,7 @@ def _sentences(restored: Restored, settings: GenerateSettings) -> tuple[list[Sen
     seed=config.seed,
     download=False,
     strict=config.strict_data,
-    **run_data.options_of(config),
+    **run_data.options_of(config, RunDirectory(config.run_dir)),
     vocabulary=restored.vocabulary,
   )
   given = reader.of_rows(data.examples(settings.split, settings.num))

@@ -40,7 +40,7 @@ def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
     seed=config.seed,
     download=config.download,
     strict=config.strict_data,
-    **options_of(config),
+    **options_of(config, run_dir),
     **kind.kept(run_dir),
   )
   keep(config, run_dir, data)
@@ -66,12 +66,17 @@ def keep(
   kind.keep(data, run_dir)
 
 
-def options_of(config: RunConfig) -> dict[str, Any]:
-  """What the settings say to the `load` of the data set."""
-  return config.values(DATASETS.get(config.dataset).settings)
+def options_of(config: RunConfig, run_dir: RunDirectory) -> dict[str, Any]:
+  """What the settings say to the `load` of the data set; what they leave open is as when the run began."""
+  source, begun = DATASETS.get(config.dataset), run_dir.data_facts()
+  options = config.values(source.settings)
+  for name, earlier in source.earlier.items():
+    if options[name] is None and begun:
+      options[name] = begun.get(name, earlier)
+  return options
 
 
 def _facts(data: DataSet, kind: Kind) -> dict[str, Any]:
   """What may not change about the data between two starts of a run."""
   sizes = {split: data.num_examples(split) for split in SPLITS}
-  return {"is_stand_in": data.is_stand_in, **sizes, **kind.facts(data)}
+  return {"is_stand_in": data.is_stand_in, **sizes, **data.facts, **kind.facts(data)}

@@ -81,6 +81,15 @@ class RunSettings:
     "Data",
     OnResume.FREE,
   )
+  omniglot_split: str | None = option(
+    None,
+    optional(one_of("drawer", "random")),
+    "how the original release of Omniglot is split: drawer, 15 drawers of each character to train and 5 for the test;"
+    " or random, 80/10/10 (default: drawer, and random of runs that began before there was a choice)",
+    "Data",
+    OnResume.FREE,  # the run knows how its data were split
+    only=("image",),
+  )
   data_seed: int = option(0, SEED, "seed of the data set: its split, the synthetic oracle", "Data")
 
   oracle: str = option(

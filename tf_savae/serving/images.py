@@ -39,7 +39,7 @@ def from_png(image_bytes: tf.Tensor, thresholds: np.ndarray) -> tf.Tensor:
 
 
 def grey_from_png(image_bytes: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-  """Grey values `[batch, height, width, 1]` in [0, 1], ink = 1, as `omniglot_zips.area_average` makes them."""
+  """Grey values `[batch, height, width, 1]` in [0, 1], ink = 1, as `omniglot_release.area_average` makes them."""
 
   def one(data):
     pixels = tf.cast(tf.io.decode_png(data, channels=4), tf.int32)

@@ -75,6 +75,7 @@ def _about(config: RunConfig, data: DataSet, model: SAVAE) -> dict[str, Any]:
     "dataset": data.name,
     "dataset_source": data.source,
     "is_stand_in": data.is_stand_in,
+    **data.facts,
     "preset": config.preset,
     "model": config.model,
     "k": config.k,
