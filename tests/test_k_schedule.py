@@ -21,12 +21,15 @@ from tf_savae.svi.adjoint import (
   UnrolledAdjoint,
 )
 from tf_savae.svi.refine import refine_traced
+from tf_savae.svi.rules import NaturalGradient
 
 K, ROWS, LATENT = 4, 3, 2
 SIZES = tf.constant([0.3, 0.25, 0.2, 0.1], tf.float64)
 MOVING = SVISettings(K, SIZES, momentum=0.4, clip_norm=2.0)
 PLAIN = SVISettings(K, SIZES, momentum=0.0)
 STOPPING = dataclasses.replace(MOVING, tolerance=0.02)
+NATURAL = SVISettings(K, SIZES, rule=NaturalGradient(trust=0.5), tolerance=0.001)
+ADAM = SVISettings(K, SIZES, rule="adam", tolerance=0.001)
 INITIAL = GaussianParams(2.0 * tiny.normal(ROWS, LATENT, seed=2), 0.3 * tiny.normal(ROWS, LATENT, seed=3))
 WEIGHTS = 0.3 * tiny.normal(LATENT, 3, seed=4)
 NOISE = tiny.normal(K, ROWS, LATENT, seed=5)
@@ -72,6 +75,10 @@ def test_all_steps_are_those_without_a_schedule_to_the_last_bit(adjoint):
     (STOPPING, UnrolledAdjoint(), 3),
     (MOVING, StoredAdjoint(), 3),
     (STOPPING, StoredAdjoint(), 3),
+    (NATURAL, ExactAdjoint(), 2),
+    (ADAM, ExactAdjoint(), 2),
+    (ADAM, TruncatedAdjoint(2), 3),
+    (ADAM, StoredAdjoint(), 3),
   ],
 )
 def test_the_first_j_steps_are_a_refinement_of_j_steps(settings, adjoint, j):
@@ -93,7 +100,9 @@ def test_the_first_j_steps_are_a_refinement_of_j_steps(settings, adjoint, j):
 
 
 @pytest.mark.parametrize(
-  "settings", [MOVING, PLAIN, STOPPING], ids=["momentum and clip", "plain", "tolerance"]
+  "settings",
+  [MOVING, PLAIN, STOPPING, NATURAL, ADAM],
+  ids=["momentum and clip", "plain", "tolerance", "natural", "Adam"],
 )
 def test_exact_equals_unrolled(settings):
   reference = solve(settings, UnrolledAdjoint(), 3)[-1]

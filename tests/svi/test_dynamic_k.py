@@ -14,6 +14,7 @@ from tf_savae.svi import SVISettings, descent
 from tf_savae.svi.adjoint import TruncatedAdjoint
 from tf_savae.svi.derivatives import value_and_gradient
 from tf_savae.svi.refine import refine
+from tf_savae.svi.rules import Adam, GradientStep, MultiplicativeNaturalGradient, NaturalGradient
 
 K, ROWS, LATENT = 6, 4, 2
 TOLERANCE = 0.1
@@ -142,10 +143,20 @@ def test_compiled_agrees_with_eager(jit_compile):
     assert relative_error(ours, theirs) < 1e-9
 
 
-@pytest.mark.parametrize(("learned", "tolerance"), [("step", 0.0), ("latent", 0.05)])
-def test_the_gradient_of_learned_step_sizes_is_that_of_finite_differences(learned, tolerance):
+@pytest.mark.parametrize(
+  ("learned", "tolerance", "rule"),
+  [
+    ("step", 0.0, GradientStep(0.5, 1.0)),
+    ("latent", 0.05, GradientStep(0.5, 1.0)),
+    ("block", 0.0, GradientStep(0.5, 1.0)),
+    ("block", 0.0, NaturalGradient(trust=0.2)),
+    ("block", 0.001, MultiplicativeNaturalGradient()),
+    ("block", 0.0, Adam()),
+  ],
+)
+def test_the_gradient_of_learned_step_sizes_is_that_of_finite_differences(learned, tolerance, rule):
   encoder, decoder, x = tiny.lstm_networks(dropout=0.0)
-  settings = SVISettings(3, (0.5, 0.3, 0.2), momentum=0.5, clip_norm=1.0, tolerance=tolerance)
+  settings = SVISettings(3, (0.5, 0.3, 0.2), tolerance=tolerance, rule=rule)
   model = SAVAE(encoder, decoder, "savae", settings, learn_step_size=learned, dtype="float64")
 
   @tf.function(autograph=False)
@@ -161,7 +172,7 @@ def test_the_gradient_of_learned_step_sizes_is_that_of_finite_differences(learne
   model.ensure_built(x)
   sizes = model.step_sizes.log_sizes
   exact, at, r = derivative().numpy(), sizes.numpy(), 1e-5
-  assert exact.shape == (3, decoder.latent_dim if learned == "latent" else 1)
+  assert exact.shape == {"step": (3, 1), "latent": (3, decoder.latent_dim), "block": (3, 2, 1)}[learned]
   for index in np.ndindex(exact.shape):
     values = []
     for sign in (1, -1):
