@@ -15,7 +15,8 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
 from tf_savae.runs.config import RunConfig, show
-from tf_savae.runs.options import OnResume, concerns
+from tf_savae.runs.options import OnResume
+from tf_savae.runs.unused import unused
 
 # results.json's keys that become metrics, and their columns' names, which the page sorts.
 _METRICS = {
@@ -35,13 +36,18 @@ _SPLITS = {"test": "test", "valid": "validation"}
 
 
 def settings(config: RunConfig) -> dict[str, bool | float | str]:
-  """What decides a run's results, as values that the page can show: not its paths, nor where it runs."""
-  result: dict[str, bool | float | str] = {}
-  for field in dataclasses.fields(config):
-    decides = field.metadata["on_resume"] is not OnResume.FREE or field.name == "eval_k"
-    if decides and concerns(field, config.kind):
-      value = getattr(config, field.name)
-      result[field.name] = value if isinstance(value, bool | int | float | str) else show(value)
+  """What decides a run's results, as values that the page can show: not its paths, nor where it runs.
+
+  Settings that have no effect on this run, and those without a value, are left out: a column of the page holds numbers
+  or words, and one run's "None" among numbers would hide it.
+  """
+  fields = {field.name: field for field in dataclasses.fields(config)}
+  without_effect, result = unused(config, fields), {}
+  for name, field in fields.items():
+    value = getattr(config, name)
+    decides = field.metadata["on_resume"] is not OnResume.FREE or name == "eval_k"
+    if decides and value is not None and name not in without_effect:
+      result[name] = value if isinstance(value, bool | int | float | str) else show(value)
   return result
 
 
