@@ -1,4 +1,4 @@
-"""Asks a served model: `python -m tf_savae client --url=http://localhost:8501 --signature=encode_refined FILES`."""
+"""Queries a served model: `python -m tf_savae client --url=http://localhost:8501 --signature=encode_refined FILES`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _USED = (
 )
 
 
-# What `--help` says of them here.
+# What `--help` says about them here.
 _TEXTS = {
   "run_dir": {"help": "the directory of a trained run", "is_needed": True},
   "eval_k": {"help": "SVI steps", "shown_default": "the run's"},

@@ -3,8 +3,8 @@
     COMMAND = Command("count", "Counts the examples of a run.", _flags, _work)
     status = COMMAND.main(["count", "--run_dir=runs/mine"])
 
-absl splits the command line into names and texts and reads `--flagfile`; a `Rule` turns each text into a value.
-Nothing here imports TensorFlow: a wrong flag and `--help` answer at once.
+absl splits the command line into names and texts and reads `--flagfile`. A `Rule` turns each text into a value.
+Nothing here imports TensorFlow, so `--help` and messages about wrong flags appear at once.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Flag:
   """A setting of a command.
 
   Attributes:
-    name: without dashes.
-    default: its value where the command line does not mention it.
+    name: its name without dashes.
+    default: its value if the command line does not mention it.
     rule: the values that it accepts.
-    help: what it is, without a full stop.
+    help: its description in `--help`, without a full stop.
     group: its heading in `--help`.
-    is_needed: the command line must mention it.
-    is_repeated: `--name` may be given several times. Each text is parsed to a tuple; all are put together.
-    shown_default: what `--help` says of the default, if not the default itself.
+    is_needed: whether the command line must mention it.
+    is_repeated: whether `--name` may be given several times. Each text is parsed to a tuple, and all are joined.
+    shown_default: what `--help` shows instead of the default itself.
   """
 
   name: str
@@ -62,11 +62,11 @@ class Flag:
 
 
 class Given(types.SimpleNamespace):
-  """What a command line gives: of each flag its value, or its default, under the flag's name.
+  """The contents of a command line: the value or the default of each flag, under the flag's name.
 
   Attributes:
     typed: the values of the flags that the command line mentions, by name.
-    arguments: what is no flag, in order.
+    arguments: the arguments that are not flags, in order.
   """
 
   typed: dict[str, Any]
@@ -108,17 +108,18 @@ _COMMON_HELP = (
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command: what it is called, its settings, and what it does.
+  """A command: its name, its settings, and the function that does its work.
 
   Attributes:
-    name: as in `python -m tf_savae NAME`.
-    about: what it does, for `--help`; paragraphs are separated by empty lines.
-    flags: makes its flags.
-    work: does it; gets what `prepare` returns. A UserError of it is one line and status 1.
-    prepare: turns what the command line gives into what `work` takes. A UserError of it is one line and status 2.
+    name: its name in `python -m tf_savae NAME`.
+    about: its description for `--help`; paragraphs are separated by empty lines.
+    flags: a function that makes its flags.
+    work: the function that does the work with the result of `prepare`. Its UserErrors are printed as one line, with
+      status 1.
+    prepare: turns the command line into the argument of `work`. Its UserErrors are printed as one line, with status 2.
     usage: what follows the program in the first line of `--help`.
-    takes_arguments: whether there may be arguments that are no flags.
-    program: how it is called; default: by `name`.
+    takes_arguments: whether arguments that are not flags are allowed.
+    program: the program as the user calls it; default: derived from `name`.
   """
 
   name: str
@@ -131,13 +132,14 @@ class Command:
   program: str = ""
 
   def main(self, argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; nothing that a user causes shows a traceback.
+    """Runs a command line; errors that a user causes show no traceback.
 
     Args:
       argv: the program's name and its arguments; default: those of this process.
 
     Returns:
-      The exit status: 0, 1 (the work), 2 (the flags), 130 (Ctrl-C), 143 (SIGTERM); what is wrong is a line on stderr.
+      The exit status: 0, or 1 (the work failed), 2 (wrong flags), 130 (Ctrl-C) or 143 (SIGTERM) with one line on
+      stderr.
     """
     transliterate()
     try:
@@ -172,7 +174,7 @@ class Command:
     return "\n".join(lines + [line for entry in _COMMON_HELP for line in _entry(*entry)])
 
   def _act(self, argv: Sequence[str]) -> Callable[[], None]:
-    """What a command line asks for, to be called without arguments."""
+    """The function that does what a command line asks for; it takes no arguments."""
     plugin_flag.import_named(argv)
     own = self.flags()
     common = _common(own)
@@ -201,11 +203,11 @@ class Command:
 
 
 def of_fields(cls: type, names: Sequence[str] | None = None) -> list[Flag]:
-  """The flags of a dataclass whose fields carry a `rule`, a `help` and maybe a `group` as metadata.
+  """The flags of a dataclass whose fields have a `rule`, a `help` and optionally a `group` as metadata.
 
   Args:
     cls: the dataclass.
-    names: of the fields; default: all.
+    names: names of the fields to use; default: all.
   """
   fields = [field for field in dataclasses.fields(cls) if names is None or field.name in names]
   texts = ("rule", "help", "group", "is_needed", "is_repeated", "shown_default")
@@ -218,12 +220,12 @@ def of_fields(cls: type, names: Sequence[str] | None = None) -> list[Flag]:
 
 
 def _common(own: Sequence[Flag]) -> list[Flag]:
-  """The flags that every command has, but for those whose names the command uses itself."""
+  """The flags that every command has, except those whose names the command uses itself."""
   return [flag for flag in _COMMON if flag.name not in {other.name for other in own}]
 
 
 def _split(flags: Sequence[Flag], argv: Sequence[str]) -> tuple[absl_flags.FlagValues, list[str]]:
-  """absl's part: which texts belong to which flag, `--flagfile` included, and which to none."""
+  """absl's part: which texts belong to which flag, including those in `--flagfile`, and which to none."""
   values = absl_flags.FlagValues()
   values.set_gnu_getopt()  # a flag may follow an argument
   for flag in flags:
@@ -277,7 +279,7 @@ def _describe(flag: Flag) -> str:
 
 
 def show_default(value: Any) -> str:
-  """A default as one would type it."""
+  """A default as a user would type it."""
   return str(value).lower() if isinstance(value, bool) else show(value)
 
 

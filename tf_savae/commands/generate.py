@@ -1,4 +1,4 @@
-"""What a trained model of text writes: `python -m tf_savae generate --run_dir=RUN`."""
+"""Generates texts with a trained model: `python -m tf_savae generate --run_dir=RUN`."""
 
 from __future__ import annotations
 

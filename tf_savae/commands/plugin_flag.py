@@ -1,4 +1,4 @@
-"""`--plugin`: files that are imported before any flag is checked, since they bring names of their own."""
+"""`--plugin`: files that are imported before any flag is checked, because they define names that flags may use."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def import_named(argv: Sequence[str]) -> None:
   paths = [path for text in _texts_of("plugin", argv) for path in text.split(",") if path]
   run_dir = _texts_of("run_dir", argv)[-1:]
   if not paths and run_dir:
-    with contextlib.suppress(UserError):  # who reads the run says what is wrong with it
+    with contextlib.suppress(UserError):  # the code that reads the run reports what is wrong with it
       config = read_json(RunDirectory(os.path.expanduser(run_dir[0])).config_file) or {}
       paths = config.get("plugin") or []
   if paths:
-    startup.import_tensorflow()  # which plug-ins import, too: its log lines are held back
+    startup.import_tensorflow()  # plug-ins import it; this holds back its log lines
     plugins.load(paths)
 
 
 def _texts_of(name: str, argv: Sequence[str]) -> list[str]:
-  """All texts that a flag is given, in `--flagfile`, too."""
+  """All texts given for a flag, including those in `--flagfile`."""
   values = absl_flags.FlagValues()
   values.set_gnu_getopt()
   absl_flags.DEFINE_multi_string(name, [], "", flag_values=values)
   try:
     values(list(argv), known_only=True)
   except (absl_flags.Error, OSError, ValueError):
-    return []  # the check of all flags says what is wrong
+    return []  # the later check of all flags reports what is wrong
   return values[name].value

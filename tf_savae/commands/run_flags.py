@@ -1,4 +1,4 @@
-"""The settings that all commands about a finished run have."""
+"""The settings shared by all commands that work on a finished run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def run_flags(num: int) -> list[Flag]:
   """`--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`.
 
   Args:
-    num: default of `--num`.
+    num: the default of `--num`.
   """
   return [
     Flag("run_dir", None, path(), "the directory of a trained run", is_needed=True),

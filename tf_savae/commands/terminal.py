@@ -1,4 +1,4 @@
-"""Printing on terminals that lack the characters of the texts: α is printed as "alpha" where it must be."""
+"""Printing on terminals that lack some characters: there, α for example is printed as "alpha"."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SIGNS = {
   "²": "^2",
   "∇": "grad ",
 }
-# How Python sets up streams by itself; other ways are the user's wish.
+# How Python sets up streams by itself; any other setting is the user's choice.
 _DEFAULTS = ("strict", "surrogateescape", "backslashreplace")
 
 
 def transliterate() -> None:
-  """Lets stdout and stderr write, in other letters, what their encoding lacks; otherwise that is an error."""
+  """Makes stdout and stderr replace characters that their encoding lacks, instead of raising an error."""
   codecs.register_error(_HANDLER, _replacement)
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure") and stream.errors in _DEFAULTS:
@@ -37,7 +37,7 @@ def _replacement(error: UnicodeError) -> tuple[str, int]:
 
 
 def _plain(character: str) -> str:
-  """ASCII for one character."""
+  """An ASCII replacement for one character."""
   if character in _SIGNS:
     return _SIGNS[character]
   name = unicodedata.name(character, "")

@@ -23,16 +23,16 @@ from tf_savae.runs.settings import PRESETS
 
 
 def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
-  """The configuration for the settings that a command line mentions: they override the preset's values.
+  """The configuration for the settings that a command line mentions, which override the preset's values.
 
-  With `eval_only`, what is not mentioned is taken from the run in the run directory, so that
-  `--eval_only --run_dir=DIR` is enough.
+  With `eval_only`, all other settings are taken from the run in the run directory, so that `--eval_only --run_dir=DIR`
+  is enough.
 
   Returns:
-    The configuration, and the line to print first: preset, why this one, and run directory.
+    The configuration, and the line to print first: the preset, the reason for it, and the run directory.
 
   Raises:
-    UserError: settings that do not fit each other, or a run directory that cannot be understood.
+    UserError: settings do not fit together, or the run directory is unusable.
   """
   preset, why = typed.get("preset", "auto"), "as asked for"
   stored = _config_of(typed["run_dir"]) if "run_dir" in typed else None
@@ -43,7 +43,7 @@ def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
     asked.setdefault("plugin", stored.plugin)
   if typed.get("eval_only"):
     run_dir = typed.get("run_dir")
-    if stored is None:  # the settings name the directory, or there is no run
+    if stored is None:  # either the settings determine the directory, or there is no run
       asked.pop("eval_file", None)
       config = presets.make_config(**asked)
       run_dir, stored = config.run_dir, _config_of(config.run_dir)
@@ -64,13 +64,13 @@ def flags() -> list[Flag]:
     dataclasses.replace(flag, shown_default=_default_text(field))
     for flag, field in zip(of_fields(RunConfig), fields, strict=True)
   ]
-  # A run has a preset; only the command line has `auto`.
+  # A run has a definite preset; `auto` exists only on the command line.
   rules = {"preset": one_of(*presets.NAMES)}
   return [dataclasses.replace(flag, rule=rules.get(flag.name, flag.rule)) for flag in made]
 
 
 def work(given: Given) -> None:
-  """Trains or evaluates as the command line says. Raises UserError or, with a text, KeyboardInterrupt."""
+  """Trains or evaluates as the command line says. Raises UserError, or KeyboardInterrupt with a message."""
   try:
     startup.import_tensorflow()
     config, first_line = build_config(given.typed)

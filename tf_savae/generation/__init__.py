@@ -1,1 +1,1 @@
-"""What a trained model of text writes: samples, sentences it has read, and what lies between two of them."""
+"""Texts from a trained model: samples, reconstructions of sentences, and interpolations between two of them."""

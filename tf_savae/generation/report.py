@@ -1,4 +1,4 @@
-"""What was generated, as Markdown that also reads well in a terminal: texts stand in indented blocks."""
+"""A report of generated texts, in Markdown that also reads well in a terminal: texts are in indented blocks."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _WIDTH = 110
 
 
 class Report:
-  """Collects parts, each printed as soon as it is there."""
+  """Collects the parts of a report and prints each part as soon as it is added."""
 
   def __init__(self, show: Callable[[str], None]):
     self._show, self._parts = show, []
 
   def add(self, *lines: str) -> None:
-    """A part: lines of Markdown."""
+    """Adds a part, given as lines of Markdown."""
     part = "\n".join([*lines, ""])
     self._parts.append(part)
     self._show(part)
 
   def text(self) -> str:
-    """All of it."""
+    """The whole report."""
     return "\n".join(self._parts)
 
 
 def block(rows: list[tuple[str, str]]) -> str:
-  """Labels and texts beside them, indented as Markdown's blocks of plain text are; long texts are folded."""
+  """Labels with texts beside them, as an indented block of plain text in Markdown; long texts are wrapped."""
   width = max(len(label) for label, _ in rows) + 2
   lines = []
   for label, text in rows:
@@ -56,12 +56,12 @@ def block(rows: list[tuple[str, str]]) -> str:
 
 
 def numbered(texts: list[str]) -> str:
-  """Texts in a block, from 1."""
+  """Texts in a block, numbered from 1."""
   return block([(str(i), text) for i, text in enumerate(texts, 1)])
 
 
 def sentence_rows(sentence: Sentence, vocabulary: Vocabulary) -> list[tuple[str, str]]:
-  """How a sentence was given, and what the model sees of it."""
+  """Rows that show a sentence as given and as the model sees it."""
   seen = vocabulary.decode(sentence.ids)
   rows = [("seen", seen)]
   if sentence.text != seen:
@@ -74,7 +74,7 @@ def sentence_rows(sentence: Sentence, vocabulary: Vocabulary) -> list[tuple[str,
 
 
 def bound_rows(posteriors: Posteriors, row: int, tokens: int) -> list[tuple[str, str]]:
-  """The bounds of one of the documents at λ_0 and λ_K, in nats, with one noise draw, and its KL."""
+  """Rows with the bounds of one document at λ_0 and λ_K, in nats, from one noise draw, and its KL."""
   last = len(posteriors.bounds) - 1
   stages = [(last, posteriors.kl[row])]
   if posteriors.initial is not None and last:
@@ -93,7 +93,7 @@ def bound_rows(posteriors: Posteriors, row: int, tokens: int) -> list[tuple[str,
 
 
 def version_rows(versions: Versions) -> list[tuple[str, str]]:
-  """One z in words."""
+  """Rows with the documents decoded from one z."""
   beams = [
     (f"beam {i}", f"{text or '(no words)'}  [{score:.2f}]")
     for i, (text, score) in enumerate(versions.beams, 1)
@@ -102,10 +102,10 @@ def version_rows(versions: Versions) -> list[tuple[str, str]]:
 
 
 def new_file(directory: Path, ending: str) -> Path:
-  """Makes the empty file `directory/<n>.<ending>` with an n above all that are there.
+  """Makes the empty file `directory/<n>.<ending>`, where n is larger than that of all existing files.
 
   Raises:
-    UserError: it cannot be made.
+    UserError: the file cannot be made.
   """
   try:
     directory.mkdir(exist_ok=True)
@@ -123,7 +123,7 @@ def fill(path: Path, content: bytes) -> None:
   """Writes `content` to a file that `new_file` made.
 
   Raises:
-    UserError: it cannot be written, as on a full disk; the file is gone.
+    UserError: the file cannot be written, for example because the disk is full. It is then removed.
   """
   try:
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a trained run writes, shown, kept in the run's directory and logged for TensorBoard."""
+"""Generates with a trained run; the result is shown, kept in the run's directory and logged for TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tf_savae.runs.restore import Restored, load_model
 
 
 def write(settings: GenerateSettings, show: Callable[[str], None] = print) -> Path:
-  """Generates, shows it part by part, keeps it in the run directory and in its logs for TensorBoard.
+  """Generates a report, shows it part by part, and keeps it in the run directory and its logs for TensorBoard.
 
   Returns:
     The new file in the run directory's `generations`: Markdown, or a picture for a run on images.
 
   Raises:
-    UserError: there is no such run, its model lacks what is asked for, or a sentence is unusable.
+    UserError: there is no such run, its model cannot do what is asked for, or a sentence is unusable.
   """
   changes = {} if settings.eval_k is None else {"eval_k": settings.eval_k}
   restored = load_model(settings.run_dir, **changes)
@@ -62,7 +62,7 @@ def write(settings: GenerateSettings, show: Callable[[str], None] = print) -> Pa
 
 
 def _check(settings: GenerateSettings, restored: Restored) -> None:
-  """Raises UserError for what this run's model cannot do."""
+  """Raises UserError if the settings ask for something that the run's model cannot do."""
   received, kind = f"--run_dir={settings.run_dir}", KINDS.get(restored.kind)
   if not kind.writes and (settings.has_sentences or settings.interpolate):
     raise UserError(
@@ -76,7 +76,7 @@ def _check(settings: GenerateSettings, restored: Restored) -> None:
 
 
 def _sentences(restored: Restored, settings: GenerateSettings) -> tuple[list[Sentence], str]:
-  """The sentences asked for, and where they are from."""
+  """The requested sentences, and a description of where they come from."""
   reader = Reader(restored.vocabulary, restored.model.decoder.max_length)
   if settings.sentence:
     return [reader.read(text) for text in settings.sentence], "from the command line"

@@ -15,13 +15,13 @@ _DOCUMENTS = 5
 
 
 def write_samples(model: SAVAE, data: TextDataSet, writer: tf.summary.SummaryWriter, step: int) -> None:
-  """Shows samples from the prior and, with a latent, the first validation documents written again.
+  """Logs samples from the prior and, with a latent, reconstructions of the first validation documents.
 
   Args:
-    model: the model; nothing is shown if its decoder is no `SequenceDecoder`.
-    data: what it was trained on.
-    writer: where the texts go, as "texts/samples" and "texts/reconstructions".
-    step: what they are shown at.
+    model: the model; nothing is logged if its decoder is not a `SequenceDecoder`.
+    data: the data that it was trained on.
+    writer: writer of the logs, which get "texts/samples" and "texts/reconstructions".
+    step: step at which TensorBoard shows the texts.
   """
   if not isinstance(model.decoder, SequenceDecoder):
     return

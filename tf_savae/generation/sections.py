@@ -1,4 +1,4 @@
-"""The parts of a report: samples, sentences written again, and the line between two of them."""
+"""The parts of a report: samples, reconstructions of sentences, and the line between two of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tf_savae.generation.writer import Writer, line
 
 
 def samples(out: report.Report, writer: Writer, num: int) -> None:
-  """Documents of the model's own."""
+  """Adds documents sampled from the model."""
   title = "Samples from the prior, z ~ N(0, I)" if writer.model.latent_dim else "Samples"
   out.add(f"## {title}", "", report.numbered(writer.prior_samples(num)))
 
 
 def sentences(out: report.Report, writer: Writer, given: Sequence[Sentence]) -> None:
-  """Each sentence: as seen, its posterior, and what is written from its mean and from a draw."""
+  """Adds, for each sentence, its tokens, its posterior, and the documents decoded from the mean and from a draw."""
   posteriors = writer.posteriors(padded(given))
   name = posterior_name(writer)
   means = writer.versions(tf.constant(posteriors.final.mean))
@@ -55,7 +55,7 @@ def reconstructions(writer: Writer, given: Sequence[Sentence]) -> str:
 def interpolation(
   out: report.Report, writer: Writer, ends: tuple[Sentence, Sentence], points: int, by: str
 ) -> None:
-  """What is written along the line between the posterior means of two sentences; `by` "greedy" or "beam"."""
+  """Adds the documents along the line between the posterior means of two sentences; `by` is "greedy" or "beam"."""
   start, end = writer.posteriors(padded(ends)).final.mean
   z = line(start, end, points)
   texts = writer.greedy(z) if by == "greedy" else [beams[0][0] for beams in writer.beams(z)]
@@ -74,5 +74,5 @@ def interpolation(
 
 
 def posterior_name(writer: Writer) -> str:
-  """q with the K of its λ."""
+  """The name of q, with the K of its λ."""
   return f"q_λ{writer.model.eval_k}"

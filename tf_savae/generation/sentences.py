@@ -1,4 +1,4 @@
-"""Sentences of a user as a model sees them."""
+"""Reads a user's sentences into the tokens that a model sees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tf_savae.data.vocabulary import UNKNOWN_NAMES, Vocabulary
 from tf_savae.errors import UserError
 from tf_savae.tokens import END, PAD, SPECIAL, UNKNOWN
 
-_MULTIPLE = 8  # of the lengths that rows are padded to
+_MULTIPLE = 8  # rows are padded to a multiple of this length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Sentence:
   """A sentence and its tokens.
 
   Attributes:
-    text: as given.
-    ids: words and END.
-    unknown: words that the vocabulary lacks, each once.
-    is_lowered: whether capital letters were made small.
+    text: the sentence as given.
+    ids: ids of its words and END.
+    unknown: words that are not in the vocabulary, each once.
+    is_lowered: whether capital letters were changed to lower case.
   """
 
   text: str
@@ -36,13 +36,13 @@ class Sentence:
 
 
 class Reader:
-  """Makes sentences of texts: words are what spaces separate.
+  """Turns texts into sentences, whose words are separated by spaces.
 
-  Capital letters are made small if, and only if, the vocabulary has none.
+  Capital letters are changed to lower case if and only if the vocabulary has no capital letters.
 
   Args:
-    vocabulary: of the model.
-    max_length: most tokens, END included.
+    vocabulary: the model's vocabulary.
+    max_length: the largest number of tokens, including END.
   """
 
   def __init__(self, vocabulary: Vocabulary, max_length: int):
@@ -50,10 +50,10 @@ class Reader:
     self.lowers = all(word == word.lower() for word in vocabulary.words[len(SPECIAL) :])
 
   def read(self, text: str, where: str = "--sentence") -> Sentence:
-    """One sentence.
+    """Reads one sentence.
 
     Raises:
-      UserError: it is empty or too long; the line begins with `where`.
+      UserError: it is empty or too long; the message begins with `where`.
     """
     words = text.split()
     if not words:
@@ -71,27 +71,27 @@ class Reader:
     return Sentence(text, (*ids, END), tuple(dict.fromkeys(unknown)), words != given)
 
   def read_file(self, path: str | os.PathLike[str], num: int) -> list[Sentence]:
-    """The first `num` sentences of a file, one a line, compressed if its name ends in ".gz".
+    """The first `num` sentences of a file with one per line, which is compressed if its name ends in ".gz".
 
     Raises:
-      UserError: it is unusable as a file of documents, has no words, or one of them is too long.
+      UserError: the file is unusable or has no words, or a sentence is too long.
     """
     found = [
       self.read(" ".join(words), f"sentence {i} of {path}")
       for i, words in enumerate(itertools.islice(text_lines.documents(Path(path)), num), 1)
     ]
     if not found:
-      raise UserError(f"{path} has no words; write one sentence a line")
+      raise UserError(f"{path} has no words; write one sentence per line")
     return found
 
   def of_rows(self, rows: np.ndarray) -> list[Sentence]:
-    """Sentences of documents `[n, length]` that are tokens already."""
+    """Sentences from documents `[n, length]` that are already tokens."""
     kept = ([int(i) for i in row if i != PAD] for row in rows)
     return [Sentence(self._vocabulary.decode(ids), tuple(ids)) for ids in kept]
 
 
 def padded(sentences: Sequence[Sentence]) -> np.ndarray:
-  """Their tokens, int32 `[n, length]`, with PAD up to a common length."""
+  """The tokens of sentences, int32 `[n, length]`, padded with PAD to a common length."""
   longest = max(len(sentence.ids) for sentence in sentences)
   x = np.full([len(sentences), -(-longest // _MULTIPLE) * _MULTIPLE], PAD, np.int32)
   for row, sentence in zip(x, sentences, strict=True):

@@ -1,4 +1,4 @@
-"""`GenerateSettings`: what to generate from which run. The command line is made from its fields. No TensorFlow."""
+"""`GenerateSettings`: what to generate from which run. Its fields define the command line. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GenerateSettings:
 
   run_dir: str | None = _setting(None, path(), "the directory of a trained run", is_needed=True)
   sentence: tuple[str, ...] = _setting(
-    (), _sentences(), "a sentence to encode and to write again; may be given several times", is_repeated=True
+    (), _sentences(), "a sentence to encode and reconstruct; may be given several times", is_repeated=True
   )
   file: str | None = _setting(None, optional(path()), "a text file with one such sentence per line")
   split: str | None = _setting(
@@ -39,23 +39,29 @@ class GenerateSettings:
   data_dir: str | None = _setting(
     None, optional(path()), "where the data of --split are", shown_default="where they were in training"
   )
-  num: int = _setting(5, whole(1, 1000), "samples from the prior, and most sentences of --file and --split")
+  num: int = _setting(
+    5,
+    whole(1, 1000),
+    "samples from the prior, and the largest number of sentences from --file or --split",
+  )
   temperature: float = _setting(
-    1.0, number(above=0), "of what is sampled: below 1 the probable becomes more so"
+    1.0, number(above=0), "temperature of sampling; below 1, probable words become more probable"
   )
   top_p: float = _setting(
-    1.0, number(above=0, maximum=1), "words are sampled from the most probable ones that together have this"
+    1.0,
+    number(above=0, maximum=1),
+    "words are sampled from the most probable ones that together have this probability",
   )
-  num_beams: int = _setting(5, whole(1, 100), "documents that beam search keeps; 1 is greedy")
+  num_beams: int = _setting(5, whole(1, 100), "number of documents that beam search keeps; 1 is greedy")
   length_penalty: float = _setting(
     0.0, number(0), "beam search ranks by log p / ((5 + length) / 6)^this; larger for longer documents"
   )
   allow_unknown: bool = _setting(True, switch(), "whether the unknown word _UNK may be written")
   interpolate: bool = _setting(
-    False, switch(), "walk from the first sentence to the second on the line between their posterior means"
+    False, switch(), "decode points on the line from the first sentence's posterior mean to the second's"
   )
   interpolate_by: str = _setting("greedy", one_of("greedy", "beam"), "how a point on that line is decoded")
-  points: int = _setting(5, whole(2, 100), "points on that line, both ends included")
+  points: int = _setting(5, whole(2, 100), "number of points on that line, including both ends")
   eval_k: int | None = _setting(
     None, optional(whole(0)), "SVI steps that refine a posterior", shown_default="the run's"
   )

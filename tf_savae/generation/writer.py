@@ -1,4 +1,4 @@
-"""`Writer`: a trained model of text and its vocabulary, as one that turns latents into words."""
+"""`Writer`: turns latents into words with a trained model of text and its vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tf_savae.networks.sequence import SequenceDecoder
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
 
-_ROWS = 16  # documents decoded at a time: memory does not grow with their number
+_ROWS = 16  # documents decoded at a time, so that memory does not grow with their number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Decoding:
 
 
 class Versions(NamedTuple):
-  """One z in words.
+  """The documents decoded from one z.
 
   Attributes:
-    greedy: the most probable word each time.
-    sampled: a draw.
-    beams: documents that beam search found, best first, with log p(x | z) in nats.
+    greedy: the document of the most probable word at each position.
+    sampled: a document drawn from p(x | z).
+    beams: documents found by beam search, best first, with log p(x | z) in nats.
   """
 
   greedy: str
@@ -47,15 +47,15 @@ class Versions(NamedTuple):
 
 
 class Writer:
-  """Writes documents with a model's current weights. All it draws is a function of (model seed, seed, row).
+  """Writes documents with a model's current weights. All draws are functions of (model seed, seed, row).
 
   Args:
     model: a model whose decoder is a `SequenceDecoder`.
-    vocabulary: the words of its ids.
+    vocabulary: the words that its ids stand for.
     decoding: how words are chosen.
 
   Raises:
-    UserError: the decoder cannot write.
+    UserError: the decoder cannot generate documents.
   """
 
   def __init__(self, model: SAVAE, vocabulary: Vocabulary, decoding: Decoding | None = None):
@@ -73,7 +73,7 @@ class Writer:
     return self._sampled(noise, num, part=0)
 
   def posteriors(self, x: np.ndarray) -> Posteriors:
-    """λ_0, λ_K and their bounds for documents x `[n, length]`, of a model with a latent."""
+    """λ_0, λ_K and their bounds for documents x `[n, length]`; the model must have a latent."""
     return self._infer(x, batch_size=_ROWS)
 
   def draw(self, params: GaussianParams) -> tf.Tensor:
@@ -82,7 +82,7 @@ class Writer:
     return params.sample(self._noise(params.mean.shape[0], Purpose.POSTERIOR))
 
   def versions(self, z: tf.Tensor) -> list[Versions]:
-    """Each z `[n, latent]` decoded in three ways; one call samples with the noise of another, for another z."""
+    """Each z `[n, latent]` decoded in three ways; every call uses the same noise for its samples."""
     rows = zip(self.greedy(z), self._sampled(z, len(z), part=1), self.beams(z), strict=True)
     return [Versions(*row) for row in rows]
 
@@ -95,7 +95,7 @@ class Writer:
     return [text for tokens in parts for text in self._texts(tokens)]
 
   def beams(self, z: tf.Tensor) -> list[list[tuple[str, float]]]:
-    """For each z `[n, latent]` what beam search finds, best first, with log p(x | z) in nats."""
+    """The results of beam search for each z `[n, latent]`, best first, with log p(x | z) in nats."""
     how, found = self.decoding, []
     for i in _starts(z):
       tokens, log_prob = decoding.beam_search(
@@ -136,7 +136,7 @@ class Writer:
 
 
 def line(start: np.ndarray, end: np.ndarray, points: int) -> tf.Tensor:
-  """`points` latents from `start` to `end`, each `[latent]`, at equal distances: `[points, latent]`."""
+  """`points` equidistant latents from `start` to `end`, each `[latent]`, as `[points, latent]`."""
   share = np.linspace(0, 1, points, dtype=start.dtype)[:, np.newaxis]
   return tf.constant((1 - share) * start + share * end)
 

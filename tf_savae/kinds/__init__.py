@@ -1,1 +1,1 @@
-"""The built-in kinds of data, a class each; see `tf_savae.kind`."""
+"""The built-in kinds of data, one class per kind; see `tf_savae.kind`."""

@@ -22,11 +22,11 @@ from tf_savae.serving import images
 from tf_savae.serving.payloads import FromLatent, Input, Payloads, checked, drawn_as_it_is
 
 _SHAPE = "image_shape"  # among the facts about the data
-_OMNIGLOT = (28, 28, 1)  # of runs of versions without that fact
+_OMNIGLOT = (28, 28, 1)  # for runs of older versions, which did not store it
 
 
 class ImageKind(Kind):
-  """Images of one size, with pictures of data, reconstructions and samples; served as arrays and as PNG files."""
+  """Images of one size, with pictures of data, reconstructions and samples; served as arrays and PNG files."""
 
   examples = "images"
 
@@ -47,7 +47,7 @@ class ImageKind(Kind):
     self, model: SAVAE, x: np.ndarray, posteriors: Posteriors | None, note: str
   ) -> Iterator[tuple[str, Figure]]:
     if posteriors is not None:
-      # Few and labelled in short, to be legible at the size of TensorBoard's cards.
+      # Few, with short labels, so that they are legible at the size of TensorBoard's cards.
       rows = figures.reconstruction_rows(model, x[:8], posteriors.first(8))
       title = f"data{note}, and x drawn from p(x | z), z = mean of q_λ"
       yield "pictures/reconstructions", figures.image_rows(rows, title)
@@ -84,7 +84,7 @@ class ImageKind(Kind):
 
 
 def _png(shape: Sequence[int], seed: int) -> Input:
-  """PNG files of drawings of any size, made into images of `shape`."""
+  """PNG files of drawings of any size, turned into images of `shape`."""
   height, width, _ = shape
   thresholds = images.thresholds(shape, seed)
 

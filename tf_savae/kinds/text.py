@@ -1,4 +1,4 @@
-"""Documents, rows of token ids `[batch, length]` int32 that are padded at the end; see `tf_savae.tokens`."""
+"""Documents: rows of token ids, `[batch, length]` int32, padded at the end; see `tf_savae.tokens`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tf_savae.runs.restore import Restored
 from tf_savae.serving.payloads import FromLatent, Input, Output, Payloads, checked
 from tf_savae.serving.sentences import Tokenizer
 
-_LABEL_WORDS = 12  # of a document, as its label in the projector
+_LABEL_WORDS = 12  # number of a document's words in its label in the projector
 
 
 class TextKind(Kind):
-  """Documents of any length: perplexity, texts written by the model, and sentences served as they are."""
+  """Documents of any length, with perplexities, texts written by the model, and signatures that take sentences."""
 
   examples = "documents"
   has_one_shape = False
@@ -94,7 +94,7 @@ class TextKind(Kind):
 
 
 class _Outline(DataSet):
-  """A corpus without documents: what networks are built from."""
+  """A corpus without documents, from which networks can be built."""
 
   kind = "text"
 

@@ -21,7 +21,7 @@ from tf_savae.serving.payloads import FromLatent, Input, Payloads, checked, draw
 
 
 class TokensKind(Kind):
-  """Sequences of one length; of those that an oracle drew, its parameters are kept with the run."""
+  """Sequences of one length; if an oracle drew them, its parameters are kept with the run."""
 
   examples = "token sequences"
 
@@ -30,10 +30,10 @@ class TokensKind(Kind):
     return {"tokens": f"sha256 {hashlib.sha256(drawn.tobytes()).hexdigest()[:16]}"}
 
   def keep(self, data: DataSet, run: RunDirectory) -> None:
-    """Saves the oracle's parameters: settings and seed give them again only on the same version.
+    """Saves the oracle's parameters, because settings and seed reproduce them only with the same version.
 
     Raises:
-      UserError: they cannot be written, or other ones are there.
+      UserError: they cannot be written, or the run has different ones.
     """
     path, oracle = run.oracle_file, getattr(data, "oracle", None)
     if oracle is None:

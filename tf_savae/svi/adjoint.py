@@ -1,6 +1,6 @@
-"""Differentiating through the refinement (paper, section 3.1 and algorithm 2): one small class per mode.
+"""Differentiation through the refinement (paper, section 3.1 and algorithm 2), with one small class per mode.
 
-With a = ∂ℓ/∂λ and b = ∂ℓ/∂s, going back over k = K−1 … 0 from a = ∇_λ ℓ(λ_K), b = 0:
+Let a = ∂ℓ/∂λ and b = ∂ℓ/∂s. The recursion starts from a = ∇_λ ℓ(λ_K) and b = 0 and runs over k = K−1 … 0:
 
     (λ̄, ḡ, s̄, ᾱ_k) = vjp of the rule at (λ_k, g_k, s_k, α_k), applied to (a, b)
     a ← λ̄ + ∇²_λλ L(λ_k) ḡ                       Hessian-vector product
@@ -11,9 +11,9 @@ A tape gives the vjp of the rule, which is cheap. Both second-order terms are on
 ⟨ḡ, ∇_λ L(λ_k)⟩ with ḡ held constant. A step that an example did not take is the identity, for the tape as well.
 Costs are in U, one forward pass of the decoder; a reverse pass to λ alone costs about 1 U more, to λ and θ 2 U.
 
-With a `compute_dtype`, the decoder computes the second-order products in it, by the method `computing_in(dtype)` that
-`neg_elbo` then needs. λ, ḡ, a, b and the sum θ̄ keep float32, and so do the trajectory and the loss. Finite differences
-could not do so: they are smaller than the steps of bfloat16.
+With a `compute_dtype`, the decoder computes the second-order products in that dtype; `neg_elbo` then needs a method
+`computing_in(dtype)`. λ, ḡ, a, b and the sum θ̄ stay in float32, and so do the trajectory and the loss. Finite
+differences cannot be computed in bfloat16, because they are smaller than its spacing.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from tf_savae.svi.registries import ADJOINTS
 class Adjoint:
   """How gradients pass through K steps of a rule. A subclass is a frozen dataclass: its fields are its parameters."""
 
-  compute_dtype: str | None = None  # of the decoder's arithmetic in second-order products; None: its own
+  compute_dtype: str | None = None  # dtype of the decoder in second-order products; None: unchanged
 
   def run(self, problem: Problem) -> Trace:
-    """Takes the steps; the trace's `params` are differentiable as the mode says."""
+    """Takes the steps; how the trace's `params` are differentiable depends on the mode."""
     raise NotImplementedError
 
 
@@ -48,8 +48,8 @@ class Adjoint:
 class UnrolledAdjoint(Adjoint):
   """The definition: the K steps unrolled in Python under the caller's tape.
 
-  Graph and memory grow with K, also where fewer steps are taken; about 6K + 3 U. What the other modes are tested
-  against.
+  The other modes are tested against this one. Graph and memory grow with K, even if fewer steps are taken. The cost is
+  about 6K + 3 U.
   Source: paper, section 3.1; Domke (2012), Maclaurin et al. (2015).
   """
 
@@ -66,9 +66,10 @@ class UnrolledAdjoint(Adjoint):
 
 @dataclasses.dataclass(frozen=True)
 class StoredAdjoint(Adjoint):
-  """The definition with the steps in one loop under the caller's tape, which keeps what each step computed.
+  """The definition with the steps in one loop under the caller's tape, which stores what each step computed.
 
-  The graph is constant in K; memory grows with K by what the derivatives of a step need. About 6K + 3 U.
+  The size of the graph does not depend on K. Memory grows with K by the values that the derivatives of a step need. The
+  cost is about 6K + 3 U.
   """
 
   def run(self, problem: Problem) -> Trace:
@@ -76,10 +77,10 @@ class StoredAdjoint(Adjoint):
 
 
 class RecursiveAdjoint(Adjoint):
-  """The recursion above over the last steps; the steps before them count as the identity ∂λ_{k+1}/∂λ_k = I.
+  """The recursion above over the last steps; earlier steps count as the identity ∂λ_{k+1}/∂λ_k = I.
 
-  Stores λ_k, s_k and g_k only and recomputes the rest in a `tf.while_loop`: graph size and memory are constant in
-  K but for those three.
+  Only λ_k, s_k and g_k are stored, and the rest is recomputed in a `tf.while_loop`. Apart from those three, graph size
+  and memory do not depend on K.
   """
 
   def differentiated_steps(self, num_steps: int) -> int:
@@ -130,7 +131,7 @@ class RecursiveAdjoint(Adjoint):
     first, last = num_steps - differentiated, num_steps
     a = cotangent[num_steps]
     if problem.may_stop:
-      # From step `last` on nobody moves: no loop for these.
+      # From step `last` on no example moves, so these steps need no loop.
       taken = tf.reduce_sum(tf.cast(tf.reduce_any(trace.active, axis=1), tf.int32))
       first = first if problem.k_now is None else tf.maximum(problem.k_now - differentiated, 0)
       last = tf.maximum(taken, first)
@@ -153,7 +154,7 @@ class RecursiveAdjoint(Adjoint):
 
 
 class _Carried(NamedTuple):
-  """What the backward sweep carries: ∂ℓ/∂λ, ∂ℓ/∂s, ∂ℓ/∂α_k so far, and the sums for all targets."""
+  """The values that the backward sweep carries: ∂ℓ/∂λ, ∂ℓ/∂s, ∂ℓ/∂α_k so far, and the sums for all targets."""
 
   a: tf.Tensor
   b: tuple[tf.Tensor, ...]
@@ -194,7 +195,7 @@ def _sweep(problem, trace, cotangent, targets, carried, first, last, second_orde
 
 
 def _pull_back_rule(problem, trace, k, carried, targets):
-  """The vjp of step k's rule applied to (a, b): for λ_k, g_k, s_k, α_k and, None where it has no part, each target."""
+  """The vjp of the rule at step k applied to (a, b): for λ_k, g_k, s_k, α_k and each target (None if unconnected)."""
   params, gradient, size = trace.params[k], trace.gradient[k], problem.step_sizes[k]
   state = tuple(s[k] for s in trace.state)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -213,12 +214,13 @@ def _keep_shape(tensor, like):
 
 @dataclasses.dataclass(frozen=True)
 class ExactAdjoint(RecursiveAdjoint):
-  """The exact total derivative, every second-order term by nested tapes.
+  """The exact total derivative, with every second-order term computed by nested tapes.
 
-  About 8K + 3 U: 2K forward, 6K backward. Source: paper, section 3.1; Pearlmutter (1994) for the product.
+  The cost is about 8K + 3 U: 2K forward and 6K backward.
+  Source: paper, section 3.1; Pearlmutter (1994) for the Hessian-vector product.
 
   Attributes:
-    compute_dtype: of the decoder's arithmetic in second-order products: "bfloat16", or None, its own.
+    compute_dtype: dtype of the decoder in second-order products: "bfloat16", or None to leave it unchanged.
   """
 
   compute_dtype: str | None = None
@@ -226,13 +228,13 @@ class ExactAdjoint(RecursiveAdjoint):
 
 @dataclasses.dataclass(frozen=True)
 class TruncatedAdjoint(RecursiveAdjoint):
-  """Exact over the last `steps` of the K steps, the identity before them; `steps` = K is exact, 0 is first order.
+  """Exact over the last `steps` of the K steps, and the identity before them.
 
-  About 2K + 6·steps + 3 U.
+  `steps` = K is exact, and 0 is first order. The cost is about 2K + 6·steps + 3 U.
 
   Attributes:
-    steps: 0 or more.
-    compute_dtype: as of `ExactAdjoint`.
+    steps: number of steps that are differentiated, 0 or more.
+    compute_dtype: as for `ExactAdjoint`.
 
   Raises:
     ValueError: `steps` is negative.
@@ -251,7 +253,7 @@ class TruncatedAdjoint(RecursiveAdjoint):
 
 @dataclasses.dataclass(frozen=True)
 class FirstOrderAdjoint(RecursiveAdjoint):
-  """Treats ∂λ_K/∂λ_0 as I and drops the mixed terms: no second derivative at all. About 2K + 3 U."""
+  """Treats ∂λ_K/∂λ_0 as I and drops the mixed terms, so there are no second derivatives. About 2K + 3 U."""
 
   def differentiated_steps(self, num_steps: int) -> int:
     return 0
@@ -259,10 +261,11 @@ class FirstOrderAdjoint(RecursiveAdjoint):
 
 @dataclasses.dataclass(frozen=True)
 class FiniteDifferenceAdjoint(RecursiveAdjoint):
-  """The paper's: (∇L(λ_k + r u) − ∇L(λ_k)) / r for both second-order terms.
+  """The paper's finite differences, (∇L(λ_k + r u) − ∇L(λ_k)) / r, for both second-order terms.
 
-  About 8K + 3 U. In float32 the paper's r = 1e-5 gives little more than rounding noise on real-size models; r = 1e-2
-  is accurate to about 1 %. Source: paper, section 3.2; LeCun et al. (1993).
+  The cost is about 8K + 3 U. In float32 the paper's r = 1e-5 gives little more than rounding noise on models of real
+  size; r = 1e-2 is accurate to about 1 %.
+  Source: paper, section 3.2; LeCun et al. (1993).
 
   Attributes:
     radius: r.
@@ -299,7 +302,7 @@ def get(adjoint: str | Adjoint) -> Adjoint:
 
 
 def to_config(adjoint: Adjoint) -> dict[str, Any]:
-  """Name and parameters of one of `ADJOINTS`, as plain values."""
+  """Name and parameters of an adjoint in `ADJOINTS`, as plain values."""
   return {"name": ADJOINTS.name_of(type(adjoint)), **vars(adjoint)}
 
 

@@ -45,9 +45,9 @@ def directional_derivative(
   tangent: GaussianParams,
   context: Sequence[Any],
 ) -> tf.Tensor:
-  """Σ_i ⟨tangent_i, ∇_λ L_i⟩, differentiable; by `neg_elbo.directional_derivative` where there is one.
+  """Σ_i ⟨tangent_i, ∇_λ L_i⟩, differentiable.
 
-  That method has the signature `(params, noise, tangent, *context) -> [batch]`.
+  It is computed by `neg_elbo.directional_derivative(params, noise, tangent, *context) -> [batch]` if that exists.
   """
   method = getattr(neg_elbo, "directional_derivative", None)
   if method is not None:
@@ -57,11 +57,11 @@ def directional_derivative(
 
 
 def over_samples(function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Tensor) -> list[tf.Tensor]:
-  """Mean of `function(noise[s])` over the draws s, one at a time: memory does not grow with their number.
+  """Mean of `function(noise[s])` over the draws s, one at a time, so that memory does not grow with their number.
 
   Args:
     function: maps noise `[batch, latent]` to a list of tensors.
-    noise: `[num_samples, batch, latent]`, num_samples static.
+    noise: `[num_samples, batch, latent]`, where num_samples is static.
   """
   num_samples = noise.shape[0]
   if num_samples == 1:

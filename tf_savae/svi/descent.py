@@ -4,9 +4,9 @@
     λ_{k+1}, s_{k+1} = rule.update(k, λ_k, g_k, s_k, α_k)            k = 0 … K−1
 
 Everything is per example: L_i is the negative ELBO of one example, and no rule looks at another row. An example may
-stop before step K, for two reasons: a step is expected to gain no more than the tolerance, to first order
-⟨g_k, λ_k − λ_{k+1}⟩; or only the first `k_now` steps are wanted, a tensor, so that one graph serves every number of
-steps. Both are one mask, `active`, around the rule: a step that an example does not take is the identity.
+stop before step K for two reasons. The expected gain of a step, to first order ⟨g_k, λ_k − λ_{k+1}⟩, is no more than
+the tolerance; or only the first `k_now` steps are wanted. `k_now` may be a tensor, so that one graph serves every
+number of steps. One mask, `active`, handles both: a step that an example does not take is the identity.
 
 This file takes the steps; `adjoint` differentiates through them.
 """
@@ -33,8 +33,8 @@ class Problem:
     step_sizes: α_k, `[K, 1]` or `[K, 2 · latent]`, K ≥ 1.
     noise: ε, `[K, num_samples, batch, latent]`.
     context: arguments of `neg_elbo` after params and noise.
-    rule: what a step does.
-    tolerance: nats that a step must be expected to gain for an example; 0: no such condition.
+    rule: what a step does with the gradient.
+    tolerance: nats that a step must be expected to gain, per example; 0: no such condition.
     k_now: how many of the K steps are taken, 1 … K, a scalar int32; None: K.
     conditioning: all float tensors, in `context` or closed over, that L or the rule depends on and that receive
       gradients.
@@ -67,8 +67,8 @@ class Point(NamedTuple):
   Attributes:
     params: λ_k, `[batch, 2 · latent]`.
     state: s_k of the rule.
-    active: who took all steps before, `[batch]`.
-    neg_elbo: L(λ; ε) at the last step that was done, `[batch]`, nats, without gradient; 0 at the beginning.
+    active: whether an example took all earlier steps, `[batch]`.
+    neg_elbo: L(λ; ε) at the last step that was taken, `[batch]`, nats, without gradient; 0 at the beginning.
   """
 
   params: tf.Tensor
@@ -78,15 +78,15 @@ class Point(NamedTuple):
 
 
 class Trace(NamedTuple):
-  """What K steps leave behind: all that the adjoint stores, a few times the size of λ per step.
+  """The record of K steps, which is all that the adjoint stores: a few times the size of λ per step.
 
   Attributes:
     params: λ_0 … λ_K, `[K + 1, batch, 2 · latent]`.
     state: s_0 … s_{K−1} of the rule, each `[K, batch, …]`.
     gradient: g_0 … g_{K−1}, `[K, batch, 2 · latent]`.
     active: whether an example took step k, `[K, batch]`.
-    neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it.
-      Steps that were not done repeat the last one.
+    neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it. Steps that
+      were not taken repeat the last value.
   """
 
   params: tf.Tensor
@@ -131,7 +131,7 @@ def move(
   step_size: tf.Tensor,
   active: tf.Tensor,
 ) -> tuple[tf.Tensor, State]:
-  """λ_{k+1} and s_{k+1}: those of the rule for the examples that are active `[batch]`, unchanged for the others."""
+  """λ_{k+1} and s_{k+1}: from the rule for examples that are `active` `[batch]`, unchanged for the others."""
   new, new_state = problem.rule.update(k, params, gradient, state, step_size)
   if not problem.may_stop:
     return new, new_state
@@ -144,7 +144,7 @@ def move(
 
 
 def descend(problem: Problem) -> Trace:
-  """K steps from λ_0 in one `tf.while_loop`: a graph of constant size."""
+  """Takes K steps from λ_0 in one `tf.while_loop`, whose graph has constant size."""
   at, num_steps = start(problem), problem.num_steps
   limit = num_steps if problem.k_now is None else problem.k_now
 

@@ -1,7 +1,7 @@
 """The noise draws whose gradients a refinement step averages.
 
-A generator gives N(0, I) numbers; these small objects make the draws of a step from them. The bound that is reported
-always takes Gaussian draws of its own.
+A generator gives N(0, I) numbers, and these small objects make the draws of a step from them. The reported bound
+always uses separate Gaussian draws.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Draws:
   """The draws of one step.
 
   Attributes:
-    num_samples: draws of a step, S.
-    in_closed_form: whether E_q[log p(x | z)] is the decoder's own, `expected_log_prob`, in place of an average over
-      draws; in the training loss, too.
+    num_samples: draws per step, S.
+    in_closed_form: whether E_q[log p(x | z)] comes from the decoder's `expected_log_prob` instead of an average over
+      draws, both in the steps and in the training loss.
 
   Raises:
-    ValueError: there can be no such number of draws.
+    ValueError: this number of draws is impossible.
   """
 
   num_samples: int = 1
@@ -32,11 +32,11 @@ class Draws:
 
   @property
   def num_independent(self) -> int:
-    """Draws of a step that come from the generator; the others are made from them."""
+    """Number of draws per step that come from the generator; the others are derived from them."""
     return self.num_samples
 
   def all_samples(self, independent: tf.Tensor) -> tf.Tensor:
-    """ε `[…, num_samples, batch, latent]` of the draws `[…, num_independent, batch, latent]`."""
+    """All ε `[…, num_samples, batch, latent]`, from independent draws `[…, num_independent, batch, latent]`."""
     return independent
 
 
@@ -70,7 +70,7 @@ class Antithetic(Draws):
 class Signs(Antithetic):
   """S / 2 pairs ε, −ε of random signs ±1 in place of normal numbers.
 
-  Their second moment is that of N(0, I) without its noise: for a quadratic L the gradient of log σ² is exact.
+  Their second moment is that of N(0, I), but without noise. For a quadratic L the gradient of log σ² is exact.
   """
 
   def all_samples(self, independent):
@@ -79,7 +79,7 @@ class Signs(Antithetic):
 
 @dataclasses.dataclass(frozen=True)
 class AtMean(Draws):
-  """No noise: the gradient at z = μ. Cheap, and biased where the posterior is skewed."""
+  """No noise: the gradient at z = μ, which is cheap, but biased if the posterior is skewed."""
 
   def __post_init__(self):
     if self.num_samples != 1:
@@ -95,17 +95,17 @@ class AtMean(Draws):
 class Quadrature(AtMean):
   """No noise: the decoder integrates over z itself, such as one whose logits are linear in z.
 
-  Deterministic, and unbiased but for the error of the quadrature.
+  The result is deterministic, and unbiased except for the error of the quadrature.
   """
 
   in_closed_form = True
 
 
 def get(draws: str | Draws, num_samples: int) -> Draws:
-  """The draws of a name in `DRAWS`, or the object itself.
+  """The draws for a name in `DRAWS`, or the object itself.
 
   Raises:
-    ValueError: the name is unknown, or there can be no such number of draws.
+    ValueError: the name is unknown, or this number of draws is impossible.
   """
   if isinstance(draws, Draws):
     return draws

@@ -1,8 +1,9 @@
 """`refine`: K steps of SVI on λ as one differentiable function (paper, section 3).
 
-Its result is differentiable with respect to λ_0, float tensors in `context`, the step sizes, every `tf.Variable` that
-`neg_elbo` or the rule reads, and every float tensor that they close over. A tensor that needs no gradient is best
-wrapped in `tf.stop_gradient`: in a graph, its share of the backward sweep is then left out.
+Its result is differentiable with respect to λ_0, float tensors in `context` and the step sizes. It is also
+differentiable with respect to every `tf.Variable` that `neg_elbo` or the rule reads, and every float tensor that they
+close over. Wrap a tensor that needs no gradient in `tf.stop_gradient`: in a graph, its part of the backward sweep is
+then left out.
 """
 
 from __future__ import annotations
@@ -45,15 +46,16 @@ def refine(
   """Refines λ_0 by K steps of SVI, differentiably.
 
   Args:
-    neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, nats; row i may depend on row i of its arguments only. A
-      pure function: random masks belong in `context`.
-    initial: λ_0, `[batch, latent]`; the batch may be unknown.
-    settings: K, α, the rule of a step, its number of noise draws.
+    neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, nats. Row i may depend only on row i of the arguments. It
+      must be a pure function, so random masks belong in `context`.
+    initial: λ_0, `[batch, latent]`; the batch size may be unknown.
+    settings: K, α, the rule of a step, and its number of noise draws.
     noise: ε ~ N(0, I), `[K, batch, latent]`, or `[K, num_samples, batch, latent]` for several draws.
     context: further arguments of `neg_elbo`, tensors or nests of tensors.
     adjoint: how gradients pass through the steps: an `Adjoint`, or its name in `tf_savae.svi.ADJOINTS`.
-    k_now: how many of the K steps to take, the first ones; a scalar, which may be a tensor: one graph serves all
-      values. Below 1 counts as 1, above K as K; default: K. Steps that are not taken cost nothing but with "unrolled".
+    k_now: how many of the K steps to take, counted from the first. It may be a scalar tensor, so that one graph serves
+      all values. Values below 1 count as 1, and values above K as K; default: K. Steps that are not taken cost nothing,
+      except with "unrolled".
 
   Returns:
     `Refinement(params, trajectory)`; after `k_now` steps the trajectory stays where it is.
@@ -75,9 +77,9 @@ def refine_traced(
   adjoint: str | adjoint_lib.Adjoint = "exact",
   k_now: int | tf.Tensor | None = None,
 ) -> tuple[Refinement, tf.Tensor]:
-  """`refine`, and its by-product L(λ_k; ε_k) for k = 0 … K−1, `[num_steps, batch]`, without gradient.
+  """`refine`, with its by-product L(λ_k; ε_k) for k = 0 … K−1, `[num_steps, batch]`, nats, without gradient.
 
-  Steps that were not done repeat the last one.
+  Steps that were not taken repeat the last value.
   """
   adjoint = adjoint_lib.get(adjoint)
   initial = GaussianParams(*(tf.convert_to_tensor(part) for part in initial))
@@ -99,7 +101,7 @@ def _problem(neg_elbo, initial, settings, noise, context, k_now):
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
   by_rule = closed_over_tensors(rule.update, 0, packed, packed, rule.init(packed), packed[0])
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
-  # Each once, however often it is passed: a tape's gradient with respect to a tensor counts all its uses.
+  # Each tensor once, even if it is passed several times: a tape's gradient covers all uses of a tensor.
   conditioning = tuple({id(tensor): tensor for tensor in (*passed, *closed_over, *by_rule)}.values())
   return Problem(neg_elbo, packed, sizes, noise, context, rule, settings.tolerance, k_now, conditioning)
 

@@ -1,4 +1,4 @@
-"""The names that rules, adjoints and noise draws go by. No TensorFlow."""
+"""The names of rules, adjoints and noise draws. No TensorFlow."""
 
 from __future__ import annotations
 

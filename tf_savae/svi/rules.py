@@ -3,9 +3,9 @@
     s_0              = rule.init(λ_0)
     λ_{k+1}, s_{k+1} = rule.update(k, λ_k, g_k, s_k, α_k)        k = 0 … K−1
 
-λ is one tensor `[batch, 2 · latent]`: μ, then log σ². A rule works on each example for itself, is cheap beside the
-decoder, and is differentiable with respect to λ, g, s, α and whatever variables it has: the adjoint asks a tape for
-those derivatives, so no rule writes any down.
+λ is one tensor `[batch, 2 · latent]`: μ, then log σ². A rule treats each example separately and is cheap compared with
+the decoder. It is differentiable with respect to λ, g, s, α and any variables of its own. The adjoint takes those
+derivatives from a tape, so a rule does not have to write them out.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ class Rule(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class GradientStep(Rule):
-  """The paper's: v ← γ v − clip(g), λ ← λ + α v (paper, section 3; Polyak 1964 for the momentum).
+  """The paper's gradient step: v ← γ v − clip(g), λ ← λ + α v.
+
+  Source: paper, section 3; Polyak (1964) for the momentum.
 
   Attributes:
     momentum: γ in [0, 1).
     clip_norm: bound on the norm of one example's gradient, μ and log σ² separately, nats; None: no clipping.
 
   Raises:
-    ValueError: a value out of its range.
+    ValueError: a value is out of its range.
   """
 
   momentum: float = 0.5
@@ -81,12 +83,14 @@ class NaturalGradient(Rule):
       μ      ← μ      − α σ · trust(σ g_μ)
       log σ² ← log σ² − α · trust(2 g_{log σ²})
 
-  The Fisher information of N(μ, diag σ²) is diag(1/σ²) for μ and ½ I for log σ² (Amari 1998; Hoffman et al. 2013), so
-  that a step of α = 1 on a quadratic L reaches its best μ. `trust` bounds each entry of the whitened step: near a
-  posterior that is still poor, curvature at a point says little about where the step ends.
+  The Fisher information of N(μ, diag σ²) is diag(1/σ²) for μ and ½ I for log σ². A step of α = 1 on a quadratic L
+  therefore reaches its best μ. `trust` bounds each entry of the whitened step: while the posterior is still poor, the
+  curvature at one point says little about where the step ends.
+
+  Source: Amari (1998); Hoffman et al. (2013).
 
   Attributes:
-    trust: largest size of an entry, in standard deviations of q for μ; None: no bound.
+    trust: bound on the absolute value of an entry, for μ in standard deviations of q; None: no bound.
     log_var_range: log σ² is kept within it; None: no bound.
 
   Raises:
@@ -129,8 +133,9 @@ class MultiplicativeNaturalGradient(NaturalGradient):
 
       1/σ² ← 1/σ² · (1 + 2 α max(g_{log σ²}, −0.45))
 
-  A step of α = 1 on a quadratic L then reaches the best σ², too; the bound keeps the precision positive for α ≤ 1 (Khan
-  and Lin 2017, whose natural parameters these are).
+  A step of α = 1 on a quadratic L then reaches the best σ², too. The bound keeps the precision positive for α ≤ 1.
+
+  Source: Khan and Lin (2017), for the step in natural parameters.
   """
 
   def _moved(self, log_var, gradient, step_size):
@@ -141,7 +146,7 @@ _LEAST_GRADIENT = -0.45
 
 
 def _of_blocks(step_size):
-  """α of μ and of log σ², from `[1]` or `[2 · latent]`."""
+  """α for μ and α for log σ², from `[1]` or `[2 · latent]`."""
   return (step_size, step_size) if step_size.shape[-1] == 1 else tf.split(step_size, 2, axis=-1)
 
 
@@ -174,16 +179,16 @@ class Adam(Rule):
     steps = tf.cast(k, params.dtype) + 1.0
     mean = first / (1.0 - tf.pow(tf.constant(self.beta_1, params.dtype), steps))
     square = second / (1.0 - tf.pow(tf.constant(self.beta_2, params.dtype), steps))
-    # Bounded from below before the root, whose derivative at 0 would be infinite.
+    # Bounded from below before the square root, whose derivative at 0 would be infinite.
     root = tf.sqrt(tf.maximum(square, np.finfo(params.dtype.as_numpy_dtype).tiny))
     return params - step_size * mean / (root + self.epsilon), (first, second)
 
 
 def clip(rows: tf.Tensor, clip_norm: float | None) -> tf.Tensor:
-  """Scales each example's gradient `[batch, 2 · latent]` to norm `clip_norm` where it is longer.
+  """Scales each example's gradient `[batch, 2 · latent]` down to norm `clip_norm` if its norm is larger.
 
-  The gradients of μ and of log σ² are clipped separately. The squared norm is bounded from below before the square
-  root, so that the derivative at 0 is that of the identity and not NaN.
+  The gradients of μ and log σ² are clipped separately. The squared norm is bounded from below before the square root,
+  so that the derivative at 0 is that of the identity and not NaN.
   """
   if clip_norm is None:
     return rows
@@ -194,10 +199,10 @@ def clip(rows: tf.Tensor, clip_norm: float | None) -> tf.Tensor:
 
 
 def get(rule: str | Rule, **settings: Any) -> Rule:
-  """The rule of a name in `RULES`, made from those `settings` that are not None; or the object itself.
+  """The rule for a name in `RULES`, made from those `settings` that are not None, or the object itself.
 
   Raises:
-    ValueError: the name is unknown, or a setting is not one of that rule.
+    ValueError: the name is unknown, or a setting does not belong to that rule.
   """
   given = {name: value for name, value in settings.items() if value is not None}
   if isinstance(rule, str):

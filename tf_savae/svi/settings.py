@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_savae.svi import noise, rules
 from tf_savae.svi.registries import RULES
 
-_MOMENTUM = 0.5  # γ of the rule "gradient", where nothing else is said
+_MOMENTUM = 0.5  # γ of the rule "gradient", unless it is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,22 +22,21 @@ class SVISettings:
 
   Attributes:
     num_steps: K ≥ 0.
-    step_size: α on the per-example loss: one number, K numbers (a schedule), or a float tensor or variable, which then
-      receives its gradient. Of shape `[]`, `[K]`, `[K, latent]`, or, with sizes of their own for μ and log σ²,
+    step_size: α on the loss per example: one number, K numbers (a schedule), or a float tensor or variable, which then
+      receives its gradient. Its shape is `[]`, `[K]` or `[K, latent]`, or, with separate sizes for μ and log σ²,
       `[K, 2, 1]` or `[K, 2, latent]`.
-    momentum: γ in [0, 1), of the rule "gradient" alone; None: 0.5 there.
-    clip_norm: bound on the norm of one example's gradient, μ and log σ² separately, of the rule "gradient" alone; None:
-      no clipping.
+    momentum: γ in [0, 1), for the rule "gradient" only; None: 0.5.
+    clip_norm: bound on the norm of one example's gradient, separately for μ and log σ², for the rule "gradient" only;
+      None: no clipping.
     num_samples: noise draws whose gradients are averaged in every step.
-    tolerance: nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K
-      steps are done. Noise keeps the expected gain up: with one draw per step, a tolerance below α tr Cov(g) stops
-      little.
-    antithetic: the same as `draws="antithetic"`; then num_samples is even.
+    tolerance: an example stops when a step is expected to gain no more nats than this; 0: all K steps are taken. Noise
+      keeps the expected gain up: with one draw per step, a tolerance below α tr Cov(g) stops few examples.
+    antithetic: the same as `draws="antithetic"`; num_samples must then be even.
     rule: what a step does with the gradient: a name in `tf_savae.svi.RULES`, or a `tf_savae.svi.Rule`.
     draws: the noise draws of a step: a name in `tf_savae.svi.DRAWS`.
 
   Raises:
-    ValueError: a value out of its range, or settings that do not go together.
+    ValueError: a value is out of its range, or settings do not fit together.
   """
 
   num_steps: int = 20
@@ -94,8 +93,8 @@ class SVISettings:
     return noise.get(self.draws, self.num_samples)
 
   def step_sizes(self, dtype: tf.DType, latent_dim: int | None = None) -> tf.Tensor:
-    """α_0 … α_{K−1} as a rule takes them: `[K, 1]`, or `[K, 2 · latent]` where μ, log σ² or latents have their own."""
-    # Python numbers go straight to `dtype`: by way of float32 they would lose half of a float64's digits.
+    """α_0 … α_{K−1} for a rule: `[K, 1]`, or `[K, 2 · latent]` if μ, log σ² or latents have separate sizes."""
+    # Python numbers are converted directly to `dtype`; through float32 they would lose half of their digits in float64.
     sizes = self.step_size if is_tensor(self.step_size) else np.asarray(self.step_size, np.float64)
     sizes = tf.cast(sizes, dtype)
     if sizes.shape.rank < 2:
@@ -108,12 +107,12 @@ class SVISettings:
 
 
 def is_tensor(value: object) -> bool:
-  """Whether it is a tensor or variable, which may have a gradient, rather than numbers."""
+  """Whether `value` is a tensor or variable, which may have a gradient, and not plain numbers."""
   return tf.is_tensor(value) or isinstance(value, tf.Variable)
 
 
 def settings_to_config(settings: SVISettings) -> dict[str, Any]:
-  """The settings as plain values; a rule that is an object by its name in `tf_savae.svi.RULES` and its fields."""
+  """The settings as plain values; a rule object becomes its name in `tf_savae.svi.RULES` and its fields."""
   values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
   sizes, rule = settings.step_size, settings.rule
   values["step_size"] = sizes.numpy().tolist() if hasattr(sizes, "numpy") else np.asarray(sizes).tolist()
@@ -123,7 +122,7 @@ def settings_to_config(settings: SVISettings) -> dict[str, Any]:
 
 
 def settings_from_config(config: Mapping[str, Any]) -> SVISettings:
-  """The inverse of `settings_to_config`; what a configuration of before lacks takes its default."""
+  """The inverse of `settings_to_config`; settings that an older configuration lacks get their defaults."""
   values = dict(config)
   if isinstance(values.get("rule"), Mapping):
     fields = dict(values["rule"])

@@ -15,12 +15,12 @@ LEARNED = ("none", "step", "block", "latent")
 
 
 class StepSizes(keras.layers.Layer):
-  """The step sizes of K steps; trainable ones are kept positive as exp of the variable.
+  """The step sizes of K steps; trainable sizes are the exp of a variable, which keeps them positive.
 
   Args:
     svi: gives K and the (initial) sizes: a number, K numbers, `[K, latent]`, `[K, 2, 1]` or `[K, 2, latent]`.
     learned: "none", "step" (one size per step), "block" (one per step for μ and one for log σ²) or "latent" (one per
-      step and latent). Sizes that are given with more detail keep it.
+      step and latent). Given sizes with more detail keep it.
     latent_dim: number of latents.
 
   Raises:
