@@ -1,4 +1,4 @@
-"""Files that are replaced in one piece: a kill or a full disk leaves the old content or the new, never half of it."""
+"""Files that are replaced atomically: a kill or a full disk leaves either the old content or the new."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tf_savae.errors import UserError, reason
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-  """Within it, a new file beside `path` to write; it takes the place of `path` if nothing is raised.
+  """A context in which to write a new file beside `path`; it replaces `path` at the end if nothing is raised.
 
-  What was written has reached the disk by then, and may be read by whoever may read other new files.
+  By then the content has reached the disk. The file has the usual permissions of new files.
 
   Yields:
-    The new file: empty, hidden, with a name that says nothing of `path`, which others may be looking for.
+    The new file, which is empty and hidden. Its name does not contain that of `path`, which others may be looking for.
 
   Raises:
-    OSError: it cannot be written; the old content is still there.
+    OSError: the file cannot be written; the old content is still there.
   """
   path = Path(path)
   handle, name = tempfile.mkstemp(prefix=".new-", suffix=".tmp", dir=path.parent)
@@ -39,19 +39,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     new.unlink(missing_ok=True)
     raise
   with contextlib.suppress(OSError):
-    _fsync(path.parent)  # a rename survives a power cut, where the file system can
+    _fsync(path.parent)  # so that the rename survives a power cut, if the file system allows it
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str], called: str | None = None) -> Iterator[Path]:
-  """As `replacing`, with an error that a command shows.
+  """Like `replacing`, but with an error that a command can show.
 
   Args:
     path: the file.
-    called: what the error calls it; default: `path`.
+    called: name of the file in the error; default: `path`.
 
   Raises:
-    UserError: the file cannot be written, for instance on a full disk; the old content is still there.
+    UserError: the file cannot be written, for example on a full disk; the old content is still there.
   """
   try:
     with replacing(path) as new:
@@ -63,13 +63,13 @@ def writing(path: str | os.PathLike[str], called: str | None = None) -> Iterator
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str, called: str | None = None) -> None:
-  """Writes `text` (UTF-8, line ends as they are) with the promise and the error of `writing`."""
+  """Writes `text` (UTF-8, line breaks unchanged) with the guarantee and the error of `writing`."""
   with writing(path, called) as new, open(new, "w", encoding="utf-8", newline="") as file:
     file.write(text)
 
 
 def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
-  """Writes an object as JSON, atomically; NumPy values become Python's, NaN and infinity null.
+  """Writes an object as JSON, atomically; NumPy values become Python values, NaN and infinity become null.
 
   Raises:
     UserError: the file cannot be written.
@@ -79,10 +79,10 @@ def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-  """The JSON object in `path`, or None when there is no such file.
+  """The JSON object in `path`, or None if there is no such file.
 
   Raises:
-    UserError: the file is there and cannot be read as an object.
+    UserError: the file exists but cannot be read as a JSON object.
   """
   try:
     values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this; what others say, in a few words; and how a command ends."""
+"""The exception for errors that the user can fix, short texts for other errors, and exit statuses of commands."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable
 
 
 class UserError(ValueError):
-  """Bad input. Its text is one line: what is wrong, what was received, what to do.
+  """Bad input. The text is one line that says what is wrong, what was received and what to do.
 
-  Command lines print the text and exit with status 1; they never show a traceback for it.
+  Commands print the text and exit with status 1, without a traceback.
   """
 
 
 def reason(error: BaseException, limit: int = 160) -> str:
-  """What went wrong, on one line of at most `limit` characters; the type of an error that has no text."""
+  """The text of an error on one line of at most `limit` characters, or its type if it has no text."""
   text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
   return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def exit_status(work: Callable[[], None]) -> int:
-  """Does a command's work and returns its exit status; nothing that a user causes shows a traceback.
+  """Does a command's work and returns its exit status; errors that a user causes show no traceback.
 
   Returns:
-    0; 1 (a UserError, shown as one line on stderr, or a reader of stdout that went away), 130 (Ctrl-C), 143 (SIGTERM).
+    0, or 1 (a UserError, shown as one line on stderr, or a closed stdout), 130 (Ctrl-C) or 143 (SIGTERM).
   """
   try:
     work()
@@ -34,7 +34,7 @@ def exit_status(work: Callable[[], None]) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
   except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
     return 1
   except KeyboardInterrupt as stop:
     print(f"interrupted: {stop}" if stop.args else "interrupted", file=sys.stderr)

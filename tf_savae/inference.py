@@ -21,14 +21,14 @@ _RANDOM_START = 0.1  # scale of λ_0 without an encoder (paper, appendix)
 
 
 class Inferred(NamedTuple):
-  """What inference makes of a batch; all tensors per example, nats.
+  """The results of inference for a batch; bounds and losses are per example, in nats.
 
   Attributes:
     start: λ_0; None without a latent.
     params: the λ of the final bound: λ_K, or λ_0 without refinement.
-    initial: bound at λ_0; None where λ_0 does not come from an encoder.
+    initial: bound at λ_0; None if λ_0 does not come from an encoder.
     final: bound at `params`.
-    initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None where its weight is 0.
+    initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None if its weight is 0.
     step_losses: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
     beta: weight of the KL in losses, a scalar.
   """
@@ -50,7 +50,7 @@ class Inference:
     decoder: Keras layer with `latent_dim` (0: no latent) and `log_prob`.
     x: the observation, batched on dimension 0.
     settings: SVI settings; `settings.num_steps` is K here.
-    seed: what the noise is derived from, with `step` and `purpose`.
+    seed: the noise is a function of it, of `step` and of `purpose`.
     step: the training step, or the number of examples already evaluated.
     purpose: what the noise is for.
     beta: weight of the KL.
@@ -90,24 +90,24 @@ class Inference:
     self.step_objective = NegELBO(decoder, free_bits, True) if in_closed_form else self.objective
     self.context = precompute(decoder, x, training, self.seed(Purpose.DROPOUT))
     if not decoder.trainable_variables:
-      # The decoder is a constant, such as an oracle: the sweep backward leaves out what it would say about it.
+      # The decoder is a constant, such as an oracle, so the backward sweep computes no gradient for it.
       self.context = tf.nest.map_structure(tf.stop_gradient, self.context)
 
   @property
   def conditions(self) -> tuple[Any, tf.Tensor, Any]:
-    """What `objective` and `step_objective` take after λ and noise: x, β and the decoder's context."""
+    """Arguments of `objective` and `step_objective` after λ and noise: x, β and the decoder's context."""
     return self._fixed_x, self.beta, self.context
 
   def seed(self, purpose: Purpose) -> tf.Tensor:
-    """Seed `[2]` of this batch for a purpose."""
+    """The seed `[2]` of this batch for a purpose."""
     return stateless_seed(self._seed, self._step, purpose)
 
   @functools.cached_property
   def noise(self) -> tf.Tensor:
     """ε of all K refinement steps and, last, of the final bound: `[K · num_samples + 1, batch, latent]`.
 
-    Drawn with the row first, so that a row's noise depends on its position and not on the batch size.
-    (Compiled by XLA, TensorFlow draws other numbers, and they depend on the batch size, too.)
+    Noise is drawn with the row as the first axis, so that a row's noise depends on its position and not on the batch
+    size. (When compiled by XLA, TensorFlow draws other numbers, which do depend on the batch size.)
     """
     draws, latent_dim = self.settings.noise_draws, self.decoder.latent_dim
     k, independent, row = self.settings.num_steps, draws.num_independent, [self.size, latent_dim]
@@ -118,7 +118,7 @@ class Inference:
     return tf.concat([tf.reshape(of_steps, [k * draws.num_samples, *row]), noise[-1:]], axis=0)
 
   def start(self) -> GaussianParams | None:
-    """λ_0: the encoder's, or a random one where there is no encoder; None without a latent."""
+    """λ_0, from the encoder or, without one, random; None without a latent."""
     if not self.decoder.latent_dim:
       return None
     return self.encode() if self._encoder is not None else self.random_initial(_RANDOM_START)
@@ -162,9 +162,9 @@ class Inference:
     return params, trajectory, step_losses
 
   def bound(self, params: GaussianParams | None) -> Bound:
-    """The bound at λ, with the noise draw ε_K that belongs to this batch's final loss.
+    """The bound at λ, with the noise draw ε_K of this batch's final loss.
 
-    In training without that draw, where the steps are in closed form.
+    In training with steps in closed form, the bound is in closed form, too, and does not use that draw.
     """
     noise = None if params is None else self.noise[-1]
     objective = self.step_objective if self._training else self.objective
@@ -190,7 +190,7 @@ class Inference:
     return Inferred(start, params, initial, final, of_start, step_losses, self.beta)
 
   def _loss_of(self, params):
-    """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches what made λ, but not θ."""
+    """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches λ and the encoder, but not θ."""
     constant = GaussianParams(*map(tf.stop_gradient, params))
     loss, gradient = value_and_gradient(self.step_objective, constant, self.noise[-1], self.conditions)
     moved = sum(
@@ -202,8 +202,8 @@ class Inference:
   def log_likelihood(self, params: GaussianParams | None, num_samples: int) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λ at `params`.
 
-    A lower bound in expectation that tightens with S (Burda et al. 2016). Draws are taken one at a time for the
-    whole batch, so memory does not grow with S. Exact for a model without latent, whose `params` are None.
+    In expectation this is a lower bound, which tightens with S (Burda et al. 2016). Draws are taken one at a time for
+    the whole batch, so memory does not grow with S. Without a latent, when `params` is None, the result is exact.
     """
     if params is None:
       return -self.bound(None).nll
@@ -224,6 +224,6 @@ class Inference:
 
 
 def encode(encoder: keras.layers.Layer, x: Any, training: bool, dtype: str) -> GaussianParams:
-  """λ_0 = enc_φ(x), each `[batch, latent]` of `dtype`, which mixed precision leaves at float32."""
+  """λ_0 = enc_φ(x), each `[batch, latent]` with `dtype`, which is float32 under mixed precision."""
   mean, log_var = encoder(x, training=training)
   return GaussianParams(tf.cast(mean, dtype), tf.cast(log_var, dtype))

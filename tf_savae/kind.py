@@ -1,9 +1,10 @@
-"""What differs by kind of data: the contract, and the kinds by name.
+"""Kinds of data: the interface for everything that differs between them, and the registry of kinds.
 
-A data set says which kind its examples are of (`DataSet.kind`). Training, evaluation, generation and serving ask the
-object that has this name in `KINDS`, and nothing else in the package compares kinds. A new kind is one class.
+A data set names the kind of its examples (`DataSet.kind`). Training, evaluation, generation and serving ask the object
+with this name in `KINDS`, and nothing else in the package compares kinds. A new kind is one class.
 
-Nothing here imports TensorFlow, and types of higher layers are named in words: every layer may import this module.
+Every layer may import this module. It therefore does not import TensorFlow, and docstrings name the types of higher
+layers instead of annotations.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from tf_savae.registry import Registry
 
 
 class Kind:
-  """A kind of data. What a kind does not define has the answer that is right for plain arrays.
+  """A kind of data. The defaults of all methods are right for plain arrays.
 
   Attributes:
-    examples: what its examples are called, in the plural.
-    has_one_shape: whether all examples have one shape. XLA compiles a program for each shape, and is not used
-      otherwise.
+    examples: the word for its examples, in the plural.
+    has_one_shape: whether all examples have one shape. If not, XLA is not used, since it would compile a program for
+      each shape.
     writes: whether samples are text that `generate` can write, from a `tf_savae.networks.sequence.SequenceDecoder`.
   """
 
@@ -33,13 +34,13 @@ class Kind:
   # What a run keeps of its data.
 
   def facts(self, data: Any) -> dict[str, Any]:
-    """What may not change about a data set while a run goes on, besides its sizes: JSON values by name."""
+    """Facts about a data set, besides its sizes, that may not change during a run, as JSON values by name."""
     return {}
 
   def keep(self, data: Any, run: Any) -> None:
-    """Stores in the `RunDirectory` what the weights mean only together with, such as a vocabulary.
+    """Stores in the `RunDirectory` whatever is needed to interpret the weights, such as a vocabulary.
 
-    Called whenever the data were loaded to train or to be evaluated.
+    It is called whenever the data have been loaded for training or evaluation.
     """
 
   def kept(self, run: Any) -> dict[str, Any]:
@@ -47,14 +48,14 @@ class Kind:
     return {}
 
   def outline(self, config: Any, run: Any) -> Any:
-    """A `DataSet` from which networks are built as in training, known from the run directory alone.
+    """A `DataSet` made from the run directory alone, from which networks can be built as in training.
 
     Args:
       config: the `RunConfig` of the run.
       run: its `RunDirectory`.
 
     Returns:
-      The data set, which need have no examples; or None, and the run's own data are loaded for it.
+      The data set, which may have no examples; None: the run's own data have to be loaded.
     """
     return None
 
@@ -69,11 +70,11 @@ class Kind:
   # Training and evaluation.
 
   def xla_pays_from(self, on_gpu: bool) -> float:
-    """The number of updates from which on compiling the step with XLA pays; infinity: never."""
+    """The number of updates above which compiling the step with XLA saves time; infinity: never."""
     return math.inf
 
   def lengths(self, x: Any) -> Any:
-    """Tokens of each example of x `[batch, ...]`, `[batch]`: what perplexity divides by; None: it has none."""
+    """Tokens per example of x `[batch, ...]`, `[batch]`, by which perplexity divides; None: there is no perplexity."""
     return None
 
   def mean_length(self, data: Any, split: str) -> float | None:
@@ -81,13 +82,13 @@ class Kind:
     return None
 
   def results(self, config: Any) -> dict[str, Any]:
-    """What results.json tells besides of a run with this `RunConfig`, such as which decoder it has."""
+    """Further entries of results.json for a run with this `RunConfig`, such as the name of its decoder."""
     return {}
 
-  # What is shown.
+  # Pictures and other output.
 
   def save_pictures(self, model: Any, data: Any, directory: Path) -> None:
-    """Draws the model of a run into its directory when it is evaluated."""
+    """Writes pictures of a run's model to its directory when the model is evaluated."""
 
   def pictures(self, model: Any, x: Any, posteriors: Any, note: str) -> Iterable[tuple[str, Any]]:
     """Pictures for TensorBoard.
@@ -96,36 +97,36 @@ class Kind:
       model: the model.
       x: examples `[n, ...]`.
       posteriors: their `Posteriors`; None without a latent.
-      note: goes to titles, such as " (stand-in data)".
+      note: is added to titles, such as " (stand-in data)".
 
     Returns:
-      Tag and Matplotlib figure of each.
+      The tag and the Matplotlib figure of each picture.
     """
     return ()
 
   def sample_figure(self, x: Any, title: str) -> Any:
-    """A Matplotlib figure of samples x `[n, ...]`, for `generate`; None: they cannot be drawn."""
+    """A Matplotlib figure of samples x `[n, ...]` for `generate`; None: they cannot be drawn."""
     return None
 
   def write_samples(self, model: Any, data: Any, writer: Any, step: int) -> None:
-    """Shows samples that are not pictures in TensorBoard, by a `tf.summary.SummaryWriter`."""
+    """Logs samples that are not pictures for TensorBoard with a `tf.summary.SummaryWriter`."""
 
   def projector_columns(self, x: Any, data: Any) -> Mapping[str, Sequence[object]]:
-    """What is known of each example of x `[n, ...]`, for TensorBoard's projector: name → n values."""
+    """Known properties of each example of x `[n, ...]` for TensorBoard's projector: name → n values."""
     return {}
 
   def sprites(self, x: Any) -> Any:
-    """Images `[n, height, width, 1]` in [0, 1] that stand for examples in the projector; None: points do."""
+    """Images `[n, height, width, 1]` in [0, 1] that represent examples in the projector; None: points do."""
     return None
 
   # Serving.
 
   def payloads(self, trained: Any, seed: int) -> Any:
-    """How a `Restored` model's observations look to a client, as `tf_savae.serving.payloads.Payloads`.
+    """The form in which clients send and receive observations, a `tf_savae.serving.payloads.Payloads`.
 
     Args:
-      trained: the model and its settings.
-      seed: of what is drawn at export, such as thresholds of a binarisation.
+      trained: the `Restored` model and its settings.
+      seed: seed of whatever is drawn at export, such as the thresholds of a binarisation.
 
     Raises:
       NotImplementedError: this kind cannot be served.

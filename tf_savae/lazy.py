@@ -9,11 +9,11 @@ from typing import Any
 
 
 def attach(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-  """A package's `__getattr__` and `__dir__`.
+  """The `__getattr__` and `__dir__` of a package that imports its public names on first use.
 
   Args:
-    package: its `__name__`.
-    homes: the module that each public name comes from.
+    package: the package's `__name__`.
+    homes: public name → the module that it comes from.
   """
 
   def find(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Paths that TensorFlow takes as they are.
+"""Paths that TensorFlow does not take for patterns.
 
-TensorFlow looks for a checkpoint's files as for a pattern, so that it writes to `runs/x=[1]` and never finds it again.
-Such a directory is handed to it under another name: a symbolic link without special characters.
+TensorFlow treats the path of a checkpoint as a pattern, so it writes to `runs/x=[1]` but never finds the files again.
+It is therefore given such a directory under another name, a symbolic link without special characters.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _SPECIAL = set("*?[]\\")
 
 
 class LiteralPath:
-  """Another name for a directory that exists, for TensorFlow; the directory's own where nothing in it is special.
+  """A name for an existing directory that TensorFlow accepts: its own, or a link if it has special characters.
 
-  The name is good as long as this object lives.
+  The name is valid as long as this object exists.
 
   Attributes:
     path: the name.

@@ -10,18 +10,18 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-# What a file system without locks answers, as some network file systems do.
+# Error codes of file systems without locks, such as some network file systems.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class InUse(Exception):
-  """Another process holds the lock; the text says which, as far as it is known."""
+  """Another process holds the lock; the text says which one, if that is known."""
 
 
 def take(path: Path) -> TextIO:
-  """Takes the lock file `path` for this process, until the file returned is closed or the process ends in any way.
+  """Takes the lock file `path` for this process, until the returned file is closed or the process ends.
 
-  On a file system without locks this warns on stderr and goes on: better to run than to refuse.
+  On a file system without locks, this prints a warning on stderr and continues.
 
   Raises:
     InUse: another process holds it.
@@ -42,9 +42,7 @@ def take(path: Path) -> TextIO:
       f"warning: {path.parent} is on a file system without locks; use it from one process only",
       file=sys.stderr,
     )
-  with contextlib.suppress(
-    OSError
-  ):  # only for the message of `InUse`: a full disk must not end the work here
+  with contextlib.suppress(OSError):  # used only in the message of `InUse`, so a full disk is ignored here
     file.truncate(0)
     file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
     file.flush()

@@ -1,10 +1,10 @@
-"""The training methods: every row of the paper's tables, one class per row.
+"""The training methods: one class for each row of the paper's tables.
 
-A method says which parts of a model it uses, and makes one loss of what inference found. The gradient of that loss
-with respect to the decoder's variables θ and the inference variables φ together is the method's update. Where θ and φ
-have different objectives, the loss is their sum, and each term is built so that it reaches its own variables only.
+A method says which parts of a model it uses, and computes one loss from the results of inference. The gradient of that
+loss with respect to the decoder's variables θ and the inference variables φ is the method's update. If θ and φ have
+different objectives, the loss is their sum, and each term reaches only its own variables.
 
-Nothing here imports TensorFlow when it runs: flags check the names.
+Nothing here imports TensorFlow, because flags check the names of methods.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Method(abc.ABC):
-  """A row of the table. The attributes say what of a model it uses.
+  """A row of the paper's tables. The attributes say which parts of a model it uses.
 
   Attributes:
     label: name of the row in the paper's tables; `{k}` stands for K.
-    has_latent: whether there is a z at all.
+    has_latent: whether there is a z.
     has_encoder: whether λ_0 comes from an encoder.
     refines: whether the posterior is λ_K rather than λ_0.
-    differentiates: whether gradients pass through the refinement, also to its step sizes.
+    differentiates: whether gradients pass through the refinement, including those of its step sizes.
     trains_encoder_on_initial: whether L(λ_0) is part of the loss, as a loss of φ alone.
   """
 
@@ -51,7 +51,7 @@ class Method(abc.ABC):
 
   @abc.abstractmethod
   def loss(self, inferred: Inferred) -> tf.Tensor:
-    """What trains θ and φ, `[batch]`, nats."""
+    """The loss that trains θ and φ, `[batch]`, nats."""
 
 
 class Autoreg(Method):
@@ -106,8 +106,8 @@ class VAESVIKL(Method):
 class SemiAmortized(Method):
   """θ and φ by the total derivative of L(λ_K), through all K steps: "SA-VAE" (Kim et al. 2018).
 
-  With the model's `initial_loss_weight` w, φ also by w L(λ_0): a refinement may forget where it began, and then little
-  of L(λ_K) reaches the encoder.
+  With the model's `initial_loss_weight` w, φ is also trained by w L(λ_0). This helps when the refinement forgets its
+  starting point, because then little of the gradient of L(λ_K) reaches the encoder.
   """
 
   label = "SA-VAE K={k}"
@@ -128,5 +128,5 @@ METHODS.register("savae", SemiAmortized())
 
 
 def get(name: str) -> Method:
-  """The method of a name in `METHODS`. Raises ValueError for another."""
+  """The method for a name in `METHODS`. Raises ValueError for an unknown name."""
   return METHODS.get(name)

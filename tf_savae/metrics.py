@@ -1,4 +1,4 @@
-"""Keras metrics that Keras does not have."""
+"""Metrics that Keras lacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class MeanVector(keras.metrics.Metric):
-  """Mean over examples of a vector: `update_state` takes `[length, batch]`, `result` is `[length]`."""
+  """The mean of a vector over examples: `update_state` takes `[length, batch]`, `result` is `[length]`."""
 
   def __init__(self, length: int, name: str = "mean_vector"):
     super().__init__(name=name)

@@ -35,18 +35,18 @@ class SAVAE(keras.Model):
     method: a name in `tf_savae.methods.METHODS`.
     svi: the refinement; its `num_steps` is K in training.
     eval_k: K at evaluation; default: K for methods that refine, else 0.
-    k_schedule: steps that an update takes of the K, given its number, such as a Keras learning-rate schedule that
-      gives whole numbers from 1 to K; None: all of them. Evaluation does not ask it.
+    k_schedule: number of the update → how many of the K steps it takes, such as a Keras learning-rate schedule with
+      whole numbers from 1 to K; None: all of them. Evaluation does not use it.
     adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.svi.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
-    initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good alone.
+    initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good by itself.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
     free_bits: nats of KL that each latent may have without penalty in training (Kingma et al. 2016).
     global_clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
-    seed: all noise derives from it and the step.
+    seed: all noise is a function of it and the step.
 
   Raises:
-    ValueError: if method and networks do not go together, or a name is unknown.
+    ValueError: if method and networks do not fit together, or a name is unknown.
   """
 
   def __init__(
@@ -105,20 +105,20 @@ class SAVAE(keras.Model):
     return self.posterior(self.inference(x, k))[0]
 
   def elbo(self, x: Any, k: int | None = None) -> tf.Tensor:
-    """One-draw ELBO at λ_K, `[batch]`, nats; for a model without latent log p(x)."""
+    """One-draw ELBO at λ_K, `[batch]`, nats; log p(x) for a model without a latent."""
     inference = self.inference(x, k)
     return -inference.bound(self.posterior(inference)[0]).neg_elbo
 
   def log_likelihood(self, x: Any, num_samples: int = 100, k: int | None = None) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λK.
 
-    A lower bound in expectation that tightens with S (Burda et al. 2016). Draws are taken one at a time for the
-    whole batch, so memory does not grow with S. For a model without latent it is exact.
+    In expectation this is a lower bound, which tightens with S (Burda et al. 2016). Draws are taken one at a time for
+    the whole batch, so memory does not grow with S. For a model without a latent the result is exact.
 
     Args:
       x: the observation.
       num_samples: S ≥ 1.
-      k: SVI steps that make the proposal; default `eval_k`.
+      k: SVI steps for the proposal; default `eval_k`.
     """
     if num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {num_samples}")
@@ -128,7 +128,7 @@ class SAVAE(keras.Model):
   # Generation -------------------------------------------------------------------------------------------------
 
   def decode(self, z: tf.Tensor) -> tf.Tensor:
-    """The decoder's expected observation at z `[batch, latent]`, for images pixel probabilities."""
+    """The decoder's expected observation at z `[batch, latent]`; for images these are pixel probabilities."""
     return self.decoder.decode(z)
 
   def sample(self, n: int, seed: int = 0, progress: bool = False) -> tf.Tensor:
@@ -174,7 +174,7 @@ class SAVAE(keras.Model):
     return self.training_results()
 
   def infer(self, inference: Inference) -> Inferred:
-    """What the method's loss is made of, differentiable as the method says."""
+    """The results of inference for the method's loss; the method decides how they are differentiable."""
     return inference.infer(
       refines=self.method.refines,
       adjoint=self.adjoint if self.method.differentiates else None,
@@ -182,8 +182,8 @@ class SAVAE(keras.Model):
     )
 
   def _training_inference(self, x, step):
-    # Not a persistent tape around it: TensorFlow would prepare the loops under it for higher derivatives, which their
-    # own custom gradient makes useless, and tracing would take several times as long.
+    # The tape is not persistent, since TensorFlow would then prepare the loops under it for higher derivatives. The
+    # loops' custom gradient makes those useless, and tracing would take several times as long.
     return self._inference(
       x,
       self.svi.num_steps,
@@ -196,7 +196,7 @@ class SAVAE(keras.Model):
     )
 
   def _update(self, loss, gradients, inferred, statistics):
-    """Applies the gradients and records the losses, or, where something is not finite, counts a skipped update."""
+    """Applies the gradients and records the losses, or counts a skipped update if something is not finite."""
     theta = {id(v) for v in self.decoder.trainable_variables}
     # The step sizes count as the encoder's: they are inference parameters.
     groups = {"decoder": [], "encoder": []}
@@ -230,7 +230,7 @@ class SAVAE(keras.Model):
     }
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
-    """Posterior parameters of a batch: λ_K, and λ_0 where there is an encoder."""
+    """Posterior parameters of a batch: λ_K and, with an encoder, λ_0."""
     params, start, _ = self.posterior(self.inference(_observation(data)))
     if params is None:
       raise ValueError(f"predict needs a method with a posterior. Received: method={self.method_name!r}")
@@ -278,7 +278,7 @@ class SAVAE(keras.Model):
   def posterior(
     self, inference: Inference
   ) -> tuple[GaussianParams | None, GaussianParams | None, tf.Tensor | None]:
-    """λ_K, λ_0 and L(λ_k) for k < K `[K, batch]`, as constants; None where there is none."""
+    """λ_K, λ_0 and L(λ_k) for k < K `[K, batch]`, as constants; None for those that do not exist."""
     start = inference.start()
     if start is None or inference.settings.num_steps == 0:
       return start, start, None
@@ -348,7 +348,7 @@ class SAVAE(keras.Model):
     for name in ("encoder", "decoder", "beta", "k_schedule"):
       if isinstance(config.get(name), dict):
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
-    if "clip_norm" in config:  # saved before it was called so
+    if "clip_norm" in config:  # saved before the setting was renamed
       config["global_clip_norm"] = config.pop("clip_norm")
     config["svi"] = settings_from_config(config["svi"])
     config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
@@ -356,7 +356,7 @@ class SAVAE(keras.Model):
 
 
 def _observation(data):
-  """x of what Keras hands to a step: x, or (x, y, sample_weight)."""
+  """x from the data that Keras passes to a step: x, or (x, y, sample_weight)."""
   return keras.utils.unpack_x_y_sample_weight(data)[0]
 
 

@@ -1,4 +1,4 @@
-"""Which parts and numbers of a `SAVAE` go together."""
+"""Checks that the parts and numbers of a `SAVAE` fit together."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def check(model: Any, encoder: Any, learn_step_size: str) -> None:
-  """Refuses what cannot be a model.
+  """Checks a model and raises an error if it is impossible.
 
   Args:
     model: a `SAVAE` with its method, networks and numbers set.
-    encoder: the encoder that was given, also where the method has none.
+    encoder: the encoder that was given, even if the method has none.
     learn_step_size: which step sizes are to be trained.
 
   Raises:
-    ValueError: something is out of its range, or does not go with the method.
+    ValueError: a value is out of its range, or does not fit the method.
   """
   for wrong, rule, received in (*_of_networks(model, encoder), *_of_refinement(model, learn_step_size)):
     if wrong:
@@ -22,7 +22,7 @@ def check(model: Any, encoder: Any, learn_step_size: str) -> None:
 
 
 def _of_networks(model, encoder):
-  """(is wrong, what must hold, what was received) of networks, loss and update."""
+  """Tuples (is wrong, what must hold, what was received) for networks, loss and update."""
   method, name, latent_dim = model.method, f"The method {model.method_name!r}", model.latent_dim
   has_latent, clip_norm = method.has_latent, model.global_clip_norm
   decoder, low_precision = model.decoder, model.adjoint.compute_dtype
@@ -50,7 +50,7 @@ def _of_networks(model, encoder):
 
 
 def _of_refinement(model, learn_step_size):
-  """The same of steps and step sizes."""
+  """The same for steps and step sizes."""
   method, received, weight = model.method, f"method={model.method_name!r}", model.initial_loss_weight
   return (
     (

@@ -16,7 +16,7 @@ class Bound(NamedTuple):
   Attributes:
     nll: −log p_θ(x | z) at z = μ + σ ε.
     kl: KL(q_λ ‖ p), in closed form.
-    penalty: what the training loss has in its place: the same, but with free bits Σ_j max(KL_j, free bits).
+    penalty: the KL term of the training loss: equal to `kl`, or with free bits Σ_j max(KL_j, free bits).
   """
 
   nll: tf.Tensor
@@ -36,17 +36,17 @@ class Bound(NamedTuple):
 class NegELBO:
   """L_i(λ, θ, x; ε) = −log p_θ(x | z) + β KL(q_λ ‖ p), the function that `refine` descends.
 
-  A decoder may offer `log_prob_derivative(x, z, dz, context) -> [batch]`, equal to ⟨dz, ∇_z log p(x | z)⟩ and
-  differentiable; the adjoint's inner product then uses it in place of a nested tape.
+  A decoder may offer `log_prob_derivative(x, z, dz, context) -> [batch]`, a differentiable ⟨dz, ∇_z log p(x | z)⟩. The
+  adjoint's inner product then uses it instead of a nested tape.
 
   A decoder may also offer `expected_log_prob(x, params, context) -> [batch]`, E_q[log p(x | z)] without draws, and
   `expected_log_prob_derivative(x, params, tangent, context) -> [batch]`, its derivative along a tangent of λ.
 
   Args:
     decoder: log p_θ(x | z).
-    free_bits: nats of KL a latent may have without penalty (Kingma et al. 2016, with groups of one latent and
-      without their mean over the batch, which would make an example's loss depend on its batch-mates).
-    in_closed_form: takes the decoder's `expected_log_prob` in place of the one draw ε.
+    free_bits: nats of KL that a latent may have without penalty (Kingma et al. 2016). Groups are single latents, and
+      there is no mean over the batch, which would make an example's loss depend on the other examples.
+    in_closed_form: whether the decoder's `expected_log_prob` replaces the one draw ε.
   """
 
   def __init__(self, decoder, free_bits: float = 0.0, in_closed_form: bool = False):
@@ -57,7 +57,7 @@ class NegELBO:
       self.computing_in = decoder.computing_in
 
   def bound(self, params: GaussianParams | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
-    """The parts; `params` is None for a decoder without latent."""
+    """The parts of the bound; `params` is None for a decoder without a latent."""
     if params is None:
       nll = -self._decoder.log_prob(x, None, context)
       return Bound(nll, tf.zeros_like(nll), tf.zeros_like(nll))
@@ -75,7 +75,7 @@ class NegELBO:
     return self.bound(params, noise, x, context).weighted(beta)
 
   def _directional_derivative(self, params, noise, tangent, x, beta, context):
-    """⟨tangent, ∇_λ L_i⟩, `[batch]`: dz = dμ + ½ σ ε d(log σ²); the KL's part in closed form."""
+    """⟨tangent, ∇_λ L_i⟩, `[batch]`, with dz = dμ + ½ σ ε d(log σ²) and the KL term in closed form."""
     d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
     if self._free_bits:
       d_kl = tf.where(params.kl_of_latents() > self._free_bits, d_kl, tf.zeros_like(d_kl))
@@ -88,7 +88,7 @@ class NegELBO:
 
 
 def precompute(decoder, x: Any, training: bool, seed: tf.Tensor) -> Any:
-  """The decoder's z-independent work; decoders need not have any, nor care about training and seed."""
+  """The decoder's context, which does not depend on z; None if the decoder has no `precompute`."""
   method = getattr(decoder, "precompute", None)
   if method is None:
     return ()

@@ -1,6 +1,6 @@
-"""Files of one's own that a run imports before anything else: `--plugin=FILE.py`.
+"""The user's own files, which a run imports before anything else: `--plugin=FILE.py`.
 
-Such a file registers data sets, kinds of data, networks, methods, step rules or adjoints, which then have names like
+Such a file registers data sets, kinds of data, networks, methods, step rules or adjoints, which can then be named like
 the built-in ones.
 """
 
@@ -18,9 +18,9 @@ _LOADED: dict[str, Path] = {}  # module name → file
 
 
 def load(paths: Iterable[str]) -> None:
-  """Imports each file once per process, in the order given.
+  """Imports each file once per process, in the given order.
 
-  A file that is missing is passed over if another of the same name was imported: it was moved since a run began.
+  A missing file is skipped if a file of the same name was imported: it was moved after a run began.
 
   Raises:
     UserError: a file is missing, or fails when it is imported.
@@ -43,7 +43,7 @@ def _import(name: str, path: Path) -> None:
   if spec is None or spec.loader is None:
     raise UserError(f"--plugin={path} is no Python file; its name must end in .py")
   module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module  # before it runs: dataclasses and Keras look their module up
+  sys.modules[name] = module  # before it runs, because dataclasses and Keras look up their module
   try:
     spec.loader.exec_module(module)
   except Exception as error:

@@ -1,7 +1,7 @@
-"""Names for the parts that a run chooses by flag, and the one way in for parts that a user brings.
+"""Registries: names for the parts that a run chooses by flag, to which a user can add parts.
 
-Nothing here imports TensorFlow. A built-in part is listed by name as "module:attribute" and imported when it is first
-asked for, so that a command line can check names and print `--help` at once.
+Nothing here imports TensorFlow. A built-in part is listed as "module:attribute" and imported on first use, so that a
+command line can check names and print `--help` at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def resolve(part: Any) -> Any:
-  """What "module:attribute" names, imported now; anything that is no text is returned as it is."""
+  """The object that "module:attribute" names, imported now; anything but text is returned unchanged."""
   if not isinstance(part, str):
     return part
   module, _, attribute = part.partition(":")
@@ -22,10 +22,10 @@ def resolve(part: Any) -> Any:
 
 
 class Registry(Generic[T]):
-  """Parts of one sort by name.
+  """Parts of one type by name.
 
   Args:
-    what: the sort, for messages, such as "adjoint".
+    what: the type of part, for messages, such as "adjoint".
     built_in: the parts that come with the package, as "module:attribute", by name.
   """
 

@@ -3,8 +3,8 @@
     from tf_savae.training import make_config, run
     results = run(make_config(dataset="omniglot", preset="tiny", k=5, run_dir="runs/mine"))
 
-With data or a model of your own the same call keeps the promises of a run: it can be killed and resumed, it is logged
-for TensorBoard and evaluated at its end, and `tf_savae.runs.restore.load_model` gives its best model back.
+With your own data or model the same call still makes a full run: it can be killed and resumed, it is logged for
+TensorBoard, and it is evaluated at the end. `tf_savae.runs.restore.load_model` then returns its best model.
 
     data = tf_savae.data.images_from_arrays(train, valid, test, source="photographs of leaves")
     run(make_config(dataset="omniglot", model="savae", k=5, run_dir="runs/leaves"), data=data, model=model)

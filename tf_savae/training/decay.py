@@ -1,4 +1,4 @@
-"""The learning rate falls where validation bounds stand still."""
+"""Decay of the learning rate when validation bounds stop improving."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tf_savae.runs.checkpoints import TrainingProgress
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateDecay:
-  """The rule; its state is in `TrainingProgress`, so that a resumed run goes on with it.
+  """The rule of decay; its state is in `TrainingProgress`, so that a resumed run continues with it.
 
   Attributes:
-    factor: what the learning rate is multiplied by.
-    patience: epochs without a better validation bound after which it is; 0: never.
-    first_epoch: epochs before this one, counted from 1, do not count.
-    every: after the first decay the rate falls in every epoch, as the paper has it for text.
+    factor: factor on the learning rate.
+    patience: number of epochs without a better validation bound before the rate decays; 0: never.
+    first_epoch: the first epoch, counted from 1, that counts.
+    every: whether the rate falls in every epoch after the first decay, as in the paper for text.
   """
 
   factor: float
@@ -26,7 +26,7 @@ class LearningRateDecay:
   every: bool = False
 
   def after_epoch(self, epoch: int, progress: TrainingProgress, rate: tf.Variable) -> None:
-    """Decays `rate` if that is due after epoch `epoch`, counted from 0, whose bound `progress` knows."""
+    """Decays `rate` if this is due after epoch `epoch`, counted from 0, whose bound is in `progress`."""
     if epoch + 1 < self.first_epoch:
       progress.lr_stale_epochs.assign(0)
     has_begun = self.every and int(progress.lr_decays) > 0

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, when a run goes back to its last checkpoint."""
+"""Trims TensorBoard's event files when a run goes back to its last checkpoint."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tf_savae import atomic_files
 
 
 def drop_after(directory: str | os.PathLike[str], step: int) -> int:
-  """Removes the events of `directory` that come after `step`: a resumed run will write them again.
+  """Removes the events in `directory` after `step`, because a resumed run will write them again.
 
-  A record that a kill cut short goes, too. A file is replaced in one piece, and only if something goes.
+  A record that a kill cut short is removed, too. Files are replaced atomically, and only if something is removed.
 
   Args:
-    directory: holds event files; may be missing.
-    step: the global step of the checkpoint that the run goes on from.
+    directory: the directory of event files; it may be missing.
+    step: the global step of the checkpoint from which the run continues.
 
   Returns:
     The number of events removed.

@@ -1,8 +1,8 @@
 """TensorBoard's HParams page: a run's settings, and its final metrics in the same row.
 
-The page finds the metrics of a row among the scalars of the TensorBoard run that holds its settings and of those below
-it. So both go to one run that has no other scalars. No list of columns is written: it would hide which settings
-differ between runs, and these come first.
+The page finds the metrics of a row among the scalars of the TensorBoard run that holds its settings, and of the runs
+below it. So both go to one run that has no other scalars. No list of columns is written: it would hide which settings
+differ between runs, and those should come first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.options import OnResume
 from tf_savae.runs.unused import unused
 
-# results.json's keys that become metrics, and their columns' names, which the page sorts.
+# Keys of results.json that become metrics, and the names of their columns, which the page sorts.
 _METRICS = {
   "nll_bound": "bound",
   "nll_bound_initial": "bound_at_lambda_0",
@@ -58,12 +58,12 @@ def as_markdown(config: RunConfig, source: str) -> str:
 
 
 def write_settings(writer: tf.summary.SummaryWriter, values: Mapping[str, Any], name: str) -> None:
-  """Writes the row of a run that begins.
+  """Writes the row of a run at its beginning.
 
   Args:
-    writer: of the run that the final metrics go to.
-    values: from `settings`.
-    name: of the row.
+    writer: writer of the TensorBoard run that will hold the final metrics.
+    values: the result of `settings`.
+    name: name of the row.
   """
   with writer.as_default():
     hp.hparams(dict(values), trial_id=name)

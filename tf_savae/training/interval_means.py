@@ -1,4 +1,4 @@
-"""Means of Keras metrics since one last looked."""
+"""Means of Keras metrics since the last call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tf_savae.model import SAVAE
 
 
 class IntervalMeans:
-  """Means of a model's metrics between two looks, from metrics that run on since the epoch began."""
+  """Means of a model's metrics between two calls, from metrics that accumulate from the start of the epoch."""
 
   def __init__(self, model: SAVAE):
     self._model = model
@@ -18,7 +18,7 @@ class IntervalMeans:
   def since_last(self) -> dict[str, float]:
     """Mean of each metric over the examples since the last call, and `examples_per_second`.
 
-    Empty when there were no examples. A metric is left out when all updates since were skipped.
+    The result is empty if there were no examples. A metric is left out if all updates since then were skipped.
     """
     examples, now, totals = float(self._model.examples.result()), time.monotonic(), self._totals()
     if examples <= self._examples:

@@ -18,17 +18,17 @@ from tf_savae.training.stopping import Limits, Stopping, StopRequest
 
 
 class RunKeeper(keras.callbacks.Callback):
-  """Saves every `checkpoint_every` updates, before and after each validation, and holds all state of the schedules.
+  """Saves every `checkpoint_every` updates and before and after each validation; holds all state of the schedules.
 
-  A checkpoint holds weights, optimiser, metric states and `TrainingProgress`; noise, β and the order of the data are
-  functions of (seed, step). So a run that goes on from a checkpoint does what it would have done.
+  A checkpoint holds weights, optimiser, metric states and `TrainingProgress`. Noise, β and the order of the data are
+  functions of (seed, step). So a run that resumes from a checkpoint does exactly what it would have done otherwise.
 
   Args:
-    run: its directory.
-    model: compiled and built.
-    steps_per_epoch: updates in a pass over the training data.
+    run: the run directory.
+    model: a model that is compiled and built.
+    steps_per_epoch: updates per pass over the training data.
     limits: what ends training.
-    decay: of the learning rate.
+    decay: rule for the learning rate.
     checkpoint_every: updates between two checkpoints; 0: none within an epoch.
     keep: how many of the last checkpoints stay.
 
@@ -82,7 +82,7 @@ class RunKeeper(keras.callbacks.Callback):
     """Goes to the newest readable checkpoint, or saves a first one; returns the number of updates done."""
     step = self.checkpoints.restore_latest(must_exist=self._run.has_progress)
     if step is None:
-      # So that there is always one to fall back to, and a disk that cannot hold it shows at once.
+      # So that there is always a checkpoint to fall back to, and a disk that is too full is noticed at once.
       self.save()
       return 0
     self._saved_step = step
@@ -93,17 +93,17 @@ class RunKeeper(keras.callbacks.Callback):
     return step
 
   def save(self) -> None:
-    """A checkpoint of this moment."""
+    """Saves a checkpoint of the current state."""
     step = self._take_stock()
     self.checkpoints.save(step)
     self._saved_step = step
 
   def check_stop(self) -> None:
-    """Raises `Interrupted` if a stop was asked for. Everything must be saved."""
+    """Raises `Interrupted` if a stop was requested. Everything must be saved before."""
     self.request.grant(int(self.progress.step))
 
   def _take_stock(self) -> int:
-    """Brings `progress` up to this moment; returns the number of updates done."""
+    """Updates `progress` to the current state; returns the number of updates done."""
     self._watch.take()
     step = int(self.model.step.value)
     self.progress.step.assign(step)
@@ -143,7 +143,7 @@ class RunKeeper(keras.callbacks.Callback):
     self.check_stop()
 
   def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-    """Takes in the validation bound: patience, learning rate, best model; then a checkpoint that knows of it."""
+    """Processes the validation bound (patience, learning rate, best model), then saves a checkpoint."""
     logs, progress = logs or {}, self.progress
     step = self._take_stock()
     if progress.record_validation(logs["val_bound"], epoch):

@@ -35,22 +35,22 @@ def run(
 ) -> dict[str, Any]:
   """Trains (or, with `eval_only`, only evaluates) and returns the content of results.json.
 
-  The same call goes on with a run that was killed. Prints progress and, at the end, a table and what to do next.
+  The same call resumes a run that was killed. It prints progress and, at the end, a table and what to do next.
 
   Args:
     config: the settings.
-    data: data of your own, of the kind of `config.dataset`; default: those that the settings name. Only the same data
-      resume a run.
-    model: a model of your own, new or with weights, of the method, K and seed of the settings; default: the one that
-      the settings describe. It is compiled with their optimiser where it is not compiled. Only an equal model, whose
-      weights then come from the checkpoint, resumes a run.
-    callbacks: of Keras, which come after those of the run. `fit` is called once for each epoch. Where one sets
-      `model.stop_training`, training ends after a validation. A resumed run does not restore what they remember.
-    splits: what the best model is evaluated on at the end; always "test" with `config.eval_file`.
+    data: your own data, of the same kind as `config.dataset`; default: the data set in the settings. A run can be
+      resumed only with the same data.
+    model: your own model, new or with weights, with the method, K and seed of the settings; default: the model that
+      the settings describe. If it is not compiled, it gets the optimiser of the settings. A run can be resumed only
+      with an equal model, which then gets its weights from the checkpoint.
+    callbacks: further Keras callbacks, called after those of the run. `fit` is called once per epoch. If a callback
+      sets `model.stop_training`, training ends after a validation. A resumed run does not restore their state.
+    splits: the splits on which the best model is evaluated at the end; always "test" with `config.eval_file`.
 
   Raises:
-    UserError: whatever the user can mend: the data, the run directory, settings, a full disk.
-    KeyboardInterrupt: Ctrl-C, or SIGTERM. `Interrupted` if there was time to save; its text says what is saved.
+    UserError: something that the user can fix: the data, the run directory, settings or a full disk.
+    KeyboardInterrupt: Ctrl-C or SIGTERM. It is an `Interrupted` if there was time to save; its text says what is saved.
   """
   with open_run(config) as run_dir:
     data, model = _prepared(config, run_dir, data, model)
@@ -74,7 +74,7 @@ def run(
 def _prepared(
   config: RunConfig, run_dir: RunDirectory, data: DataSet | None, model: SAVAE | None
 ) -> tuple[DataSet, SAVAE]:
-  """The data and the model; a run that does not come to its first checkpoint forgets its settings."""
+  """The data and the model; a run that fails before its first checkpoint forgets its settings."""
   try:
     if data is None:
       data = run_data.load(config, run_dir)
@@ -117,7 +117,7 @@ def _train(
   keeper: RunKeeper,
   more: Sequence[keras.callbacks.Callback],
 ) -> None:
-  """All updates that are left, with their validations; `more` callbacks come after the run's own."""
+  """Runs all remaining updates with their validations; `more` callbacks come after the run's own."""
   step, last = keeper.restore(), keeper.stopping.last_step
   per_epoch = data.steps_per_epoch(config.batch_size)
   if step:
@@ -147,7 +147,7 @@ def _epochs(
   keeper: RunKeeper,
   callbacks: keras.callbacks.CallbackList,
 ) -> None:
-  """An epoch a call of `fit`, each with its validation, until something ends training."""
+  """Calls `fit` once per epoch, each time with a validation, until something ends training."""
   per_epoch, stopping = data.steps_per_epoch(config.batch_size), keeper.stopping
   valid = data.eval_batches("valid", config.eval_batch_size)
   while not stopping.is_early:
@@ -173,14 +173,14 @@ def _epochs(
 
 
 def _epoch(step: int, per_epoch: int, keeper: RunKeeper) -> int:
-  """The epoch to go on with after `step` updates: its last update alone does not end it, but its validation."""
+  """The epoch to continue with after `step` updates; an epoch ends with its validation, not its last update."""
   return (step if keeper.stopping.is_validated else step - 1) // per_epoch
 
 
 def _validate(
   model: SAVAE, valid: tf.data.Dataset, callbacks: keras.callbacks.CallbackList, epoch: int
 ) -> None:
-  """What `fit` does after an epoch's last update."""
+  """Does what `fit` does after the last update of an epoch."""
   callbacks.on_epoch_begin(epoch)
   logs = {name: float(value) for name, value in model.training_results().items()}
   values = model.evaluate(valid, callbacks=callbacks, verbose=0, return_dict=True)

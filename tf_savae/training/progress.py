@@ -1,4 +1,4 @@
-"""What a terminal shows while a model trains: a bar within an epoch, a line after it."""
+"""Progress of training on a terminal: a bar during each epoch and a line after it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ _MEMORY_SECONDS = 15.0  # how far back the speed is averaged
 
 
 class ProgressBar(keras.callbacks.Callback):
-  """Bound, KL, speed and time left, for a run that calls `fit` once an epoch.
+  """Bound, KL, speed and time left, for a run that calls `fit` once per epoch.
 
-  One object serves all epochs. The bar is drawn only on a terminal; elsewhere each epoch leaves one line. Training
-  is not slowed: the logs are read, which waits for the device, about five times a second.
+  One object serves all epochs. The bar is drawn only on a terminal; elsewhere each epoch prints one line. Reading the
+  logs waits for the device, so they are read only about five times per second to keep training fast.
 
   Args:
-    epochs: passes over the data of the whole run.
-    steps_per_epoch: updates a pass.
-    first_step: updates of the first epoch that were done before, by the run that this one resumes.
-    steps_left: updates until the run ends; default: to the end of the last epoch, counted from the epoch that comes
-      first.
-    limit: seconds that the run may still take, asked for again and again; default: as long as it needs.
-    out: where the line an epoch goes; default stdout.
-    err: where the bar is drawn, if it is a terminal; default stderr.
+    epochs: passes over the data in the whole run.
+    steps_per_epoch: updates per pass.
+    first_step: updates of the first epoch that the resumed run had already done.
+    steps_left: updates until the run ends; default: until the end of the last epoch, counted from the first epoch.
+    limit: a function that gives the seconds that the run may still take; default: no limit.
+    out: stream for the line per epoch; default: stdout.
+    err: stream for the bar, if it is a terminal; default: stderr.
   """
 
   def __init__(
@@ -49,7 +48,7 @@ class ProgressBar(keras.callbacks.Callback):
     self._out, self._err = out or sys.stdout, err or sys.stderr
     self._bar: tqdm.tqdm | None = None
     self._speed = _Speed()
-    self._between_epochs = 0.0  # seconds an epoch takes besides its updates: validation, logs, checkpoints
+    self._between_epochs = 0.0  # seconds per epoch besides its updates: validation, logs, checkpoints
     self._valid_batches: int | None = None
 
   # Hooks of Keras.
@@ -65,7 +64,7 @@ class ProgressBar(keras.callbacks.Callback):
     self._drawn = 0.0
     if self._err.isatty():
       self.close()
-      # A terminal that does not tell its size, as under some containers, would be taken to have no room.
+      # A terminal that does not report its size, as in some containers, would seem to have no room.
       known = os.get_terminal_size(self._err.fileno()).columns > 0
       size = {"dynamic_ncols": True} if known else {"ncols": 79, "nrows": 24}
       self._bar = tqdm.tqdm(
@@ -114,7 +113,7 @@ class ProgressBar(keras.callbacks.Callback):
     self._print(self._epoch_line(epoch, logs or {}, seconds))
 
   def close(self) -> None:
-    """Takes the bar off the terminal: for a run that ends within an epoch."""
+    """Removes the bar from the terminal, for a run that ends within an epoch."""
     if self._bar is not None:
       self._bar.close()
       self._bar = None
@@ -180,7 +179,7 @@ class ProgressBar(keras.callbacks.Callback):
 
 
 class _Speed:
-  """Seconds a step and examples a second, averaged over the last few seconds."""
+  """Seconds per step and examples per second, averaged over the last few seconds."""
 
   def __init__(self):
     self.seconds_per_step: float | None = None
@@ -188,11 +187,11 @@ class _Speed:
     self._last: tuple[float, int, float] | None = None
 
   def pause(self) -> None:
-    """What happens until the next tick is not training."""
+    """Excludes the time until the next tick, which is not training."""
     self._last = None
 
   def tick(self, now: float, steps: int, examples: float) -> None:
-    """Counts so far in this epoch, at time `now`. The first tick, which ends the tracing of the step, is not used."""
+    """Records the counts in this epoch at time `now`. The first tick, which includes tracing, is not used."""
     if self._last is not None and steps > self._last[1]:
       seconds = now - self._last[0]
       per_step = seconds / (steps - self._last[1])

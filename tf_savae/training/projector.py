@@ -1,4 +1,4 @@
-"""TensorBoard's Projector page: posterior means in space, each with its image and its numbers."""
+"""TensorBoard's Projector page: posterior means as points, each with its image and its numbers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def write_projector(
   images: np.ndarray | None = None,
   name: str = "posterior means",
 ) -> None:
-  """Writes what the page shows of one run, replacing what an earlier call wrote.
+  """Writes the data of one run for the page, replacing those of an earlier call.
 
   Args:
-    directory: of a run that has event files.
-    means: `[n, latent]`.
-    metadata: name → n values: what points can be coloured by and searched for.
-    images: `[n, height, width, 1]` in [0, 1], drawn as ink on paper; fewer than n fit when they are large.
-    name: what the page calls the points.
+    directory: directory of a run that has event files.
+    means: posterior means `[n, latent]`.
+    metadata: name → n values, by which points can be coloured and searched.
+    images: `[n, height, width, 1]` in [0, 1], drawn as ink on paper; if they are large, fewer than n are shown.
+    name: name of the points on the page.
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def write_projector(
 
 
 def columns(x: np.ndarray, posteriors: Posteriors) -> dict[str, Sequence[object]]:
-  """What is known of each example x `[n, ...]` of any kind, for `metadata`."""
+  """Properties of each example x `[n, ...]` of any kind, for `metadata`."""
   bounds = posteriors.bounds
   return {
     "example": range(len(x)),

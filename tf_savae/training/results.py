@@ -36,11 +36,11 @@ def finish(
 
   Args:
     config: the settings.
-    run_dir: of the run.
-    data: what it is evaluated on.
-    model: with any weights; those of the best validation bound are restored.
-    keeper: knows the checkpoints and where the run stands.
-    board: gets the results, too; None: they do not go to TensorBoard.
+    run_dir: the run directory.
+    data: the data to evaluate on.
+    model: the model, with any weights; those of the best validation bound are restored.
+    keeper: holds the checkpoints and the progress of the run.
+    board: receives the results for TensorBoard; None: they are not logged.
     splits: names of splits.
 
   Returns:
@@ -70,7 +70,7 @@ def finish(
 
 
 def _about(config: RunConfig, data: DataSet, model: SAVAE) -> dict[str, Any]:
-  """What was trained on what."""
+  """Entries of results.json about the model and the data."""
   return {
     "dataset": data.name,
     "dataset_source": data.source,
@@ -87,14 +87,14 @@ def _about(config: RunConfig, data: DataSet, model: SAVAE) -> dict[str, Any]:
 def _course(
   config: RunConfig, run_dir: RunDirectory, progress: TrainingProgress, best_step: int | None
 ) -> dict[str, Any]:
-  """How far training went; in examples of the data that it had, which are not there when a file is evaluated."""
+  """Entries about the course of training. Epochs refer to the run's own data, even if another file is evaluated."""
   train_examples = run_dir.data_facts()["train"]
   per_epoch = steps_per_epoch(train_examples, config.batch_size)
   epochs, rest = divmod(int(progress.step), per_epoch)
   return {
     "steps": int(progress.step),
     "epochs": int(progress.epoch),
-    # None: no validation bound was a number, and the last weights are evaluated.
+    # None: no validation bound was finite, so the last weights are evaluated.
     "best_epoch": None if best_step is None else -(-best_step // per_epoch),
     "examples": epochs * train_examples + rest * config.batch_size,
     "skipped_updates": int(progress.skipped_updates),
@@ -119,7 +119,7 @@ def _evaluated(
   splits: Sequence[str],
   check_stop: Callable[[], None],
 ) -> dict[str, Any]:
-  """What the `Evaluator` says of each split, with a bar on a terminal; `check_stop` is asked after each batch."""
+  """The results of the `Evaluator` for each split, with a bar on a terminal; `check_stop` is called per batch."""
   compiled = config.deterministic and KINDS.get(data.kind).has_one_shape
   evaluate = Evaluator(model, config.iw_samples, jit_compile=compiled)
   found = {}

@@ -1,4 +1,4 @@
-"""What ends training: its length, validation bounds that stand still, time, signals, losses that are not finite."""
+"""What ends training: its length, validation bounds that stop improving, time, signals, losses that are not finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_savae.training.clock import Stopwatch
 
 
 class Interrupted(KeyboardInterrupt):
-  """The run was asked to stop and everything is saved; `signal` is the number of the signal that asked."""
+  """The run was asked to stop and everything is saved; `signal` is the number of the signal."""
 
   def __init__(self, message: str, number: int):
     super().__init__(message)
@@ -27,10 +27,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-  """The wish to stop, told by Ctrl-C or SIGTERM and granted where everything is saved.
+  """A request to stop, made by Ctrl-C or SIGTERM and granted once everything is saved.
 
   Attributes:
-    signal: the number of the signal that came; None: none did.
+    signal: the number of the signal; None: there was no signal.
   """
 
   def __init__(self):
@@ -38,7 +38,7 @@ class StopRequest:
 
   @contextmanager
   def listening(self) -> Iterator[None]:
-    """Within it, the first Ctrl-C or SIGTERM asks for an orderly stop; a second one stops at once."""
+    """A context in which the first Ctrl-C or SIGTERM requests an orderly stop, and a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
       yield
       return
@@ -56,7 +56,7 @@ class StopRequest:
         signal.signal(number, handler)
 
   def grant(self, step: int) -> None:
-    """Raises `Interrupted` if a stop was asked for; everything up to update `step` is saved."""
+    """Raises `Interrupted` if a stop was requested; everything up to update `step` must be saved."""
     if self.signal is not None:
       raise Interrupted(f"update {step} is saved, and the same command goes on from there", self.signal)
 
@@ -67,10 +67,10 @@ class Limits:
 
   Attributes:
     epochs: passes over the training data, 1 or more.
-    max_steps: updates.
-    max_minutes: of training, over all starts of a run.
-    early_stop_patience: epochs without a better validation bound.
-    min_learning_rate: below which the decayed learning rate ends training.
+    max_steps: number of updates.
+    max_minutes: minutes of training, over all starts of a run.
+    early_stop_patience: number of epochs without a better validation bound.
+    min_learning_rate: training ends when the learning rate decays below this.
   """
 
   epochs: int
@@ -81,22 +81,22 @@ class Limits:
 
   @classmethod
   def of(cls, config: RunConfig) -> Limits:
-    """Those of a run's settings, which have the same names."""
+    """The limits in a run's settings, which have the same names."""
     return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
 
 class Stopping:
-  """Whether training is over, and why, from the state that checkpoints keep: a resumed run decides the same.
+  """Whether training is over, and why. It uses only state kept in checkpoints, so a resumed run decides the same.
 
   Args:
-    limits: what ends it.
-    steps_per_epoch: updates in a pass over the training data.
-    model: compiled.
-    progress: of the run.
-    watch: the time that training takes.
+    limits: what ends training.
+    steps_per_epoch: updates per pass over the training data.
+    model: a compiled model.
+    progress: the progress of the run.
+    watch: the time spent in training.
 
   Attributes:
-    by_callback: whether a callback of the user's asked `fit` to stop.
+    by_callback: whether one of the user's callbacks asked `fit` to stop.
   """
 
   def __init__(
@@ -113,13 +113,13 @@ class Stopping:
 
   @property
   def last_step(self) -> int:
-    """The update that training ends with if nothing ends it before."""
+    """The last update of training, unless something ends it earlier."""
     last = self._limits.epochs * self._steps_per_epoch
     return min(last, self._limits.max_steps) if self._limits.max_steps else last
 
   @property
   def is_validated(self) -> bool:
-    """Whether the weights were validated after the last update; true of a run that has not begun."""
+    """Whether the weights were validated after the last update; true for a run that has not begun."""
     return int(self._progress.validated_step) == int(self._model.step.value)
 
   @property
@@ -129,7 +129,7 @@ class Stopping:
 
   @property
   def is_due(self) -> bool:
-    """Whether no update may follow: all are done, or the time is over."""
+    """Whether no update may follow, because all are done or the time is over."""
     return int(self._model.step.value) >= self.last_step or self.is_out_of_time
 
   @property
@@ -138,15 +138,15 @@ class Stopping:
     return self.seconds_left() <= 0
 
   def seconds_left(self) -> float:
-    """What `max_minutes` leave of the time for training; infinity where it has no limit."""
+    """Seconds of training left until `max_minutes`; infinity without a limit."""
     if not self._limits.max_minutes:
       return float("inf")
     return 60 * self._limits.max_minutes - self._watch.seconds
 
   def stopped_by(self) -> str | None:
-    """The name of the setting that ended training, "callback", or None if nothing did yet.
+    """The name of the setting that ended training, "callback", or None if training is not over.
 
-    Ask before the best model is restored.
+    Use this before the best model is restored.
     """
     if not self.is_validated:
       return None
@@ -169,9 +169,9 @@ class NotFinite(keras.callbacks.Callback):
   """Ends a run whose loss or gradient was not finite in many updates in a row.
 
   Args:
-    most: updates.
-    checkpoints: where the weights of before are.
-    received: the settings that the error names.
+    most: number of such updates in a row after which the run ends.
+    checkpoints: directory of the earlier weights, which the error names.
+    received: settings that the error names.
   """
 
   def __init__(self, most: int, checkpoints: Path, received: str):

@@ -1,4 +1,4 @@
-"""What a run prints at its end: the table of results, and what to do next."""
+"""Texts that a run prints at its end: the table of results, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tf_savae.methods import METHODS
 
-# Key in results["valid"] and results["test"], and the row's name. λ_K is named by its K.
+# Key in results["valid"] and results["test"] → name of the row. λ_K is named by its K.
 _ROWS = (
   ("nll_bound_initial", "bound at λ_0"),
   ("nll_bound", "bound at λ_{k}"),
@@ -30,22 +30,21 @@ _REFINEMENT_ROWS = (
   *("nll_bound_initial", "refinement_gain", "kl_initial"),
   *("ppl_bound_initial", "mutual_information_initial"),
 )
-# Without latent the bound is exact.
+# Without a latent the bound is exact.
 _LATENT_ROWS = ("kl", "kl_initial", "nll_iw", "ppl_iw", "active_units")
 _WITHOUT_LATENT = {"nll_bound": "−log p(x)", "ppl_bound": "perplexity"}
 _SPLITS = {"valid": "validation", "test": "test"}
 
 
 def summary_table(results: Mapping[str, Any]) -> str:
-  """The final table: bounds, KL, likelihood, of text perplexity, and the use of the latent, of validation and test.
+  """The final table of validation and test results: bounds, KL, likelihood, perplexity of text, use of the latent.
 
   Args:
-    results: the content of results.json. What a method does not have, such as bounds at λ_0 without an encoder, may
-      be missing or None. Besides the keys that results.json always has, `preset`, `is_stand_in`, `epochs` and
-      `seconds` are shown where they are given.
+    results: the content of results.json. Values that a method lacks, such as bounds at λ_0 without an encoder, may be
+      missing or None. `preset`, `is_stand_in`, `epochs` and `seconds` are optional and shown if they are given.
 
   Returns:
-    Lines of at most 100 characters. A value that has a standard error `…_se` is written "value ± error".
+    Lines of at most 100 characters. A value with a standard error `…_se` is written "value ± error".
   """
   splits = [split for split in _SPLITS if results.get(split)]
   k = results.get("eval_k", results.get("k", "K"))
@@ -68,7 +67,7 @@ def summary_table(results: Mapping[str, Any]) -> str:
 
 
 def next_steps(run_dir: str | os.PathLike[str], writes: bool = False) -> str:
-  """What one can do with a finished run, as commands to copy; `writes`: its model is one of text."""
+  """Commands to copy that work with a finished run; `writes`: whether its model generates text."""
   run_dir = os.path.normpath(os.fspath(run_dir))
   here, parent = shlex.quote(run_dir), shlex.quote(os.path.dirname(run_dir) or ".")
   commands = [
@@ -92,7 +91,7 @@ def _cell(values: Mapping[str, Any], key: str) -> str:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-  """Names to the left, numbers to the right, a rule below the head."""
+  """Rows with names on the left, numbers on the right, and a rule below the head."""
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
   lines = [
     "  ".join(

@@ -1,6 +1,6 @@
-"""`TensorBoardLogger`: what TensorBoard shows of a run, while it trains and when it is done.
+"""`TensorBoardLogger`: logs a run for TensorBoard, during training and at its end.
 
-The log directory holds one TensorBoard run a sub-directory, so that curves of the same name share a chart:
+The log directory holds one TensorBoard run per sub-directory, so that curves of the same name share a chart:
 
     train        every few updates, the mean since the last point
     train_epoch  the mean of an epoch's updates
@@ -69,7 +69,7 @@ _PROJECTED_EXAMPLES = 1000
 
 
 def _outlived(method: Callable[..., None]) -> Callable[..., None]:
-  """A method of the logger after whose failure to write the run goes on, without a log."""
+  """Decorates a method of the logger: if it fails to write, the run continues without logs."""
 
   @functools.wraps(method)
   def attempt(self, *args, **kwargs):
@@ -89,15 +89,15 @@ def _outlived(method: Callable[..., None]) -> Callable[..., None]:
 class TensorBoardLogger(keras.callbacks.Callback):
   """Writes scalars, images, histograms, settings and embeddings of one run, over many calls of `fit`.
 
-  Points that an earlier process logged after the step at which the first epoch begins are removed: they will come
-  again. A log that cannot be written, as on a full disk, is given up with a warning: it never ends the run.
+  Points that an earlier process logged after the first step of this one are removed, because they will be logged
+  again. If a log cannot be written, for example on a full disk, logging ends with a warning and the run continues.
 
   Args:
     logdir: directory for the event files.
-    data: its data; their kind says what is shown besides curves.
+    data: the run's data; their kind decides what is shown besides curves.
     config: the settings for the HParams page.
-    every: updates between two points of the train curves; default 20, fewer where an epoch has few.
-    image_share: share of the training time that pictures may take; the first epoch and the end always have theirs.
+    every: updates between two points of the train curves; default: 20, or fewer if an epoch is short.
+    image_share: share of the training time that pictures may take; the first epoch and the end always have pictures.
     num_examples: validation examples for histograms, active units and the curve over SVI steps.
   """
 
@@ -126,7 +126,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._stand_in = " (stand-in data)" if data.is_stand_in else ""
     self._begun = False
 
-  # Hooks of Keras. `fit` is called once an epoch: on_train_end is not the end of the run.
+  # Hooks of Keras. `fit` is called once per epoch, so on_train_end is not the end of the run.
 
   @_outlived
   def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -137,7 +137,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
       self._write_settings()
 
   def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-    if self._means is None:  # not earlier: a resumed run restores its metrics when the epoch begins
+    if self._means is None:  # not earlier, because a resumed run restores its metrics when the epoch begins
       self._means = IntervalMeans(self.model)
       self._updates = self._step()
       self._epoch_start = time.monotonic()
@@ -151,7 +151,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
   @_outlived
   def on_test_begin(self, logs: Any = None) -> None:
     if self._means is None and "valid" not in self._writers:
-      # Resumed after an epoch's last update: its validation may have been logged, but comes again.
+      # A run resumed after an epoch's last update validates again, though this may have been logged already.
       self._drop_after(self._step() - 1, ("train_epoch", "valid"))
     self._end_of_training()
 
@@ -161,7 +161,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     logs = {name: float(value) for name, value in (logs or {}).items()}
     train = {name: value for name, value in logs.items() if not name.startswith("val_")}
     valid = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
-    valid.pop("loss", None)  # is the bound
+    valid.pop("loss", None)  # equals the bound
     posteriors = self._posteriors(self._examples)
     if posteriors is not None:
       valid["active_units"] = active_units(posteriors.final.mean)
@@ -183,7 +183,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
   @_outlived
   def finish(self, model: SAVAE, results: Mapping[str, Any]) -> None:
-    """Fills in the final metrics, and draws pictures and the projector. No `fit` need have come before.
+    """Writes the final metrics, pictures and the projector. `fit` need not have been called before.
 
     Args:
       model: the model that was evaluated.
@@ -203,7 +203,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
   @_outlived
   def close(self) -> None:
-    """Closes the files. A later call opens new ones, which TensorBoard shows as one with the old."""
+    """Closes the files. A later call opens new ones, which TensorBoard joins to the old ones."""
     for writer in self._writers.values():
       writer.close()
     self._writers = {}
@@ -211,7 +211,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
   # Scalars.
 
   def _end_of_training(self) -> None:
-    """The last point of an epoch's train curves; the metrics still hold what training left there."""
+    """Logs the last point of an epoch's train curves; the metrics still hold the values of training."""
     if self._means is not None and self._train_seconds is None:
       self._train_seconds = time.monotonic() - self._epoch_start
       self._log_interval()
@@ -238,7 +238,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
         tf.summary.scalar(tag, value, description=description)
 
   def _perplexities(self, bounds: Mapping[str, float]) -> dict[str, float]:
-    """Perplexities of the validation examples from their mean bounds, where their kind has perplexities."""
+    """Perplexities of the validation examples from their mean bounds, if their kind has perplexities."""
     length = self._kind.mean_length(self._data, "valid")
     if length is None:
       return {}
@@ -250,7 +250,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
   def _svi_curve(self, label: str, bounds: np.ndarray) -> None:
     about = f"−ELBO at λ_k against k, nats; {len(self._examples)} validation examples, {label}"
-    # Nothing but the newest: the file of the epoch before goes.
+    # Only the newest curve is kept, so the file of the previous epoch is removed.
     directory = self._logdir / "svi_steps"
     old = list(directory.glob("*tfevents*"))
     writer = tf.summary.create_file_writer(os.fspath(directory))
@@ -321,7 +321,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     return self._infer(x, self._config.eval_batch_size)
 
   def _first_of_valid(self, n: int) -> np.ndarray:
-    """Validation examples, from the shortest to the longest: their batches then hold little padding."""
+    """Validation examples, from the shortest to the longest, so that batches hold little padding."""
     x = self._data.examples("valid", n)
     lengths = self._kind.lengths(x)
     return x if lengths is None else x[np.argsort(lengths, kind="stable")]
