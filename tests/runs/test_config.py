@@ -71,7 +71,13 @@ def test_paper_is_the_papers_text_model(dataset):
 
 def test_auto_is_the_data_sets_own_decoder():
   names = {dataset: make_config(dataset=dataset, preset="tiny").decoder_name for dataset in DATASETS}
-  assert names == {"omniglot": "pixelcnn", "yahoo": "lstm", "text": "lstm", "synthetic": "lstm"}
+  assert names == {
+    "omniglot": "pixelcnn",
+    "images": "pixelcnn",
+    "yahoo": "lstm",
+    "text": "lstm",
+    "synthetic": "lstm",
+  }
   assert make_config(dataset="yahoo", preset="tiny", decoder="dilated_conv").decoder_name == "dilated_conv"
 
 

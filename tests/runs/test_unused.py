@@ -12,6 +12,8 @@ from tf_savae.runs.unused import unused
   ("given", "expected"),
   [
     ({"dataset": "omniglot", "vocab_size": 50}, {"vocab_size": "--dataset=omniglot"}),
+    ({"dataset": "omniglot", "image_size": 64}, {"image_size": "--dataset=omniglot"}),
+    ({"dataset": "images", "image_size": 64}, {}),
     ({"dataset": "text", "conv_channels": 8}, {"conv_channels": "--model=savae --decoder=lstm"}),
     ({"dataset": "text", "decoder": "dilated_conv", "conv_channels": 8, "hidden_dim": 9}, {}),
     (

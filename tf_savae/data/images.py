@@ -86,6 +86,13 @@ def images_from_arrays(
   return ImageDataSet(grey, name=name, source=source, is_stand_in=is_stand_in, seed=seed)
 
 
+def split_rows(num_examples: int, *parts: int) -> list[np.ndarray]:
+  """Divides rows 0 … n − 1, shuffled by a fixed seed, into consecutive pieces of the sizes `parts`."""
+  seed = stateless_seed(FIXED_SEED, 0, Purpose.SPLIT)
+  rows = tf.random.experimental.stateless_shuffle(tf.range(num_examples), seed).numpy()
+  return np.split(rows, np.cumsum(parts)[:-1])
+
+
 def _as_grey(images: np.ndarray, split: str) -> np.ndarray:
   """`images` as float32 `[n, height, width, 1]`, after checking them."""
   images = np.asarray(images)

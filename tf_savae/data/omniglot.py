@@ -14,15 +14,12 @@ import os
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from tf_savae.data import chardata, omniglot_release
-from tf_savae.data.dataset import FIXED_SEED
 from tf_savae.data.download import DownloadError, download_verified
-from tf_savae.data.images import ImageDataSet, images_from_arrays
+from tf_savae.data.images import ImageDataSet, images_from_arrays, split_rows
 from tf_savae.errors import UserError, reason
-from tf_savae.seeds import Purpose, stateless_seed
 
 CHARDATA_URL = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
 STAND_IN = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "omniglot_standin.mat"
@@ -79,13 +76,6 @@ def load(
     )
   logging.warning("%s, and %s: using the STAND-IN, generated strokes that are not Omniglot", where, why)
   return _stand_in(seed)
-
-
-def split_rows(num_examples: int, *parts: int) -> list[np.ndarray]:
-  """Divides rows 0 … n − 1, shuffled by a fixed seed, into consecutive pieces of the sizes `parts`."""
-  seed = stateless_seed(FIXED_SEED, 0, Purpose.SPLIT)
-  rows = tf.random.experimental.stateless_shuffle(tf.range(num_examples), seed).numpy()
-  return np.split(rows, np.cumsum(parts)[:-1])
 
 
 def _find(data_dir: pathlib.Path) -> tuple[pathlib.Path | None, list[pathlib.Path]]:

@@ -90,6 +90,20 @@ class RunSettings:
     OnResume.FREE,  # the run knows how its data were split
     only=("image",),
   )
+  image_size: int | None = option(
+    None,
+    optional(whole(8, 128)),
+    "height and width of the pictures of --dataset=images, in pixels; others are resized (default: of the first)",
+    "Data",
+    only=("image",),
+  )
+  image_channels: str | None = option(
+    None,
+    optional(one_of("grey")),
+    "grey: pictures of --dataset=images that are in colour are made grey (default: they are refused)",
+    "Data",
+    only=("image",),
+  )
   data_seed: int = option(0, SEED, "seed of the data set: its split, the synthetic oracle", "Data")
 
   oracle: str = option(

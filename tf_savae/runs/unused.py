@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from tf_savae import methods
+from tf_savae.data.sources import DATASETS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.options import concerns
@@ -21,7 +22,13 @@ _COMMON = ("k", "eval_k")
 def unused(config: RunConfig, given: Iterable[str]) -> dict[str, str]:
   """Why each of the settings `given` has no effect on a run, by name; those that have one are left out."""
   found = {}
-  for reasons in (_by_method(config), _by_parts(config), _by_networks(config), _by_kind(config)):
+  for reasons in (
+    _by_method(config),
+    _by_parts(config),
+    _by_networks(config),
+    _by_data_set(config),
+    _by_kind(config),
+  ):
     found |= {name: reason for name, reason in reasons.items() if name in given}
   return found
 
@@ -29,6 +36,15 @@ def unused(config: RunConfig, given: Iterable[str]) -> dict[str, str]:
 def _by_kind(config):
   fields = dataclasses.fields(config)
   return {f.name: f"--dataset={config.dataset}" for f in fields if not concerns(f, config.kind)}
+
+
+def _by_data_set(config):
+  """Settings of other data sets that neither this one nor a network takes."""
+  taken = set(DATASETS.get(config.dataset).settings)
+  for catalogue in (DECODERS, ENCODERS):
+    taken |= {s for each in catalogue.names(config.kind) for s in catalogue.get(each, config.kind).settings}
+  known = {setting for name in DATASETS for setting in DATASETS.get(name).settings}
+  return dict.fromkeys(known - taken, f"--dataset={config.dataset}")
 
 
 def _by_networks(config):
