@@ -25,7 +25,7 @@ from tf_savae.errors import UserError
 
 _WORKLOAD = flags.DEFINE_enum("workload", "image", list(workloads.WORKLOADS), "which model")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", None, "examples a step (default: the workload's own)", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", None, "examples per step (default: the workload's own)", lower_bound=1)
 _TOKENS = flags.DEFINE_integer("tokens", 80, "text: tokens of every document", lower_bound=2)
 _THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "how often each program is run", lower_bound=1)

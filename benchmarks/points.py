@@ -1,7 +1,7 @@
-"""Files in which two programs exchange a point, at which gradients are compared, and the gradients. NumPy alone.
+"""Files in which two programs exchange gradients and the point at which these are compared. NumPy only.
 
-A point is weights, a batch, its noise and the settings of the refinement; every number is one of float32, so that
-float32 and float64 begin at the same place.
+A point consists of weights, a batch, its noise and the settings of the refinement. Every number is representable in
+float32, so that float32 and float64 begin at the same point.
 """
 
 from __future__ import annotations

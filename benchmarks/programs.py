@@ -43,7 +43,7 @@ class Setting:
   Attributes:
     workload: "image", "text" or "synthetic".
     k: SVI steps.
-    batch: examples a step.
+    batch: examples per step.
     threads: within an operation.
     tokens: of a text.
     sizes: of the networks: "paper", or for gradients "tiny".

@@ -98,11 +98,11 @@ def write(
       parts.append(f"{_long(setting)}:\n\n{tables.table(rows[setting], tables.peak_of(workload, peaks))}")
     for name, settings, axis, value, label in (
       ("memory_k", over_k, "k", lambda r: r.peak_rss_mb, "peak resident memory, MB"),
-      ("time_k", over_k, "k", lambda r: r.seconds[0], "seconds a step"),
-      ("time_batch", over_batch, "batch", lambda r: r.seconds[0], "seconds a step"),
+      ("time_k", over_k, "k", lambda r: r.seconds[0], "seconds per step"),
+      ("time_batch", over_batch, "batch", lambda r: r.seconds[0], "seconds per step"),
     ):
       series = _series(rows, settings, axis, value)
-      x_label = "K, refinement steps" if axis == "k" else "examples a step"
+      x_label = "K, refinement steps" if axis == "k" else "examples per step"
       charts.lines(folder / f"{workload}_{name}.png", series, x_label=x_label, y_label=label)
       parts.append(figure(f"{workload}_{name}", f"{workload}: {label} against {x_label}"))
   path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """One JSON line about a training step: `python -m benchmarks.step --workload=image --k=5 --batch=10`.
 
-Seconds a step (median, minimum, maximum), peak resident memory, tracing and first-step time, graph nodes. The step is
+It has seconds per step (median, minimum, maximum), peak memory, tracing and first-step time, graph nodes. The step is
 the one that `fit` runs: refinement, gradients, clipping, optimiser, metrics. To compare two programs, run them in turn
 on the same pinned cores and compare ratios: absolute times move with the machine.
 """
@@ -30,7 +30,7 @@ _SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "small", "tiny"], "preset
 _PRECISION = flags.DEFINE_string("precision", "float32", "as of train.py")
 _K = flags.DEFINE_integer("k", 5, "SVI steps", lower_bound=0)
 _BATCH = flags.DEFINE_integer(
-  "batch", None, "examples a step (default 10 for image, 4 for text, 50 for synthetic)", lower_bound=1
+  "batch", None, "examples per step (default 10 for image, 4 for text, 50 for synthetic)", lower_bound=1
 )
 _TOKENS = flags.DEFINE_integer("tokens", 80, "text: tokens of every document", lower_bound=2)
 _DECODER = flags.DEFINE_string("decoder", "auto", "auto, or for text lstm or dilated_conv")

@@ -23,8 +23,8 @@ class Row:
       slower than the first.
     peak_rss_mb: the largest.
     gradient: relative error by group; None: unknown.
-    passes_per_second: decoder passes (U) a second; None: unknown.
-    gflops: arithmetic of the decoder passes a second, 1e9.
+    passes_per_second: decoder passes (U) per second; None: unknown.
+    gflops: arithmetic of the decoder passes, 1e9 operations per second.
     failed: why there are no figures.
   """
 
@@ -108,7 +108,7 @@ def table(rows: Sequence[Row], peak: float | None = None) -> str:
   """
   head = [
     "program",
-    "s a step: median (min–max)",
+    "s per step: median (min–max)",
     f"time against {rows[0].program.name}",
     "peak RSS, MB",
     "gradient error: all",

@@ -1,9 +1,9 @@
-"""What train.py costs beside its bare step: `python -m benchmarks.training --workload=image --cores=0`.
+"""The cost of train.py compared with its bare step: `python -m benchmarks.training --workload=image --cores=0`.
 
-Runs in turn, on the same cores, the step alone (`benchmarks.step`) and two epochs of train.py with all that belongs to
-them (input, metrics, TensorBoard, checkpoints), and prints one JSON line: seconds an update of both, the overhead pair
-by pair, examples a second, and seconds from the start of train.py to its first update. Of the second epoch: the first
-one also traces. Validation is not part of it.
+Runs in turn, on the same cores, the step alone (`benchmarks.step`) and two epochs of train.py with input, metrics,
+TensorBoard and checkpoints. Prints one JSON line: seconds per update of both, the overhead pair by pair, examples per
+second, and seconds from the start of train.py to its first update. The figures are those of the second epoch, since the
+first one also traces. Validation is not included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WORKLOAD = flags.DEFINE_enum("workload", "image", ["image", "synthetic"], "whic
 _SIZES = flags.DEFINE_enum("sizes", "small", ["paper", "small", "tiny"], "preset of its sizes")
 _METHOD = flags.DEFINE_string("method", "savae", "a training method of tf_savae.methods")
 _K = flags.DEFINE_integer("k", 20, "SVI steps", lower_bound=0)
-_BATCH = flags.DEFINE_integer("batch", 50, "examples a step", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", 50, "examples per step", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "pairs", lower_bound=1)
 _CORES = flags.DEFINE_list("cores", ["0"], "processors on which everything runs")
 _THREADS = flags.DEFINE_integer("threads", 1, "threads within an operation", lower_bound=1)
@@ -88,7 +88,7 @@ def _command(run: pathlib.Path, *more: str) -> list[str]:
 
 
 def _whole() -> float:
-  """Seconds an update of train.py's second epoch."""
+  """Seconds per update in the second epoch of train.py."""
   with tempfile.TemporaryDirectory() as directory:
     run = pathlib.Path(directory, "run")
     done = subprocess.run(

@@ -32,7 +32,7 @@ def config_of(workload: str, batch: int | None = None, sizes: str = "paper", **s
 
   Args:
     workload: a name in `WORKLOADS`.
-    batch: examples a step; None: the workload's own.
+    batch: examples per step; None: the workload's own.
     sizes: "paper", or another preset, such as "tiny", with the paper's refinement.
     **settings: further settings.
 

@@ -47,7 +47,7 @@ def draw_all(out: Path, say: Callable[[str], None] = print) -> None:
 
   Args:
     out: the experiment's directory, with `results.json`, `truth-*.npz` and `runs/`.
-    say: is given one line a figure.
+    say: receives one line per figure.
 
   Raises:
     UserError: results.json cannot be read.

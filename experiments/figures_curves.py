@@ -69,7 +69,7 @@ class StepCurves(NamedTuple):
 
 
 def train_vs_test(curves: Mapping[int, Sequence[SweepPoint]], quantity: str, title: str = "") -> Figure:
-  """Bound against K at test time, a line for each K in training; the point where both are equal is filled.
+  """Bound against K at test time, with one line per K in training; the point where both are equal is filled.
 
   Args:
     curves: K in training → its points. K = 0 is a VAE and has its colour, the others shades of SA-VAE's.
@@ -113,9 +113,9 @@ def train_vs_test(curves: Mapping[int, Sequence[SweepPoint]], quantity: str, tit
 
 
 def gap_stacks(gaps: Sequence[Gap], title: str = "") -> Figure:
-  """A bar a method: what the family loses in grey, what the method loses on top in its colour, the sum at its end.
+  """One bar per method: in grey the loss due to the family, in colour that due to the method, at its end the sum.
 
-  A sum far beyond the others' is cut, and says so, or the others would be too short to read. Dots are runs.
+  A bar far longer than the others is cut and marked, because the others would be too short to read. Dots are runs.
 
   Args:
     gaps: from top to bottom.
@@ -166,7 +166,7 @@ def gap_stacks(gaps: Sequence[Gap], title: str = "") -> Figure:
 
 
 def step_sizes(panels: Mapping[str, StepCurves], title: str = "") -> Figure:
-  """Learned α_k against k, a thin line a run, what they began with dashed. α_k is one number for μ and log σ².
+  """Learned α_k against k: one thin line per run, and the initial values dashed. μ and log σ² share one α_k.
 
   Args:
     panels: title → runs. Where each latent has a step size of its own, the second one's is darker and dotted.

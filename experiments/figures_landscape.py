@@ -131,7 +131,7 @@ def draw(
   *,
   title: str = "",
 ) -> Figure:
-  """A column an example, a row a view; contours of −ELBO in nats above the optimum.
+  """One column per example and one row per view, with contours of −ELBO in nats above the optimum.
 
   Args:
     rows: the wide view and the one around the optimum, of the same examples.

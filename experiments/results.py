@@ -24,12 +24,12 @@ Values = Mapping[tuple[int, int], np.ndarray]  # (data seed, training seed) → 
 
 
 def summary(values: Values) -> dict[str, float | None]:
-  """The mean over oracles of the means over training seeds, and how sure it is.
+  """The mean over oracles of the means over training seeds, and its uncertainty.
 
   Returns:
-    `mean`; `se`, its standard error over test points: of the average over training seeds of each point, independent
-    from oracle to oracle; `sd_seeds`, the standard deviation between training seeds, pooled over oracles; `sd_oracles`,
-    that between oracles. A deviation of one is None.
+    `mean`; `se`, its standard error over test points; `sd_seeds`, the standard deviation between training seeds, pooled
+    over oracles; `sd_oracles`, that between oracles. `se` averages each point over training seeds and takes oracles as
+    independent. The deviation of a single value is None.
   """
   by_oracle: dict[int, list[np.ndarray]] = {}
   for (data_seed, _), nats in values.items():

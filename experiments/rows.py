@@ -237,9 +237,9 @@ class Budget:
     examples: of a split that are evaluated, at most.
     draws: of noise for each bound.
     truth: test points whose true likelihood is found, and so whose gaps are, at most.
-    grid_sizes: reading → points an axis of the grid for it. Measured against 61 on 250 points: 1e-4 nats too low on
-      average at 41 where the LSTM sees z, whose posteriors are rough, and below 1e-6 at 31 where the output layer does;
-      a tenth and a thirtieth of a second a point.
+    grid_sizes: reading → points per axis of its grid. Compared with 61 on 250 points, 41 is 1e-4 nats too low on
+      average if the LSTM sees z, which makes posteriors rough. If the output layer sees z, 31 is off by less than 1e-6.
+      They take a tenth and a thirtieth of a second per point.
     best: test points whose best Gaussian is looked for.
     preset: of the runs.
     settings: of every run, instead of what its row says.

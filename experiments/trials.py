@@ -118,7 +118,7 @@ def bound(out: Path, trial: Trial, split: str) -> float | None:
 
 
 def step_seconds(out: Path, trial: Trial) -> float | None:
-  """Median over epochs of the seconds an update takes, without the first epoch, which traces; None without others."""
+  """Median over epochs of the seconds per update, without the first epoch, which traces; None without others."""
   rows = RunDirectory(run_dir(out, trial)).read_metrics()[1:]
   measured = [float(row["step_seconds"]) for row in rows if row.get("step_seconds")]
   return float(np.median(measured)) if measured else None

@@ -17,11 +17,11 @@ _BATCH = 100  # a process that is to stop does so between two of them
 
 
 def write(out: Path, reading: str, data_seed: int, budget: Budget) -> None:
-  """Writes, where it is not there, the truth about the first `budget.truth` test points of an oracle.
+  """Writes the truth about the first `budget.truth` test points of an oracle, unless the file exists.
 
-  The file has `nll`, true −log p(x) `[n]`, nats; `step_error` and `outside` `[n]`, what the grid says of its own
-  error; and of the first `budget.best` points λ* as `best_mean` and `best_log_var` `[m, 2]`, the best diagonal
-  Gaussian, and its −ELBO `best_bound` `[m]`.
+  The file has `nll` `[n]`, the true −log p(x) in nats, and `step_error` and `outside` `[n]`, the grid's own estimates
+  of its error. For the first `budget.best` points it also has λ*, the best diagonal Gaussian, as `best_mean` and
+  `best_log_var` `[m, 2]`, and its −ELBO as `best_bound` `[m]`.
   """
   path = trials.truth_file(out, reading, data_seed)
   if path.exists():
@@ -35,7 +35,7 @@ def write(out: Path, reading: str, data_seed: int, budget: Budget) -> None:
 def of_points(
   decoder: Any, data: data_lib.DataSet, split: str, num: int, best: int, size: int
 ) -> dict[str, np.ndarray]:
-  """What `write` writes, of any decoder with two latents; `size` points an axis of the grid."""
+  """The content of the file of `write` for any decoder with two latents; `size`: points per axis of the grid."""
 
   def likelihood(x, _):
     exact = grid.posterior(decoder, x, decoder.precompute(x), size=size)

@@ -25,9 +25,9 @@ OUTPUT = pathlib.Path(__file__).with_name("omniglot_standin.mat")
 
 _SEED = 28
 _SIDE = 28
-_FINE = 4  # fine pixels along a pixel: ink is the share of the 16 that the pen covers
+_FINE = 4  # fine pixels per side of a pixel: ink is the share of these 16 that the pen covers
 _CURVE_POINTS = 120
-_MAX_DRAWS = 2048  # random numbers a character may use
+_MAX_DRAWS = 2048  # random numbers available per character
 
 
 class _Draws:

@@ -1,10 +1,10 @@
-"""Draws testdata/text_standin.txt.gz: made-up questions with answers, a document a line.
+"""Draws testdata/text_standin.txt.gz: made-up questions with answers, one document per line.
 
   python testdata/make_text_standin.py [OUTPUT]
 
-A document has a topic, a manner (plain, polite or careless) and a length that its question and all sentences of its
-answer share: something for a latent variable to tell. Every document is a function of its number. Takes a few
-seconds.
+A document has a topic, a manner (plain, polite or careless) and a length. Its question and all sentences of its answer
+share them, so that a latent variable has something to encode. Every document is a function of its number. This takes a
+few seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUM_DOCUMENTS = 2000
 OUTPUT = pathlib.Path(__file__).with_name("text_standin.txt.gz")
 
 _SEED = 41
-_MAX_DRAWS = 256  # random numbers a document may use
+_MAX_DRAWS = 256  # random numbers available per document
 
 _TOPICS = {
   "food": {

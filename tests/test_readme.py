@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.wording import MOST_WORDS, sentences
+
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 GUIDE = [ROOT / "README.md", *DOCS]
@@ -175,7 +177,7 @@ def test_map_from_the_paper_names_the_core():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_sentence_is_longer_than_30_words(page):
   text = re.sub(r"^ *(\||#|!\[|<!--).*$", "\n", prose(page), flags=re.MULTILINE)  # tables, headings, pictures
-  text = re.sub(r"\]\([^)]*\)", "]", text).replace("et al.", "et al")
+  text = re.sub(r"\]\([^)]*\)", "]", text)
   for paragraph in re.split(r"\n\s*\n|\n\s*(?:[*-]|\d+\.) ", text):
-    for sentence in re.split(r"(?<=[.?!])\s+", " ".join(paragraph.split())):
-      assert len(sentence.split()) <= 30, sentence
+    for sentence in sentences(paragraph):
+      assert len(sentence.split()) <= MOST_WORDS, sentence

@@ -35,8 +35,8 @@ class SAVAE(keras.Model):
     method: a name in `tf_savae.methods.METHODS`.
     svi: the refinement; its `num_steps` is K in training.
     eval_k: K at evaluation; default: K for methods that refine, else 0.
-    k_schedule: number of the update → how many of the K steps it takes, such as a Keras learning-rate schedule with
-      whole numbers from 1 to K; None: all of them. Evaluation does not use it.
+    k_schedule: number of the update → how many of the K steps it takes; None: all of them. It can be a Keras
+      learning-rate schedule with whole numbers from 1 to K. Evaluation does not use it.
     adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.svi.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
     initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good by itself.

@@ -1,4 +1,4 @@
-"""What changes during training, as functions of the update's number alone: a resumed run needs no state for it."""
+"""Schedules that are functions of the update's number alone, so that a resumed run needs no state for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 @keras.saving.register_keras_serializable(package="tf_savae")
 class BetaWarmup(keras.optimizers.schedules.LearningRateSchedule):
-  """β of the KL: `start` at the first update, up by 1 / `warmup_steps` an update, to 1 (paper, appendix).
+  """β of the KL: `start` at the first update, then up by 1 / `warmup_steps` per update, to 1 (paper, appendix).
 
   With `cycles` above 1 the cyclical schedule of Fu et al. 2019, whose ramps take half of a cycle: β begins anew after
   every 2 · `warmup_steps` updates, and stays 1 after the last cycle. A function of the step alone, so that a resumed

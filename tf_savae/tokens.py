@@ -20,7 +20,7 @@ def is_token(x: tf.Tensor) -> tf.Tensor:
 
 
 def total(values: tf.Tensor, ids: tf.Tensor, axis: int) -> tf.Tensor:
-  """Sum along an axis of what belongs to tokens, leaving out padding; values and ids are of one shape."""
+  """Sum of the values of tokens along an axis, without those of padding; values and ids have the same shape."""
   return tf.reduce_sum(tf.where(is_token(ids), values, tf.zeros_like(values)), axis=axis)
 
 

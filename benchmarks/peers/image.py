@@ -63,8 +63,8 @@ class _Residual(nn.Module):
 class Decoder(nn.Module):
   """−log p(x | z) under the gated PixelCNN.
 
-  As ours: kernels hold the causal half of their window only, what the image adds to the first layer is computed once
-  for all refinement steps, and so is the linear map from z to what it adds there.
+  As in our model, kernels hold only the causal half of their window. The image's part of the first layer is computed
+  once for all refinement steps, and so is the linear map from z to its part.
   """
 
   def __init__(

@@ -42,7 +42,7 @@ def _arguments():
   parser.add_argument("--workload", choices=list(workloads.WORKLOADS), default="image")
   parser.add_argument("--algorithm", choices=refinement.ALGORITHMS, default="hvp")
   parser.add_argument("--k", type=int, default=5, help="SVI steps")
-  parser.add_argument("--batch", type=int, default=None, help="examples a step")
+  parser.add_argument("--batch", type=int, default=None, help="examples per step")
   parser.add_argument("--tokens", type=int, default=80, help="text: tokens of every document")
   parser.add_argument("--steps", type=int, default=5, help="timed steps")
   parser.add_argument("--threads", type=int, default=1, help="threads within an operation")

@@ -1,4 +1,4 @@
-"""Batches of text: every document once an epoch, padded little, a pure function of (seed, step)."""
+"""Batches of text: every document once per epoch, padded little, a pure function of (seed, step)."""
 
 import collections
 import itertools

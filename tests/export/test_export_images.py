@@ -92,7 +92,7 @@ def huge() -> bytes:
     (b"", "must be PNG files"),
     (b"GIF89a" + b"\0" * 50, "must be PNG files"),
     (b"\x89PNG\r\n\x1a\n", "must be PNG files"),
-    (huge(), "1 to 4096 pixels a side.*1048576"),
+    (huge(), "1 to 4096 pixels per side.*1048576"),
     (png(drawing())[:200], "PNG"),
   ],
 )

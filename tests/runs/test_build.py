@@ -56,7 +56,7 @@ def test_cyclical_beta_rises_in_the_first_half_of_every_cycle_and_ends_at_one():
 
 def test_beta_is_that_of_the_step_within_an_epoch(tokens):
   model = build_model(config(batch_size=10, beta_start=0.2, beta_warmup_epochs=2.0), tokens)
-  # 4 batches an epoch, so 1 / 8 an update.
+  # 4 batches per epoch, so 1 / 8 per update.
   assert [float(model.beta(step)) for step in range(3)] == pytest.approx([0.2, 0.325, 0.45])
 
 
@@ -86,7 +86,7 @@ def test_step_sizes_fall_as_the_schedule_says_and_log_var_may_have_its_own():
 
 
 def test_the_steps_of_an_update_rise_over_the_warm_up_where_the_method_refines(tokens):
-  settings = config(k=3, batch_size=10, k_warmup_epochs=1.5)  # 4 batches an epoch
+  settings = config(k=3, batch_size=10, k_warmup_epochs=1.5)  # 4 batches per epoch
   schedule = build_model(settings, tokens).k_schedule
   assert [int(schedule(step)) for step in range(8)] == [1, 1, 1, 2, 2, 2, 3, 3]
   for without in ({"k_warmup_epochs": 0.0}, {"model": "vae"}, {"k": 0}):

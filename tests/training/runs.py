@@ -53,7 +53,7 @@ _NOT_IN_THE_GRAPH = (
 
 
 def tiny_config(run_dir: str | Path, dataset: str = "synthetic", **changes: Any) -> RunConfig:
-  """Preset tiny with K = 2, four updates an epoch, and the stand-in for a data set that is not there."""
+  """Preset tiny with K = 2, four updates per epoch, and the stand-in for a data set that is not there."""
   sizes = {"batch_size": 450, "eval_batch_size": 100, "k": 2}
   if dataset == "synthetic":
     sizes |= {"train_examples": EXAMPLES, "batch_size": EXAMPLES // 4}

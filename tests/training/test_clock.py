@@ -41,5 +41,5 @@ def test_a_budget_spends_its_share_and_the_first_time_is_free(clock):
         clock[0] += 5.0
       spent.append(epoch)
   assert spent[0] == 0
-  # Five seconds each time, one second earned an epoch.
+  # Five seconds each time, one second earned per epoch.
   np.testing.assert_array_equal(np.diff(spent[1:]), 5)

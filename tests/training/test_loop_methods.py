@@ -35,7 +35,7 @@ BESIDES = {
   ("omniglot", "vae_svi_kl"): {"k": 0},
   ("omniglot", "savae"): {"precision": "mixed_bfloat16"},
 }
-_TOP = ("dataset", "dataset_source", "model", "k", "eval_k", "steps", "examples")  # DESIGN, section 7
+_TOP = ("dataset", "dataset_source", "model", "k", "eval_k", "steps", "examples")
 _SPLIT = ("nll_bound", "kl", "nll_iw", "iw_samples")
 
 

@@ -58,7 +58,7 @@ def documents(tmp_path_factory):
 
 
 def config(directory, documents, **changes):
-  """SA-VAE with LSTMs, K = 1, three updates an epoch."""
+  """SA-VAE with LSTMs, K = 1, three updates per epoch."""
   settings = {
     **{"k": 1, "batch_size": 10, "eval_batch_size": 4, "epochs": 3, "checkpoint_every": 2},
     **{"hidden_dim": 4, "embedding_dim": 3, "conv_channels": 3, "iw_samples": 2, "max_length": 12},

@@ -18,7 +18,7 @@ from tf_savae.training.progress import ProgressBar
 
 @pytest.fixture(scope="module")
 def data():
-  return tiny_runs.image_data()  # 3 updates an epoch
+  return tiny_runs.image_data()  # 3 updates per epoch
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tf_savae.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 
-# Splits, and the fixed binarisation of evaluation images, use this seed and never the seed of a training run, so that
-# runs with different seeds are compared on the same examples.
+# Splits, and the fixed binarisation of evaluation images, use this seed and never the seed of a training run. So runs
+# with different seeds are compared on the same examples.
 FIXED_SEED = 20180201
 
 

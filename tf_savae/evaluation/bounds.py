@@ -64,8 +64,8 @@ class Evaluator:
       λ_K), `nll_bound_initial` and `kl_initial` (at λ_0, with an encoder), `refinement_gain` (their paired difference)
       and `nll_iw`. With a latent: `active_units` and `mutual_information` (nats), both at λ_K, and
       `mutual_information_initial` at λ_0. If the kind of data has perplexities: `ppl_bound_initial`, `ppl_bound` (at
-      λ_0 and λ_K) and `ppl_iw`, each exp(total nats / total tokens), and `tokens`, the total number of words and END
-      symbols. All except counts and KLs come with a standard error over examples, named `…_se`.
+      λ_0 and λ_K) and `ppl_iw`, each exp(total nats / total tokens), and `tokens`, the number of words and ENDs. All
+      except counts and KLs come with a standard error over examples, named `…_se`.
     """
     values, posteriors = self._rows(data, split, batch_size, progress)
     if save_to is not None:

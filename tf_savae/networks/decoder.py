@@ -15,11 +15,11 @@ class Decoder(keras.layers.Layer, abc.ABC):
   """p_θ(x | z) as the refinement uses it; inheriting from this class is optional.
 
   A refinement evaluates log p_θ(x | z) and its first and second derivatives at K values of z for one x.
-  So what does not depend on z is computed once, by `precompute`, and handed back to `log_prob` as `context`.
-  The decoder's random masks live there too: `log_prob` is a deterministic function of (x, z, context) and of
-  the weights, and the sweep backward through the refinement sees the masks of the sweep forward.
+  So everything that does not depend on z is computed once, by `precompute`, and passed to `log_prob` as `context`.
+  The context also holds the decoder's random masks. `log_prob` is therefore a deterministic function of
+  (x, z, context) and of the weights, and the backward sweep through the refinement uses the masks of the forward one.
 
-  A tensor of a context has the batch as its first dimension, or depends on the weights alone.
+  A tensor in a context either has the batch as its first dimension or depends on the weights alone.
 
   Attributes:
     latent_dim: size of z; 0 for a model of p(x) alone, whose z is None everywhere.
@@ -54,7 +54,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
     """Ancestral samples x ~ p_θ(x | z).
 
     Args:
-      z: `[batch, latent]`, one sample a row; None where latent_dim is 0.
+      z: `[batch, latent]`, one sample per row; None if latent_dim is 0.
       seed: stateless seed, `[2]` int32.
       num: number of samples, where z is None.
       progress: shows a progress bar.
@@ -73,7 +73,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
   @contextlib.contextmanager
   def computing_in(self, dtype: str) -> Iterator[None]:
-    """Within it the network's arithmetic is in `dtype`; its float32 variables, and a context made before, stay.
+    """A context in which the network computes in `dtype`; its variables, and contexts made before, stay in float32.
 
     A decoder that casts variables, z and context by `cast`, or leaves that to Keras layers, needs nothing more for it.
     """

@@ -48,7 +48,7 @@ def generate(
 
   Args:
     decoder: p_θ(x | z).
-    z: `[batch, latent]`, one document a row; None where latent_dim is 0.
+    z: `[batch, latent]`, one document per row; None if latent_dim is 0.
     num: number of documents, where z is None.
     seed: stateless seed, `[2]` int32; None takes the most probable token each time.
     temperature: logits are divided by it before drawing; above 0.
@@ -102,7 +102,7 @@ def beam_search(
 
   Args:
     decoder: p_θ(x | z).
-    z: `[batch, latent]`; None where latent_dim is 0, a batch of one.
+    z: `[batch, latent]`; None if latent_dim is 0, which gives a batch of one.
     num_beams: 1 or more.
     length_penalty: 0: by probability alone; the larger, the longer the documents. 0 or more.
     max_length: most tokens of a document, END included; default: the decoder's.

@@ -32,12 +32,12 @@ class DilatedConvDecoder(SequenceDecoder):
   the document but through z. Training replaces words of the input by UNKNOWN (word dropout); dropout is applied to
   the embeddings and to the last states before the softmax.
 
-  Follows Yang, Hu, Salakhutdinov, Berg-Kirkpatrick, *Improved Variational Autoencoders for Text Modeling using
-  Dilated Convolutions*, 2017: dilations, residual blocks with a bottleneck, z beside every embedding. Own choices
-  where the paper could not be consulted: ReLU at the entry of a block, as in ByteNet, and none on the sum. No batch
-  normalisation, with which an example's bound would depend on the rest of its batch. Convolutions start from Glorot's
-  initialisation with biases of 0 whatever `init_scale` is: ten blocks of U(−0.1, 0.1) at the paper's widths
-  (512 internal, 1024 external, from memory) would multiply the size of their input by 2000.
+  Source: Yang, Hu, Salakhutdinov, Berg-Kirkpatrick, *Improved Variational Autoencoders for Text Modeling using Dilated
+  Convolutions*, 2017, for dilations, residual blocks with a bottleneck, and z beside every embedding. The ReLU at the
+  entry of a block, as in ByteNet, and none on the sum are our own choices. There is no batch normalisation, because an
+  example's bound would then depend on the rest of its batch. Convolutions start from Glorot's initialisation with
+  biases of 0, whatever `init_scale` is. Ten blocks of U(−0.1, 0.1) with 512 internal and 1024 external channels would
+  multiply the size of their input by 2000.
 
   Args:
     vocab_size: number of token ids, special ones included.

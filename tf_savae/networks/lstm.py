@@ -102,7 +102,7 @@ class LSTMEncoder(TokenLSTM, keras.layers.Layer):
 class LSTMDecoder(TokenLSTMDecoder, Decoder):
   """p_θ(x | z) = Π_t p(x_t | x_<t, z), an LSTM language model that sees z at every step.
 
-  Its input at step t is the embedding of x_{t−1} (a learned start embedding at the first step) and z; its
+  Its input at step t is z and the embedding of x_{t−1}, which is a learned start embedding at the first step. Its
   hidden state starts at 0 or at a linear function of z. Instead of in the input, z may be seen in the output layer.
   Dropout is applied to the embeddings and to the hidden states before the softmax.
 

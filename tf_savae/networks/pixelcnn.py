@@ -27,9 +27,9 @@ class GatedPixelCNN(Decoder):
   """Gated PixelCNN over binary images, conditioned on z by feature maps beside the image.
 
   A linear layer turns z into `latent_maps` maps of the image's size, which enter the first layer beside the
-  image. Each layer has a vertical stack, which at row i sees rows above i only, and a horizontal stack, which
-  sees row i up to its own column (in the first layer: strictly left) and takes in the vertical stack through
-  a 1×1 convolution. Both are gated, tanh(a) · σ(b), without batch normalisation; the horizontal stack is
+  image. Each layer has a vertical and a horizontal stack. At row i the vertical stack sees only the rows above i.
+  The horizontal stack sees row i up to its own column (in the first layer: strictly left), and the vertical stack
+  through a 1×1 convolution. Both are gated, tanh(a) · σ(b), without batch normalisation; the horizontal stack is
   residual from the second layer on.
 
   Causality needs no masked weights. Kernels hold only the causal part of a k×k window: k//2 + 1 rows above
@@ -161,9 +161,9 @@ class GatedPixelCNN(Decoder):
       seed: of the mask, `[2]` int32.
 
     Returns:
-      `(vertical, horizontal, latent weights, mask)`: `[batch, width, height - 1, 2 channels]`,
-      `[batch, width, height, 2 channels]`, see `latent_map`, `[batch, width, height, channels]`; the third with a
-      latent only, the fourth with dropout in training mode only.
+      `(vertical, horizontal, latent weights, mask)`. Their shapes are `[batch, width, height - 1, 2 channels]`,
+      `[batch, width, height, 2 channels]`, that of `latent_map`, and `[batch, width, height, channels]`. The third
+      exists only with a latent, the fourth only with dropout in training mode.
 
     Raises:
       UserError: images of another size, or a mask to draw and no seed.
@@ -244,7 +244,7 @@ class GatedPixelCNN(Decoder):
     product. Done as a convolution instead, the derivative with respect to the few maps is oneDNN's slowest.
 
     Returns:
-      Weights `[latent, width · (2 height - 1) · 2 channels]`, vertical before horizontal; and the biases' share,
+      Weights `[latent, width · (2 height - 1) · 2 channels]`, vertical before horizontal. The part of the biases is
       `[1, width, height - 1, 2 channels]` and `[1, width, height, 2 channels]`.
     """
     maps = tf.concat([self.cast(self.latent_kernel), self.cast(self.latent_bias)[None]], axis=0)
@@ -315,8 +315,8 @@ class GatedPixelCNN(Decoder):
     return self.logits(z, self.precompute(x))
 
   def _plus(self, x: tf.Tensor, bias) -> tf.Tensor:
-    # Only for what comes out of a convolution, with whose gradient TensorFlow fuses this one's: alone, it adds up in
-    # bfloat16, where a sum stops growing at 256 times its terms.
+    # Use this only after a convolution, so that TensorFlow fuses the two gradients. By itself, the gradient is summed
+    # in bfloat16, where a sum stops growing at 256 times its terms.
     return tf.nn.bias_add(x, self.cast(bias))
 
   def get_config(self):

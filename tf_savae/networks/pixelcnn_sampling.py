@@ -1,8 +1,8 @@
 """Ancestral sampling from the gated PixelCNN at the cost of about one pass of the network.
 
-Pixels are drawn in raster order. Every convolution's input is kept in a sliding window, so that drawing a
-pixel computes each layer at that pixel only: the vertical stack once a row, from a window of the rows above;
-the horizontal stack once a pixel, from a window of the columns to the left.
+Pixels are drawn in raster order. Every convolution's input is kept in a sliding window, so that drawing a pixel
+computes each layer at that pixel only. The vertical stack is computed once per row, from a window of the rows above.
+The horizontal stack is computed once per pixel, from a window of the columns to the left.
 """
 
 from __future__ import annotations

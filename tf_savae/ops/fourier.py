@@ -1,8 +1,8 @@
 """Wide convolutions by the convolution theorem: the sum over a kernel's columns is a product of spectra.
 
 Take a kernel of `reach` rows and s columns over maps `[width, batch, height, channels]`. Directly, it costs width · s
-products per row of the map and pair of channels. In the spectra of rows it costs 2 · period, where
-period ≥ width + s // 2: about a quarter as much for 9 columns over a width of 28. The sum over the kernel's rows is
+products per row of the map and pair of channels. In the spectra of rows it costs 2 · period, where period is at least
+width + s // 2. That is about a quarter as much for 9 columns over a width of 28. The sum over the kernel's rows is
 still one matrix product per frequency. The spectra are computed by real products with a matrix of cosines and sines,
 because rows are so short that this takes less time than an FFT. The result is exact up to rounding.
 

@@ -1,1 +1,1 @@
-"""What a run is: its settings, its directory, its checkpoints, and the model that they make."""
+"""A run: its settings, its directory, its checkpoints, and the model built from them."""

@@ -28,7 +28,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
   """The compiled model of a run, with all its variables made.
 
   Raises:
-    UserError: settings that do not go together.
+    UserError: settings do not fit together.
   """
   method = methods.get(config.model)
   encoder, decoder = make_networks(config, data, method)
@@ -59,7 +59,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
 
 
 def compile_and_build(config: RunConfig, data: DataSet, model: SAVAE) -> None:
-  """Gives a model the optimiser of the settings where it has none, and makes all variables of both."""
+  """Gives a model without an optimiser that of the settings, and creates all variables of both."""
   if not model.compiled:
     optimizer = _OPTIMIZERS[config.optimizer](config.learning_rate)
     model.compile(optimizer=optimizer, jit_compile=use_xla(config, data))
@@ -71,7 +71,7 @@ def compile_and_build(config: RunConfig, data: DataSet, model: SAVAE) -> None:
 
 
 def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> Networks:
-  """The encoder, None for a method without one, and the decoder, for data of the kind that `data` are.
+  """The encoder (None for a method without one) and the decoder for the kind of `data`.
 
   Raises:
     UserError: there is no such network for this kind of data.
@@ -137,15 +137,15 @@ def _known(part: type, **values: Any) -> dict[str, Any]:
 
 
 def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
-  """The adjoint mode with those parameters that the flags give it and that it has."""
+  """The adjoint mode, with those flags that are parameters of it."""
   mode, dtype = ADJOINTS.get(config.adjoint), config.adjoint_dtype
   return mode(**_known(mode, steps=config.adjoint_steps, radius=config.fd_radius, compute_dtype=dtype))
 
 
 def use_xla(config: RunConfig, data: DataSet) -> bool:
-  """Whether the step is compiled: as asked for, when bits must repeat, else where it is faster.
+  """Whether the step is compiled: as requested, else if bits must repeat or if it is faster.
 
-  Never for bits of data of many shapes, each of which would be compiled.
+  For the sake of bits, data of many shapes are never compiled, since each shape would be compiled separately.
   """
   kind = KINDS.get(data.kind)
   if config.deterministic and kind.has_one_shape:

@@ -1,8 +1,8 @@
 """Checkpoints that survive a kill at any moment, a damaged file and a full disk.
 
-Built on `tf.train.Checkpoint` and `tf.train.CheckpointManager`, which write to a temporary place and rename.
-What is added: everything that belongs to a run is really in the checkpoint (they skip variables silently),
-a damaged newest checkpoint falls back to the one before, and lost checkpoints are never taken for a new run.
+This is built on `tf.train.Checkpoint` and `tf.train.CheckpointManager`, which write to a temporary place and rename.
+Three things are added. Everything that belongs to a run is really in the checkpoint, while TensorFlow skips variables
+silently. If the newest checkpoint is damaged, the one before is used. Lost checkpoints are never taken for a new run.
 
     checkpoints/ckpt-<step>.*       the last few, with everything
     checkpoints/best/best-<step>.*  the model of the best validation bound
@@ -26,10 +26,10 @@ from tf_savae.literal_paths import LiteralPath
 
 
 class TrainingProgress(tf.Module):
-  """Where a run stands: all that schedules need, as variables, so that checkpoints hold it.
+  """The progress of a run: all state that schedules need, as variables that are saved in checkpoints.
 
   Attributes:
-    step: updates done, int64, skipped ones included.
+    step: updates done, int64, including skipped ones.
     epoch: passes over the training data that are completed and validated.
     validated_step: the update after which validation was done last.
     best_bound, best_epoch: the lowest validation bound in nats so far (∞ at first) and its epoch.
@@ -59,7 +59,7 @@ class TrainingProgress(tf.Module):
     self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="seconds")
 
   def record_validation(self, bound: float, epoch: int) -> bool:
-    """Takes in an epoch's validation bound (nats, lower is better; NaN never is); True if it is the best."""
+    """Records an epoch's validation bound (nats, lower is better, NaN never is); returns whether it is the best."""
     if bound < float(self.best_bound.numpy()):
       self.best_bound.assign(bound)
       self.best_epoch.assign(epoch)
@@ -79,15 +79,15 @@ class Checkpoints:
   """Saves and restores the objects of one run.
 
   Args:
-    directory: where checkpoints go; made if missing. The caller holds the run's lock.
-    trackables: name → Keras model, Keras optimizer, tf.Module, or list of tf.Variables (Keras metrics are not
-      trackable: list their variables' `.value`). All built: what has no variables yet would be lost.
-    keep: how many of the last checkpoints stay.
-    best: names of those that `save_best` holds: the model, without the optimizer and the progress.
+    directory: directory of the checkpoints; made if missing. The caller must hold the run's lock.
+    trackables: name → Keras model, Keras optimizer, tf.Module, or list of tf.Variables. Keras metrics are not
+      trackable, so list the `.value` of their variables. All must be built, since later variables would be lost.
+    keep: how many of the last checkpoints are kept.
+    best: names of the trackables that `save_best` saves: the model, without the optimizer and the progress.
 
   Raises:
     UserError: the directory cannot be made.
-    ValueError: something is not built, or holds no variable.
+    ValueError: something is not built, or has no variables.
   """
 
   def __init__(
@@ -106,31 +106,31 @@ class Checkpoints:
     self._best = _Series(self.directory / "best", "best", {name: trackables[name] for name in best}, keep=1)
 
   def save(self, step: int) -> str:
-    """Saves everything as the checkpoint of `step`; the oldest goes when there are more than `keep`.
+    """Saves everything as the checkpoint of `step`; the oldest is removed if there are more than `keep`.
 
     Returns:
       The checkpoint's path, without endings.
 
     Raises:
-      UserError: it cannot be written; the earlier ones are intact.
+      UserError: the checkpoint cannot be written; the earlier ones are intact.
     """
     return self._last.save(step, 0.0)
 
   def save_best(self, step: int, value: float) -> str:
     """Saves the model as the best so far, with its validation bound `value` in nats.
 
-    Call it before `save`: then a kill in between leaves a checkpoint that does not yet know of this best,
-    and the epoch that is done again saves it again.
+    Call it before `save`. A kill in between then leaves a checkpoint that does not know this best model, and the
+    repeated epoch saves it again.
 
     Raises:
-      UserError: it cannot be written; the earlier best is intact.
+      UserError: the model cannot be written; the earlier best one is intact.
     """
     return self._best.save(step, value)
 
   def restore_latest(self, *, must_exist: bool = False) -> int | None:
     """Restores the newest checkpoint that can be read.
 
-    A damaged one is passed over with a warning on stderr and renamed to end in `.damaged`.
+    A damaged checkpoint is skipped with a warning on stderr and renamed to end in `.damaged`.
 
     Args:
       must_exist: the caller knows that there was one (`RunDirectory.has_progress`).
@@ -147,7 +147,7 @@ class Checkpoints:
     return None if found is None else found[0]
 
   def restore_best(self) -> tuple[int, float] | None:
-    """Restores the model of the best validation bound, for evaluation; a `save` after it would mix states.
+    """Restores the model of the best validation bound, for evaluation. A later `save` would mix states.
 
     Returns:
       Its step and bound, or None when there is none.
@@ -164,10 +164,10 @@ def of_run(
   """The checkpoints of a run: its model, optimiser, metrics and progress.
 
   Args:
-    directory: where they go.
-    model: compiled and built.
-    progress: of the run; default: a new one, for who only wants the model.
-    keep: how many of the last ones stay.
+    directory: directory of the checkpoints.
+    model: a model that is compiled and built.
+    progress: the progress of the run; default: a new one, for callers that only want the model.
+    keep: how many of the last checkpoints are kept.
   """
   trackables = {
     "model": model,
@@ -184,7 +184,7 @@ def metric_states(model: keras.Model) -> list[tf.Variable]:
 
 
 def saved_steps(directory: Path, name: str) -> list[int]:
-  """Steps of all checkpoints `name`-STEP in a directory that there are or, by TensorFlow's record, should be."""
+  """Steps of all checkpoints `name`-STEP in a directory that exist or that TensorFlow's record lists."""
   pattern = re.compile(rf"{name}-(\d+)")
   state = tf.train.get_checkpoint_state(str(directory))
   names = [Path(path).name for path in state.all_model_checkpoint_paths] if state else []
@@ -267,7 +267,7 @@ class _Series:
     return None
 
   def steps(self) -> list[int]:
-    """Steps of all checkpoints that there are or, by the manager's record, should be."""
+    """Steps of all checkpoints that exist or that the manager's record lists."""
     return saved_steps(self._directory, self._name)
 
   def _forget_record(self) -> None:
@@ -329,10 +329,10 @@ def _variables(trackable: Any) -> list[Any]:
 
 
 def _overlooked_variables(checkpoint: tf.train.Checkpoint, trackables: Iterable[Any]) -> list[tf.Variable]:
-  """Variables that `checkpoint` would leave out, in a fixed order: Keras's seed generators are such.
+  """Variables that `checkpoint` would leave out, such as Keras's seed generators, in a fixed order.
 
-  A compiled model's metrics are not looked for: they come into being when training starts, and their states
-  are the caller's to list.
+  The metrics of a compiled model are not looked for: they are created when training starts, and the caller has to list
+  their states.
   """
   nodes = tf.train.TrackableView(checkpoint).descendants()
   held = {id(_tensorflow_variable(node)) for node in nodes}
@@ -351,7 +351,7 @@ def _tensorflow_variable(node: Any) -> Any:
 
 
 def _first_words(error: BaseException) -> str:
-  """The gist of TensorFlow's message: its first line without the names of ops, not too long."""
+  """A short form of TensorFlow's message: its first line, without the names of ops."""
   text = (getattr(error, "message", None) or reason(error)).strip() or type(error).__name__
   line = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", text.splitlines()[0])
   line = line.rsplit("; ", 1)[-1]  # "/path/of/the/file; No space left on device"

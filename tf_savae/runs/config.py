@@ -26,7 +26,7 @@ from tf_savae.svi import ADJOINTS
 
 
 class Difference(NamedTuple):
-  """A setting that stands in the way of resuming: its name, what the run has, and what was received."""
+  """A setting that prevents resuming: its name, the run's value, and the received value."""
 
   name: str
   was: Any
@@ -81,14 +81,14 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
 
   @property
   def _can_compute_adjoint_in_it(self) -> bool:
-    """Whether the method passes through an adjoint that can compute in a dtype of its own."""
+    """Whether the method uses an adjoint that can compute in a separate dtype."""
     passes_through = METHODS.get(self.model).differentiates
     return passes_through and "compute_dtype" in getattr(
       ADJOINTS.get(self.adjoint), "__dataclass_fields__", {}
     )
 
   def _check_together(self):
-    """Raises UserError for settings that are allowed, but not together."""
+    """Raises UserError for settings that are allowed separately but not together."""
     if self.kind not in KINDS:
       raise UserError(
         f"--dataset={self.dataset} is of the kind {self.kind!r}, which is not registered; the kinds are"
@@ -130,7 +130,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
 
   @property
   def adjoint_dtype(self) -> str | None:
-    """Of the decoder's arithmetic in the adjoint sweep; None: as everywhere."""
+    """The dtype of the decoder in the adjoint sweep; None: the same as everywhere."""
     return "bfloat16" if self.precision == "bfloat16_adjoint" else None
 
   @property
@@ -144,10 +144,10 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     return DECODERS.resolve(self.decoder, self.kind)
 
   def values(self, names: Iterable[str]) -> dict[str, Any]:
-    """Some settings by name, as what takes them by keyword wants them.
+    """Some settings by name, to be passed as keyword arguments.
 
     Raises:
-      UserError: a name is no setting.
+      UserError: a name is not that of a setting.
     """
     names = list(names)
     for name in names:
@@ -186,7 +186,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     return cls(**values)
 
   def differences(self, received: RunConfig) -> list[Difference]:
-    """What forbids to go on with this run under the settings `received`; empty when nothing does."""
+    """The differences that prevent resuming this run with the settings `received`; empty if there are none."""
     found = []
     for field in dataclasses.fields(self):
       was, now = getattr(self, field.name), getattr(received, field.name)
@@ -199,7 +199,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
 
 
 def show(value: Any) -> str:
-  """A value the way one would write it on the command line."""
+  """A value as it would be written on the command line."""
   if isinstance(value, tuple | list):
     return ",".join(str(v) for v in value)
   return repr(value) if value is None or value == "" else str(value)

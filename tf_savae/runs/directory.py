@@ -3,15 +3,15 @@
     config.json     the RunConfig, and what the data set was
     checkpoints/    see `tf_savae.runs.checkpoints`
     tensorboard/    logs
-    metrics.csv     a row an epoch
+    metrics.csv     one row per epoch
     results.json    the evaluation; says whether training is finished
     results-*.json  evaluations on other files
-    vocabulary.txt  of runs on text: the word of each id, a line each; what the weights mean, and so an asset of
-                    every export of them
-    model.json      of runs of a model that the user gave: its configuration
-    oracle.npz      of runs on synthetic data: the parameters of the model that they come from
+    vocabulary.txt  for runs on text: the word of each id, one per line; the weights depend on it, so every export
+                    includes it
+    model.json      for runs with the user's own model: its configuration
+    oracle.npz      for runs on synthetic data: the parameters of the model that generated them
 
-Every file is replaced in one piece, so that a kill at any moment leaves the old one or the new one.
+Every file is replaced atomically, so that a kill at any moment leaves either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FINISHED_KEY = "training_finished"  # of results.json
 
 
 class RunStatus(enum.Enum):
-  """How far a run directory has come."""
+  """The state of a run directory."""
 
   NEW = "new"
   RESUMABLE = "resumable"
@@ -47,7 +47,7 @@ class RunStatus(enum.Enum):
 class RunDirectory:
   """An open run directory, held by this process alone until `close`.
 
-  Use `open_run`; the object is a context manager that gives the lock back.
+  Use `open_run` to get one. The object is a context manager that releases the lock.
 
   Attributes:
     path, checkpoints, tensorboard, metrics_file, results_file, config_file, model_file, vocabulary_file, oracle_file:
@@ -77,13 +77,13 @@ class RunDirectory:
 
   @property
   def is_finished(self) -> bool:
-    """Whether training came to its end here."""
+    """Whether training has finished here."""
     results = self.read_results()
     return results is not None and bool(results.get(_FINISHED_KEY))
 
   @property
   def has_progress(self) -> bool:
-    """Whether an epoch was completed here: then there must be a checkpoint."""
+    """Whether an epoch was completed here, in which case there must be a checkpoint."""
     return bool(self.read_metrics())
 
   @property
@@ -111,7 +111,7 @@ class RunDirectory:
       ) from error
 
   def lock(self) -> None:
-    """Takes the directory for this process; the system gives it back when the process ends in any way.
+    """Locks the directory for this process; the system releases the lock whenever the process ends.
 
     Raises:
       UserError: another process holds it.
@@ -127,7 +127,7 @@ class RunDirectory:
       raise UserError(f"cannot lock --run_dir={self.path}: {reason(error)}") from error
 
   def close(self) -> None:
-    """Gives the lock back."""
+    """Releases the lock."""
     if self._lock is not None:
       with contextlib.suppress(OSError):
         self._lock.close()
@@ -142,10 +142,10 @@ class RunDirectory:
   # Configuration.
 
   def read_config(self) -> RunConfig | None:
-    """The configuration of the run that is here, or None.
+    """The configuration of the run in this directory, or None.
 
     Raises:
-      UserError: config.json is there and cannot be understood.
+      UserError: config.json exists but cannot be understood.
     """
     values = read_json(self.config_file)
     if values is None:
@@ -165,7 +165,7 @@ class RunDirectory:
     write_json(self.config_file, values)
 
   def forget_unused(self) -> None:
-    """Takes config.json back if no checkpoint was ever written: the next try may have other settings."""
+    """Removes config.json if no checkpoint was ever written, so that the next attempt may have other settings."""
     if not self.has_checkpoint:
       for file in (self.config_file, self.model_file, self.vocabulary_file, self.oracle_file):
         file.unlink(missing_ok=True)
@@ -189,14 +189,14 @@ class RunDirectory:
       )
 
   def check_data(self, facts: Mapping[str, Any]) -> None:
-    """Makes sure that a run never goes on with other data than it began with.
+    """Makes sure that a run is never resumed with different data.
 
     Args:
-      facts: JSON values that name the data: for instance whether it is a stand-in, and the sizes of its
-        splits. Stored at the first call, compared at later ones.
+      facts: JSON values that identify the data, such as the sizes of its splits and whether it is a stand-in. They are
+        stored at the first call and compared at later ones.
 
     Raises:
-      UserError: they differ.
+      UserError: the facts differ.
     """
     values = read_json(self.config_file) or {}
     stored = values.get(_DATA_KEY)
@@ -212,7 +212,7 @@ class RunDirectory:
         )
 
   def data_facts(self) -> dict[str, Any]:
-    """What `check_data` stored; empty for a run that never came to its data."""
+    """The facts that `check_data` stored; empty for a run that never loaded its data."""
     return (read_json(self.config_file) or {}).get(_DATA_KEY) or {}
 
   # Metrics.
@@ -239,7 +239,7 @@ class RunDirectory:
     return rows
 
   def append_metrics(self, row: Mapping[str, Any]) -> None:
-    """Adds a row, which must have `step`; new columns go to the right. Rows at or after its step go.
+    """Adds a row, which must have `step`, and removes rows at or after its step; new columns go to the right.
 
     Raises:
       UserError: the file cannot be written.
@@ -248,7 +248,7 @@ class RunDirectory:
     self._write_metrics([*kept, {name: _cell(value) for name, value in row.items()}])
 
   def drop_metrics_after(self, step: int) -> None:
-    """Removes the rows of updates that a resumed run will do again: those after `step`."""
+    """Removes the rows after `step`, because a resumed run will repeat those updates."""
     rows = self.read_metrics()
     kept = [row for row in rows if int(row["step"]) <= step]
     if len(kept) < len(rows):
@@ -265,10 +265,10 @@ class RunDirectory:
   # Results.
 
   def read_results(self) -> dict[str, Any] | None:
-    """The content of results.json, or None when there is none.
+    """The content of results.json, or None if there is none.
 
     Raises:
-      UserError: the file is there and cannot be understood.
+      UserError: the file exists but cannot be understood.
     """
     return read_json(self.results_file)
 
@@ -325,5 +325,5 @@ def open_run(config: RunConfig) -> RunDirectory:
 
 
 def _cell(value: Any) -> str:
-  """A number with all its digits: NumPy's float32 prints fewer than a reader needs."""
+  """A number with all its digits, since NumPy's float32 prints fewer than a reader needs."""
   return repr(float(value)) if hasattr(value, "dtype") and value.dtype.kind == "f" else str(value)

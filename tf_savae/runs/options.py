@@ -1,4 +1,4 @@
-"""What a setting may be: one `Rule` serves the flag parser, the help text and `RunConfig`'s validation."""
+"""Rules for the values of settings; one `Rule` serves the flag parser, the help text and `RunConfig`'s validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Rule:
   """The values a setting accepts.
 
   Attributes:
-    wording: completes the sentence "must be …"; a function where the words may change, as a list of names does.
+    wording: completes the sentence "must be …"; a function if the words can change, such as a list of names.
     parse: text of a command line → value; raises ValueError for text that is not of the right type.
     accepts: whether a value of any type is allowed.
     is_switch: a boolean, given as `--name` or `--noname`.
@@ -71,7 +71,7 @@ def one_of(*choices: str) -> Rule:
 
 
 def name_in(names: Iterable[str], *more: str) -> Rule:
-  """One of `more` or of some names, which may become more until a value is checked."""
+  """One of `more` or of some names, to which others may be added until a value is checked."""
 
   def all_names() -> list[str]:
     return [*more, *names]
@@ -107,7 +107,7 @@ def each_once(rule: Rule) -> Rule:
 
 
 def named(names: tuple[str, ...], rule: Rule) -> Rule:
-  """What `rule` accepts, or one of the names that some such values have."""
+  """A value that `rule` accepts, or one of the names of such values."""
   return Rule(
     wording=f"one of {', '.join(names)}, or {rule.expected}",
     parse=lambda text: text if text in names else rule.parse(text),
@@ -174,7 +174,7 @@ def _is_whole(value: Any) -> bool:
 
 
 class OnResume(enum.Enum):
-  """What may happen to a setting between two starts of one run."""
+  """How a setting may change between two starts of one run."""
 
   FIXED = "part of the run's identity: a change is refused"
   GROWS = "may only grow (0 is no limit)"
@@ -193,13 +193,13 @@ def option(
   """A field of `RunConfig`.
 
   Args:
-    default: its value where a preset says nothing.
+    default: its value unless a preset changes it.
     rule: the values that it accepts.
-    help_text: what it is, without a full stop.
+    help_text: its description, without a full stop.
     group: its heading in `--help`.
-    on_resume: what may happen to it when the run is resumed.
+    on_resume: how it may change when the run is resumed.
     only: the kinds of data that use it; none: all.
-    is_repeated: its flag may be given several times, and its value is a tuple.
+    is_repeated: whether its flag may be given several times; the value is then a tuple.
   """
   metadata = {"rule": rule, "help": help_text, "group": group, "on_resume": on_resume, "only": only}
   metadata["is_repeated"] = is_repeated
@@ -207,7 +207,7 @@ def option(
 
 
 def concerns(field: dataclasses.Field, kind: str) -> bool:
-  """Whether a setting is of use for a kind of data."""
+  """Whether a kind of data uses a setting."""
   return not field.metadata["only"] or kind in field.metadata["only"]
 
 

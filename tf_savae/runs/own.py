@@ -1,6 +1,6 @@
-"""What a user brings to a run: data and a model of their own, checked against the settings and kept with the run.
+"""The user's own data and model for a run: they are checked against the settings and kept with the run.
 
-model.json   the given model as Keras writes it down, without weights: commands rebuild it from there
+model.json   the given model as Keras serialises it, without weights; commands rebuild it from this file
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _keep(run_dir: RunDirectory, model: SAVAE) -> None:
 
 
 def _plain(value: Any) -> Any:
-  """As JSON gives it back."""
+  """The value after a round trip through JSON."""
   if isinstance(value, dict):
     return {str(name): _plain(item) for name, item in value.items()}
   if isinstance(value, list | tuple):
@@ -160,7 +160,7 @@ def _plain(value: Any) -> Any:
 
 
 def _differences(was: Any, now: Any, path: str = "") -> list[str]:
-  """Where two configurations differ, in words; names of layers, which Keras counts up, do not matter."""
+  """The differences of two configurations in words, apart from the names of layers, which Keras numbers."""
   if isinstance(was, dict) and isinstance(now, dict):
     names = [name for name in {**was, **now} if name != "name"]
     return [d for name in names for d in _differences(was.get(name), now.get(name), f"{path}.{name}")]

@@ -1,4 +1,4 @@
-"""Named presets: what each changes in `RunConfig`'s defaults (the paper's settings for images).
+"""Named presets: their changes to the defaults of `RunConfig`, which are the paper's settings for images.
 
 paper   the paper's model and schedule; needs a GPU, or days
 small   a model for a CPU with two cores, about ten minutes
@@ -38,7 +38,7 @@ _TEXT = {
     "dropout": 0.5,
     "eval_batch_size": 32,
   },
-  # Documents of at most 60 words and 2,000 words of vocabulary: the softmax is nearly all of a step.
+  # Documents of at most 60 words and a vocabulary of 2,000 words, since the softmax takes nearly all of a step.
   "small": {
     "epochs": 6,
     "batch_size": 32,
@@ -75,7 +75,7 @@ _TEXT = {
   },
 }
 
-# Of a kind of data from outside, unless its data set brings presets of its own.
+# For kinds of data from plug-ins, unless the data set has its own presets.
 _ANY = {
   "small": {"epochs": 10, "latent_dim": 16, "iw_samples": 100},
   "tiny": {
@@ -156,10 +156,10 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def values(dataset: str, preset: str) -> dict[str, Any]:
-  """What `preset` (not `auto`) changes for `dataset`: that of its kind, overridden by its own.
+  """The changes of `preset` (not `auto`) for `dataset`: those for its kind, overridden by its own.
 
   Raises:
-    UserError: unknown data set or preset.
+    UserError: the data set or the preset is unknown.
   """
   if dataset not in DATASETS:
     raise UserError(f"--dataset must be one of {', '.join(DATASETS)}; received {dataset}")
@@ -173,7 +173,7 @@ def choose(preset: str) -> tuple[str, str]:
   """Resolves `auto`.
 
   Returns:
-    The preset's name and why it was taken, for the first line that a run prints.
+    The preset's name and the reason for it, for the first line that a run prints.
   """
   if preset != "auto":
     return preset, "as asked for"
@@ -186,7 +186,7 @@ def make_config(*, dataset: str = "omniglot", preset: str = "auto", **given: Any
   """A validated `RunConfig`: the preset's values for the data set, overridden by those given; imports plug-ins first.
 
   Raises:
-    UserError: a name that is no setting, or a value that is not allowed.
+    UserError: a name is not that of a setting, or a value is not allowed.
   """
   given_plugins = given.get("plugin", ())
   plugins.load([given_plugins] if isinstance(given_plugins, str) else given_plugins)

@@ -21,14 +21,14 @@ from tf_savae.runs.directory import RunDirectory, open_run
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """What a run has learned.
+  """The trained model of a run, with its settings and results.
 
   Attributes:
-    model: with the weights of the best validation bound; the last ones, where no bound was a number.
-    config: the run's settings, with the changes asked for.
-    kind: of the data, as `DataSet.kind`.
-    vocabulary: of a run on text; None otherwise.
-    step: the update after which the model was as it is here.
+    model: the model with the weights of the best validation bound, or the last weights if no bound was finite.
+    config: the run's settings, with the requested changes.
+    kind: the kind of the data, as in `DataSet.kind`.
+    vocabulary: the vocabulary of a run on text; None otherwise.
+    step: the update after which the model had these weights.
     results: results.json; None while training is not finished.
   """
 
@@ -43,7 +43,7 @@ class Restored:
 def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
   """The model of a run directory that no training process is using.
 
-  The run's data need not be there, but for kinds of data that have no outline.
+  The run's data are not needed, except for kinds of data without an outline.
 
   Args:
     run_dir: what `--run_dir` was in training.

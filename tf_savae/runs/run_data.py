@@ -19,8 +19,8 @@ OWN = "own_data"  # among the facts about the data of a run: the name of data th
 def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
   """The data of a run, with what it kept of them when it began, such as the words of text.
 
-  What they are is stored when the run begins, and compared later: a run never goes on, and is never evaluated, with
-  other data, but with `config.eval_file`.
+  Facts about the data are stored when the run begins and compared later. So a run is never resumed or evaluated with
+  different data, except for `config.eval_file`.
 
   Raises:
     UserError: they are missing, unusable, or not those that the run began with.
@@ -77,6 +77,6 @@ def options_of(config: RunConfig, run_dir: RunDirectory) -> dict[str, Any]:
 
 
 def _facts(data: DataSet, kind: Kind) -> dict[str, Any]:
-  """What may not change about the data between two starts of a run."""
+  """Facts about the data that may not change between two starts of a run."""
   sizes = {split: data.num_examples(split) for split in SPLITS}
   return {"is_stand_in": data.is_stand_in, **sizes, **data.facts, **kind.facts(data)}

@@ -1,4 +1,4 @@
-"""Settings that were given and that a run does not use: named, not passed over."""
+"""Finds settings that were given but that a run does not use, so that they can be reported."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from tf_savae.runs.checkpoints import saved_steps
 from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.directory import RunDirectory
 
-# Settings of networks that may differ: they change no variable's shape, nor what it means.
+# Settings of networks that may differ, because they change neither the shape nor the meaning of a variable.
 _FREE = ("dropout", "word_dropout", "init_scale", "logit_positions")
-_OF_LATENT = ("latent_dim", "latent_maps")  # of no account where there is no latent
+_OF_LATENT = ("latent_dim", "latent_maps")  # irrelevant without a latent
 
 
 def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:

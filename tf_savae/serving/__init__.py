@@ -1,1 +1,1 @@
-"""From a trained model to a SavedModel that TensorFlow Serving answers with."""
+"""Exports a trained model as a SavedModel for TensorFlow Serving, and queries the server."""

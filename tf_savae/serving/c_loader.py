@@ -1,16 +1,15 @@
 """TensorFlow's C++ SavedModel loader and session, through the C API and without Python's TensorFlow.
 
-`Session` is what TensorFlow Serving does with a version directory: `LoadSavedModel`, then `Session::Run`. It needs the
-shared libraries of the installed wheel and nothing of its Python, so a graph that does need Python fails here.
+`Session` does what TensorFlow Serving does with a version directory: `LoadSavedModel`, then `Session::Run`. It uses the
+shared libraries of the installed wheel and none of its Python, so a graph that needs Python fails here.
 
-`Isolated` is a `Session` in a process of its own, which never imports tensorflow:
+`Isolated` is a `Session` in a separate process, which never imports tensorflow:
 
     with Isolated("models/savae/1") as session:
       [mean] = session.run({"serving_default_x:0": x}, ["StatefulPartitionedCall:0"])
 
-That process is `python -m tf_savae.serving.c_loader DIRECTORY`: it reads pickled (feeds, fetches) on standard input and
-answers each
-with a pickled list of arrays, or with a `SessionError`. (Pickles of its own parent: nobody else writes there.)
+That process is `python -m tf_savae.serving.c_loader DIRECTORY`. It reads pickled (feeds, fetches) on standard input and
+answers each with a pickled list of arrays, or with a `SessionError`. The pickles come only from its parent process.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class Session:
 
   Args:
     path: the version directory.
-    threads: for intra-op and inter-op work each; None: as many as there are cores.
+    threads: number of intra-op and of inter-op threads; None: one per core.
 
   Raises:
     SessionError: it cannot be loaded.

@@ -1,4 +1,4 @@
-"""The client's part of serving: makes a signature's input of files or sentences, and text or a file of its answer."""
+"""The client's part of serving: makes a signature's input from files or sentences, and writes its answer."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write(answer: Mapping[str, np.ndarray], form: str, path: str | os.PathLike) 
 
 
 def _plain(value: np.ndarray) -> list:
-  # float32 by way of its own shortest digits: 0.1 and not 0.10000000149011612.
+  # The shortest digits that identify a float32: 0.1 and not 0.10000000149011612.
   if value.dtype == np.float32:
     return np.vectorize(lambda number: float(str(number)), otypes=[float])(value).tolist()
   if value.dtype == object:

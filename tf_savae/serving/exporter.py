@@ -30,10 +30,10 @@ def export(
   """Exports the best model of a run as the next version of `output`.
 
   Args:
-    run_dir: of a run of train.py, which must not be under way.
+    run_dir: directory of a run of train.py that is not in progress.
     output: directory of the model; its versions are whole numbers.
-    k: numbers of SVI steps; default: K of evaluation, or of training where that is 0.
-    seed: of all noise.
+    k: numbers of SVI steps; default: K of evaluation, or that of training if it is 0.
+    seed: seed of all noise.
     num_samples: noise draws per step; default: as in training.
 
   Returns:

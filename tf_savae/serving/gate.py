@@ -1,4 +1,4 @@
-"""The gate that every export must pass: run by the C++ runtime alone, it must give the Keras model's numbers."""
+"""The gate that every export must pass: the C++ runtime alone must reproduce the Keras model's numbers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 def check(path: str | os.PathLike, signatures: Mapping[str, Signature], rows: int = ROWS) -> list[Difference]:
   """Runs every signature of an exported version without Python's TensorFlow and compares it with the model.
 
-  What follows a greedy path may differ in one row, if rounding meets a value at the edge between two choices.
+  Outputs along a greedy path may differ in one row, because rounding can change a choice between two close values.
 
   Args:
     path: the version directory.

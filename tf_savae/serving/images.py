@@ -14,8 +14,8 @@ from tf_savae.seeds import Purpose, stateless_seed
 MAX_SIDE = 4096  # pixels: a few bytes of PNG can claim to be gigabytes of image
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
-_SIZE_AT, _DEPTH_AT = 16, 24  # where a PNG says its width and height, and its bits a channel
-_HEADER = 33  # bytes before all else
+_SIZE_AT, _DEPTH_AT = 16, 24  # where a PNG says its width and height, and its bits per channel
+_HEADER = 33  # bytes at the beginning
 
 
 def thresholds(shape: Sequence[int], seed: int) -> np.ndarray:
@@ -73,7 +73,7 @@ def _are_png(image_bytes: tf.Tensor) -> list[tf.Operation]:
   sizes = tf.where(is_png[:, tf.newaxis], tf.reshape(sizes, [-1, 2]), 1)
   fits = tf.reduce_all((sizes > 0) & (sizes <= MAX_SIDE))
   large = tf.debugging.Assert(
-    fits, [f"a PNG must have 1 to {MAX_SIDE} pixels a side, received", tf.reduce_max(sizes)]
+    fits, [f"a PNG must have 1 to {MAX_SIDE} pixels per side, received", tf.reduce_max(sizes)]
   )
   return [wrong, large]
 

@@ -1,4 +1,4 @@
-"""What x looks like to a client: its tensor, and the raw inputs that are turned into it."""
+"""The form of x for a client: its tensor, and the raw inputs that are turned into it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tf_savae.runs.restore import Restored
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-  """One way to hand in a batch of observations.
+  """One form in which a client can send a batch of observations.
 
   Attributes:
-    spec: of the input tensor, batched on dimension 0; its name is the signature's input name.
+    spec: spec of the input tensor, batched on dimension 0; its name is the signature's input name.
     to_x: graph from that tensor to x, row by row.
     examples: maps n to an array of n inputs, for the gate and for warm-up.
     text: what the input is, for the model card.
@@ -32,13 +32,13 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-  """How observations are handed out.
+  """The form in which observations are sent to a client.
 
   Attributes:
-    name: of the output.
-    of_x: graph from x to it.
-    spec: of a row.
-    text: what it is, for the model card.
+    name: name of the output.
+    of_x: graph from x to the output.
+    spec: spec of one row.
+    text: description for the model card.
   """
 
   name: str
@@ -49,14 +49,14 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class FromLatent:
-  """What is served of p(x | z).
+  """The form in which p(x | z) is served.
 
   Attributes:
-    signature: z → `output`.
-    output: its name there.
-    reconstruction: its name as an answer to x.
-    of_z: graph from z `[batch, latent]`.
-    text: what it is, for the model card.
+    signature: name of the signature that maps z to `output`.
+    output: name of its output.
+    reconstruction: name of the same output in an answer to x.
+    of_z: graph from z `[batch, latent]` to the output.
+    text: description for the model card.
   """
 
   signature: str
@@ -71,12 +71,12 @@ class Payloads:
   """How a kind of data is served.
 
   Attributes:
-    inputs: by the suffix that they give to a signature's name, as in `encode_png`.
+    inputs: suffix of a signature's name, as in `encode_png` → the form of its input.
     plain: suffix of the input that is x itself.
-    drawn: x that was drawn.
-    from_latent: x that z stands for.
-    measures: further outputs of `elbo`: graphs from x, and what they are, by name.
-    tables: what a SavedModel must hold besides variables.
+    drawn: form of an x that was sampled.
+    from_latent: form of p(x | z).
+    measures: further outputs of `elbo` by name: a graph from x, and a description.
+    tables: lookup tables that a SavedModel must hold besides variables.
   """
 
   inputs: Mapping[str, Input]
@@ -95,11 +95,11 @@ class Payloads:
 
 
 def of(trained: Restored, seed: int) -> Payloads:
-  """How what a run was trained on is served.
+  """The form in which the observations of a trained model are served.
 
   Args:
     trained: the model; its `kind` decides.
-    seed: of what is drawn at export, such as the thresholds of the binarisation.
+    seed: seed of whatever is drawn at export, such as the thresholds of the binarisation.
 
   Raises:
     UserError: data of this kind cannot be served.
@@ -114,7 +114,7 @@ def of(trained: Restored, seed: int) -> Payloads:
 
 
 def checked(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
-  """`value` `[batch, *shape]`, once its shape at run time is sure: a server does not look at it."""
+  """`value` `[batch, *shape]` after checking its shape at run time, because a server does not check it."""
   described = ", ".join(["batch", *("length" if size is None else str(size) for size in shape)])
   # The static shape is what the client promised; unless it is forgotten here, the check is optimised away.
   actual = tf.shape(tf.raw_ops.PlaceholderWithDefault(input=value, shape=None))

@@ -1,4 +1,4 @@
-"""A batch as it is served: its noise is the same for every row, so that a row's answer depends on that row alone."""
+"""A served batch, whose noise is the same for every row, so that a row's answer depends on that row alone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tf_savae.svi.noise import AtMean, Draws, Independent
 
 @dataclasses.dataclass(frozen=True)
 class SharedNoise:
-  """All noise of serving, drawn once, at export; every row of every batch gets the same.
+  """All noise of serving, drawn once at export; every row of every batch uses the same noise.
 
-  Where training's draws are antithetic, so are these, those of the bounds included.
+  If training's draws are antithetic, so are these, including those of the bounds.
 
   Attributes:
     steps: ε of the refinement, `[K, num_samples, 1, latent]`. The first k steps are those of every smaller k.
@@ -67,8 +67,8 @@ class SharedNoise:
 class ServingBatch(Inference):
   """`Inference` under `SharedNoise`, made to be exported.
 
-  Its refinement is first-order work: per step and draw one pass of the decoder and one back to z. Nothing in its graph
-  is a custom gradient, and no tape outside a step is left open.
+  Its refinement needs first derivatives only: per step and draw, one pass of the decoder and one back to z. The graph
+  has no custom gradients, and no tape stays open outside a step.
 
   Args:
     model: the trained model.

@@ -1,4 +1,4 @@
-"""The signatures of an exported model: what each computes, and under which names."""
+"""The signatures of an exported model: their names and what they compute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Outputs = dict[str, tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What is baked in.
+  """Settings that are fixed at export.
 
   Attributes:
     k: numbers of SVI steps; the first is that of `encode_refined`, `elbo` and `reconstruct`.
@@ -40,7 +40,7 @@ class Signature:
     function: the input tensor → outputs by name, all batched on dimension 0.
     spec: of the input; its name is the input's name.
     examples: maps n to an array of n inputs.
-    inputs, outputs: what they are, for the model card: one text, and one a name.
+    inputs, outputs: descriptions for the model card: one text, and one text per name.
     follows_greedy_path: whether a rounding error in one row can turn the rest of that row's answer.
     tables: what a SavedModel must hold besides variables, such as a vocabulary.
   """
@@ -199,7 +199,7 @@ class _Endpoints:
     )
 
   def sample(self) -> Signature:
-    """One x a seed, each drawn alone: a batch's draws would depend on the row's position."""
+    """One x per seed, each drawn alone, since the draws of a batch would depend on the row's position."""
     drawn = self._form.drawn
 
     def one(seed):

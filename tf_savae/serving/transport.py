@@ -3,8 +3,8 @@
     with connect("http://localhost:8501", "savae") as server:
       answer = server.predict("encode_refined", images)  # {"mean": [n, latent], …}
 
-Whatever goes wrong is a UserError of one line. What may pass by itself (no connection, an overloaded server, a
-time-out) is tried again after a pause that doubles.
+Every failure is a UserError of one line. Failures that may be temporary (no connection, an overloaded server, a
+time-out) are retried after a pause that doubles each time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DTYPES = {"DT_FLOAT": np.float32, "DT_INT32": np.int32, "DT_INT64": np.int64, "
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-  """What a server says of an input or output: its NumPy dtype, and its shape with None for a free dimension."""
+  """A server's description of an input or output: NumPy dtype, and shape with None for a free dimension."""
 
   dtype: Any
   shape: tuple[int | None, ...]
@@ -40,14 +40,14 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureInfo:
-  """What a server says of a signature."""
+  """A server's description of a signature."""
 
   inputs: dict[str, TensorInfo]
   outputs: dict[str, TensorInfo]
 
 
 class _Passing(Exception):
-  """A failure that may pass by itself; the text says what it was."""
+  """A failure that may be temporary; the text says what it was."""
 
 
 def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -24,12 +24,12 @@ def versions(model_dir: Path) -> list[int]:
 
 @contextlib.contextmanager
 def new_version(model_dir: Path) -> Iterator[tuple[int, Path]]:
-  """Within it, a hidden directory to write the next version to; it gets its number if all went well.
+  """A context with a hidden directory for the next version, which is renamed to its number on success.
 
-  The hidden directory goes if anything is raised. What a killed export left is removed by the next one.
+  If anything is raised, the hidden directory is removed. Remains of a killed export are removed by the next one.
 
   Yields:
-    The number that it will have, and where to write.
+    The number of the version, and the directory to write to.
 
   Raises:
     UserError: `model_dir` cannot be written, or another export into it is under way.

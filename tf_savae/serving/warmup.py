@@ -1,4 +1,4 @@
-"""Warm-up requests: a server runs them before a version answers its first client, who would wait for it otherwise."""
+"""Warm-up requests, which a server runs before a version answers its first client, so that no client has to wait."""
 
 from __future__ import annotations
 

@@ -108,8 +108,8 @@ class RecursiveAdjoint(Adjoint):
   def run(self, problem: Problem) -> Trace:
     outside = {}
 
-    # Gradients reach only what is passed as an argument, so conditioning tensors are arguments, too; inside, the
-    # originals are used, because the tapes of the backward sweep have to watch what neg_elbo really reads.
+    # Gradients reach only arguments, so conditioning tensors are arguments, too. Inside, the originals are used,
+    # because the tapes of the backward sweep have to watch the tensors that neg_elbo reads.
     @tf.custom_gradient
     def refine(initial, step_sizes, *conditioning):
       del initial, step_sizes, conditioning

@@ -3,7 +3,7 @@
     from tf_savae.training import make_config, run
     results = run(make_config(dataset="omniglot", preset="tiny", k=5, run_dir="runs/mine"))
 
-With your own data or model the same call still makes a full run: it can be killed and resumed, it is logged for
+With your own data or model the same call still makes a full run. It can be killed and resumed, it is logged for
 TensorBoard, and it is evaluated at the end. `tf_savae.runs.restore.load_model` then returns its best model.
 
     data = tf_savae.data.images_from_arrays(train, valid, test, source="photographs of leaves")

@@ -36,10 +36,10 @@ _SPLITS = {"test": "test", "valid": "validation"}
 
 
 def settings(config: RunConfig) -> dict[str, bool | float | str]:
-  """What decides a run's results, as values that the page can show: not its paths, nor where it runs.
+  """The settings that decide a run's results, as values that the page can show; without paths and machine.
 
-  Settings that have no effect on this run, and those without a value, are left out: a column of the page holds numbers
-  or words, and one run's "None" among numbers would hide it.
+  Settings without an effect on this run, and those without a value, are left out. A column of the page holds either
+  numbers or words, and one run's "None" among numbers would hide it.
   """
   fields = {field.name: field for field in dataclasses.fields(config)}
   without_effect, result = unused(config, fields), {}

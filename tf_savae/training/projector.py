@@ -16,7 +16,7 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tf_savae.atomic_files import atomic_write_text
 from tf_savae.evaluation.posteriors import Posteriors
 
-# Browsers refuse textures above 8192 pixels a side.
+# Browsers refuse textures with more than 8192 pixels per side.
 _MAX_SPRITE_SIDE = 8192
 
 
