@@ -52,13 +52,13 @@ class ModelSettings:
   svi_lr_log_var: float | None = option(
     None,
     optional(number(above=0)),
-    "α of log σ² where it differs from that of μ (default: --svi_lr)",
+    "α of log σ² if it differs from that of μ (default: --svi_lr)",
     "Refinement",
   )
   svi_schedule: str = option(
     "constant",
     one_of("constant", "linear", "harmonic"),
-    "step sizes over the K steps: equal, falling to α/K, or α/(1 + 0.3 k)",
+    "step sizes over the K steps: constant, falling linearly to α/K, or α/(1 + 0.3 k)",
     "Refinement",
   )
   learn_svi_lr: str = option(
@@ -71,7 +71,7 @@ class ModelSettings:
   svi_rule: str = option(
     "gradient",
     name_in(RULES),
-    "what an SVI step does with the gradient; --svi_momentum and --svi_clip_norm are for those rules that have them",
+    "what an SVI step does with the gradient; --svi_momentum and --svi_clip_norm apply only to rules that have them",
     "Refinement",
   )
   svi_momentum: float = option(0.5, number(0, below=1), "γ, momentum of the SVI steps", "Refinement")
@@ -94,7 +94,7 @@ class ModelSettings:
   svi_tolerance: float = option(
     0.0,
     number(0),
-    "nats that a step must be expected to gain for an example, or its refinement stops there; 0: all K steps",
+    "an example stops when a step is expected to gain no more nats than this; 0: all K steps are taken",
     "Refinement",
   )
   initial_loss_weight: float = option(
@@ -143,7 +143,7 @@ class ModelSettings:
   lr_decay_mode: str = option(
     "once",
     one_of("once", "every"),
-    "what the end of --lr_patience does: one decay, and patience begins anew; or a decay after that and"
+    "what happens when --lr_patience ends: one decay, and patience begins anew; or a decay after that and"
     " every later epoch",
     "Training",
   )
@@ -182,7 +182,7 @@ class ModelSettings:
   max_nonfinite: int = option(
     20,
     whole(1),
-    "updates in a row skipped for a loss or gradient that is not finite before stopping",
+    "training stops after this many updates in a row whose loss or gradient was not finite",
     "Training",
     OnResume.FREE,
   )
@@ -204,8 +204,8 @@ class ModelSettings:
   generator: str = option(
     "learned",
     one_of("learned", "oracle"),
-    "synthetic data: train the decoder, or take the oracle itself for it, whose weights are constants, and train"
-    " inference alone; of --model=svi that leaves nothing to train, and one update is enough: --max_steps=1",
+    "synthetic data: train the decoder, or use the oracle, whose weights are constants, as the decoder and train"
+    " inference alone; with --model=svi nothing is then left to train, and --max_steps=1 is enough",
     "Networks",
     only=_TOKENS,
   )
@@ -224,7 +224,7 @@ class ModelSettings:
     only=_IMAGES,
   )
   latent_maps: int = option(
-    4, whole(1), "image decoder: maps that z is turned into", "Networks", only=_IMAGES
+    4, whole(1), "image decoder: number of maps made from z", "Networks", only=_IMAGES
   )
   position_maps: int = option(
     0,
@@ -260,7 +260,7 @@ class ModelSettings:
   init_scale: float = option(
     0.1,
     number(above=0),
-    "sequence models: every weight begins in ±this, uniformly",
+    "sequence models: weights are initially uniform within ± this",
     "Networks",
     only=_SEQUENCES,
   )

@@ -32,7 +32,7 @@ _TEXT, _TOKENS = ("text",), ("tokens",)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-  """What is trained on what: groups "Run" and "Data"."""
+  """The method and the data of a run: groups "Run" and "Data"."""
 
   # What is trained on what.
   dataset: str = option("omniglot", name_in(DATASETS), "data set", "Run")
@@ -77,7 +77,7 @@ class RunSettings:
   strict_data: bool = option(
     False,
     switch(),
-    "an error instead of the small stand-in when the data set is missing",
+    "raise an error instead of using the small stand-in if the data set is missing",
     "Data",
     OnResume.FREE,
   )
@@ -121,14 +121,16 @@ class RunSettings:
   vocab_size: int = option(
     20_000,
     whole(1),
-    "most frequent words of the training text that are known; all others are one",
+    "number of most frequent training words in the vocabulary; all others become the unknown word",
     "Data",
     only=_TEXT,
   )
   min_count: int = option(
     1, whole(1), "times that a word must occur in the training text to be known", "Data", only=_TEXT
   )
-  max_length: int = option(200, whole(1), "words of a document; longer ones are left out", "Data", only=_TEXT)
+  max_length: int = option(
+    200, whole(1), "largest number of words in a document; longer documents are left out", "Data", only=_TEXT
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,7 @@ class MachineSettings:
   checkpoint_every: int = option(
     200,
     whole(0),
-    "updates between checkpoints, besides one every epoch; 0: epochs only",
+    "updates between checkpoints, in addition to one per epoch; 0: only once per epoch",
     "Machine",
     OnResume.FREE,
   )
@@ -162,7 +164,7 @@ class MachineSettings:
   precision: str = option(
     "float32",
     one_of("float32", "mixed_bfloat16", "bfloat16_adjoint"),
-    "arithmetic of the networks; λ stays float32. bfloat16_adjoint: float32, but for the decoder's second derivatives"
+    "precision of the networks; λ stays float32. bfloat16_adjoint: float32, except for the decoder's second derivatives"
     " in the sweep back through the refinement",
     "Machine",
   )
@@ -184,7 +186,7 @@ class MachineSettings:
   deterministic: bool = option(
     False,
     switch(),
-    "bit-identical reruns, where it can be had (not of text), at the cost of speed",
+    "bit-identical reruns where possible (not for text), at the cost of speed",
     "Machine",
     OnResume.FREE,
   )
