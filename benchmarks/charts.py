@@ -14,7 +14,7 @@ from benchmarks.tables import Row
 
 
 def bars(path: pathlib.Path, by_setting: Mapping[str, Sequence[Row]]) -> None:
-  """Time of a step against the first program's, one group of bars a setting; a program that failed has none."""
+  """Time per step relative to the first program, one group of bars per setting; failed programs have no bar."""
   figure, axis = plt.subplots(figsize=(9, 1.2 + 1.1 * len(by_setting)), layout="constrained")
   names = list(dict.fromkeys(row.program.name for rows in by_setting.values() for row in rows))
   titles = {row.program.name: row.program.title for rows in by_setting.values() for row in rows}

@@ -1,7 +1,8 @@
 """Whether the peers compute our gradients: `python -m benchmarks.check_peers --torch_python=torch_env/bin/python`.
 
-For tiny networks of each workload, in float64, with the refinement's clip off and on. Weights, batch and noise go from
-one process to the other in a file. Exact peers must agree to 1e-9, finite differences to what their radius leaves.
+This uses tiny networks of each workload, in float64, with the refinement's clip off and on. Weights, batch and noise
+are passed between processes in a file. Exact peers must agree to 1e-9, finite differences to the accuracy of their
+radius.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python -m benchmarks.compare --all --torch_python=torch_env/bin/python
 
 The first prints a table and writes JSON; the second makes benchmarks/RESULTS.md, which takes hours. Results are cached
-in --folder, one file a round: a comparison that was ended goes on where it was, and one that is to be measured anew
-needs another folder. `benchmarks/programs.py` says how further variants are written, such as
+in --folder, one file per round, so an interrupted comparison is resumed; to measure everything again, use another
+folder. `benchmarks/programs.py` says how further variants are written, such as
 --programs="ours ours:precision=mixed_bfloat16 hvp hvp:lstm=loop".
 """
 
@@ -106,7 +106,7 @@ def compare_all() -> None:
 def measure(
   bench: rounds.Bench, setting: Setting, programs: list[Program], num_rounds: int, gradients: bool
 ) -> list[tables.Row]:
-  """One row a program, from as many rounds."""
+  """One row per program, from as many rounds."""
   found = [bench.round(setting, index, programs) for index in range(num_rounds)]
   errors = bench.gradient_errors(setting, programs) if gradients else {}
   config = workloads.config_of(setting.workload, setting.batch)

@@ -1,7 +1,7 @@
 """Our gradients at a point, for comparison: `python -m benchmarks.gradients --workload=image --k=2 --dump=G.npz …`.
 
-With --write_point it makes the point, too: weights, a batch, noise and settings, which the peers read. Dropout is off,
-because its masks are drawn by other generators there.
+With --write_point it also makes the point (weights, a batch, noise and settings), which the peers read. Dropout is off,
+because the peers draw its masks with other generators.
 """
 
 from __future__ import annotations

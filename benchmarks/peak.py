@@ -1,4 +1,4 @@
-"""What this machine can do at most, as one JSON line: `python -m benchmarks.peak --threads=1`.
+"""The peak arithmetic of this machine, as one JSON line: `python -m benchmarks.peak --threads=1`.
 
 GFLOP/s of the fastest of a few large matrix products and convolutions, in float32 and bfloat16, by TensorFlow.
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """See above.
+  """A point at which gradients are compared.
 
   Attributes:
     x: the observations, in our layout.
@@ -49,7 +49,7 @@ def write(path: str, point: Point) -> None:
 
 
 def read(path: str) -> Point:
-  """What `write` wrote."""
+  """Reads a point that `write` wrote."""
   with np.load(path) as file:
     arrays = dict(file)
   return Point(

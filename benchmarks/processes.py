@@ -1,4 +1,4 @@
-"""Programs measured in processes of their own, on cores of their own."""
+"""Measures programs in separate processes, on cores of their own."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def last_line(text: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-  """What figures depend on: processor, its vector instructions, cores, memory, versions."""
+  """The facts that measurements depend on: processor, its vector instructions, cores, memory, versions."""
   info = pathlib.Path("/proc/cpuinfo")
   text = info.read_text() if info.exists() else ""
 

@@ -1,8 +1,8 @@
-"""Measured rounds and gradient errors, cached in files: a comparison that is ended can be gone on with.
+"""Measured rounds and gradient errors, cached in files, so that an interrupted comparison can be resumed.
 
-A round runs every program once, one after the other (A B C), each in a process of its own, so that a pair's ratio is
-between neighbours in time. It is one file, written when it is complete; a round that lacks a program that is asked
-for is run again as a whole.
+A round runs every program once, one after another (A B C), each in its own process, so that ratios compare programs
+that ran at nearly the same time. A round is one file, written when it is complete. If it lacks a requested program, the
+whole round is run again.
 """
 
 from __future__ import annotations

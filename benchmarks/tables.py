@@ -1,4 +1,4 @@
-"""What rounds say: medians, ranges, ratios of pairs, and their table in Markdown."""
+"""Summaries of rounds: medians, ranges, ratios of pairs, and their table in Markdown."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rows_of(
   k: int,
   work: Callable[[Program], float],
 ) -> list[Row]:
-  """One row a program.
+  """One row per program.
 
   Args:
     programs: in the order of the table; the first is what ratios are against.

@@ -1,4 +1,4 @@
-"""How much arithmetic a decoder pass is, from its sizes alone."""
+"""The arithmetic of a decoder pass, from its sizes alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tf_savae.runs.config import RunConfig
 def decoder_pass(config: RunConfig, num_tokens: int, ours: bool = True) -> float:
   """Floating-point operations of one forward pass for a batch (U): two for every multiply-add of a weight.
 
-  What is computed once for all refinement steps, the image's or the tokens' part of the first layer, does not count,
-  nor do additions, gates and normalisations.
+  The image's or the tokens' part of the first layer is computed once for all refinement steps and does not count, nor
+  do additions, gates and normalisations.
 
   Args:
     config: of a workload.

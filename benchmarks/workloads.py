@@ -1,4 +1,4 @@
-"""What is measured: the paper's three models, their settings and random data. Importing this imports no TensorFlow."""
+"""The workloads: the paper's three models, their settings and random data. Importing this imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def first_beta(config: RunConfig) -> float:
 
 
 def random_data(config: RunConfig, num_tokens: int = 80):
-  """A data set of noise of the right shape: a step's cost does not depend on what it sees.
+  """A data set of noise with the right shape, since the cost of a step does not depend on the data.
 
   Args:
     config: of the workload.

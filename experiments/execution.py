@@ -27,19 +27,19 @@ _BATCH = 250
 
 
 def execute(out: Path, trial: Trial, split: str, warm_start: Trial | None, budget: Budget) -> None:
-  """Trains a trial as far as it is not trained, evaluates it on a split, and writes what `trials` reads.
+  """Finishes the training of a trial, evaluates it on a split, and writes the files that `trials` reads.
 
-  A trial that fails leaves failure.json with one line, and log.txt with the rest; what it prints goes there, too.
+  A trial that fails leaves failure.json with one line and log.txt with the details and everything it printed.
 
   Args:
     out: the table's directory.
     trial: what to do.
     split: "valid" or "test".
-    warm_start: the trained trial that it begins from, if any.
-    budget: how much of everything.
+    warm_start: the trained trial whose weights it starts from, if any.
+    budget: sizes of the experiment.
 
   Raises:
-    KeyboardInterrupt: Ctrl-C or SIGTERM; the same call goes on.
+    KeyboardInterrupt: Ctrl-C or SIGTERM; the same call resumes the work.
   """
   if trials.facts(out, trial, split) is not None:
     return
@@ -110,11 +110,11 @@ def posterior_values(model: SAVAE, data: DataSet, split: str, num: int, draws: i
   """−ELBO and KL in nats `[num]` and λ `[num, 2]` of the first `num` examples: at λ_K, and `…_initial` at λ_0.
 
   Args:
-    model: with a latent; K is its `eval_k`.
-    data: where the examples come from.
+    model: a model with a latent; K is its `eval_k`.
+    data: the data set of the examples.
     split: "train", "valid" or "test".
-    num: examples, or all if there are fewer.
-    draws: of noise for each bound, in pairs ε, −ε, the same ones at λ_0 and λ_K.
+    num: number of examples, or all if there are fewer.
+    draws: noise draws per bound, in pairs ε, −ε, the same at λ_0 and λ_K.
   """
 
   def values(x, seen):

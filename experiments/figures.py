@@ -1,4 +1,4 @@
-"""The figures of the synthetic experiment, from what it left in its directory."""
+"""The figures of the synthetic experiment, from the files in its directory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Final = Mapping[str, Any]  # of results.json: row, column, reading, data_seed, s
 
 
 def draw_all(out: Path, say: Callable[[str], None] = print) -> None:
-  """Draws what there are data for into `<out>/figures/`, and says of each figure what became of it.
+  """Draws every figure for which there are data into `<out>/figures/`, and reports on each figure.
 
   Args:
     out: the experiment's directory, with `results.json`, `truth-*.npz` and `runs/`.
@@ -76,7 +76,7 @@ def draw_all(out: Path, say: Callable[[str], None] = print) -> None:
 
 
 def landscape(out: Path, finals: Sequence[Final], keys: Sequence[str]) -> Figure:
-  """Where the first runs of rows put λ for `TEST_POINTS`, under the oracle that they share.
+  """A figure of the λ that the first runs of rows find for `TEST_POINTS`, under the oracle that they share.
 
   Raises:
     UserError: none of the rows has a run, or the optimum of these points is not known.
@@ -106,7 +106,7 @@ def landscape(out: Path, finals: Sequence[Final], keys: Sequence[str]) -> Figure
 
 
 def train_vs_test(out: Path, finals: Sequence[Final]) -> Figure:
-  """Bounds against K at test time, of the rows that differ in their K in training; numbers also as JSON beside it.
+  """Bounds against K at test time for rows that differ in their K in training; also writes the numbers as JSON.
 
   Raises:
     UserError: there is no such run.
@@ -163,7 +163,7 @@ def gap_stacks(out: Path, finals: Sequence[Final]) -> Figure:
 def gap(
   key: str, name: str, oracles: Sequence[tuple[Mapping[str, np.ndarray], Sequence[np.ndarray]]]
 ) -> curves.Gap:
-  """A row's gap, every oracle counting as much: the means over its runs and over the test points whose λ* is known.
+  """A row's gap, with equal weights for all oracles: means over its runs and the test points whose λ* is known.
 
   Args:
     key, name: of the row.
@@ -186,7 +186,7 @@ def gap(
 
 
 def step_sizes(out: Path, finals: Sequence[Final]) -> Figure:
-  """Step sizes of the rows that learn them, on the first oracle.
+  """A figure of the step sizes of rows that learn them, on the first oracle.
 
   Raises:
     UserError: there is no such run.

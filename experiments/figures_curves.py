@@ -36,12 +36,12 @@ class Gap(NamedTuple):
   """A method's inference gap in its parts, nats.
 
   Attributes:
-    key: of the method's row, which says its colour.
-    name: what is written beside the bar.
-    approximation: what the best Gaussian loses.
-    amortisation: what the method loses on top.
+    key: key of the method's row, which decides its colour.
+    name: label of the bar.
+    approximation: loss of the best Gaussian.
+    amortisation: additional loss of the method.
     se: standard error of the sum; None: not known.
-    runs: the sum of each run, seeds and oracles apart.
+    runs: the sum for each run, that is for each seed and oracle.
   """
 
   key: str
@@ -60,8 +60,8 @@ class StepCurves(NamedTuple):
   """Step sizes of runs that differ in their seeds.
 
   Attributes:
-    initial: what learning began with, `[K]`.
-    learned: of each run, `[K]` or `[K, latent]`.
+    initial: sizes before learning, `[K]`.
+    learned: sizes of each run after learning, `[K]` or `[K, latent]`.
   """
 
   initial: np.ndarray
@@ -169,8 +169,8 @@ def step_sizes(panels: Mapping[str, StepCurves], title: str = "") -> Figure:
   """Learned α_k against k: one thin line per run, and the initial values dashed. μ and log σ² share one α_k.
 
   Args:
-    panels: title → runs. Where each latent has a step size of its own, the second one's is darker and dotted.
-    title: above all.
+    panels: title → runs. If each latent has a separate step size, that of the second latent is darker and dotted.
+    title: title of the figure.
   """
   figure = style.figure(4.2)
   axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

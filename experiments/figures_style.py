@@ -1,4 +1,4 @@
-"""What all figures of an experiment share: a colour a method, and text sizes."""
+"""The style that all figures of an experiment share: one colour per method, and text sizes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def colour_of(key: str) -> str:
 
 
 def marker_of(key: str) -> str:
-  """Its marker: methods differ in shape as well as in colour."""
+  """The marker of the method: methods differ in shape as well as in colour."""
   return MARKERS[method_of(key)]
 
 

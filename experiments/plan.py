@@ -1,7 +1,8 @@
 """Which trials the synthetic table needs, in which order, and what a search chose. No TensorFlow.
 
-The search of a row and column is on the first oracle and training seed, on validation data. What it chooses is then
-trained with all others and evaluated on test data. A plan holds no state: what is done is asked for each time.
+The search for a row and column uses the first oracle and training seed, and validation data. The chosen settings are
+then trained with all other oracles and seeds and evaluated on test data. A plan holds no state: it is told each time
+which trials are done.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Plan:
   """The trials of some rows.
 
   Attributes:
-    rows: in the order of the table; with each row the one that it is `after`.
-    budget: how much of everything.
-    oracle_seeds, seeds: how many of each.
+    rows: rows in the order of the table, each together with the one that it is `after`.
+    budget: sizes of the experiment.
+    oracle_seeds, seeds: number of each.
   """
 
   rows: tuple[Row, ...]
@@ -53,7 +54,7 @@ class Plan:
   seeds: int
 
   def searched(self, row: Row, column: str) -> list[Trial]:
-    """The trials of a search; of a row without one, none."""
+    """The trials of a search; empty for a row without a search."""
     candidates = rows_lib.candidates(row, self.budget)
     return [Trial(row.key, c, column) for c in candidates] if len(candidates) > 1 else []
 
@@ -97,10 +98,10 @@ class Plan:
     return len(self.truths()) + sum(of_rows)
 
   def open(self, bound: Bound, has_truth: Callable[[Truth], bool]) -> list[Task]:
-    """What is not done and can be done now, in the order in which it should be.
+    """The tasks that are not done but can be done now, in the order in which they should be done.
 
-    The truth comes first, then rows that others wait for, searches before what they decide; then the second reading,
-    and rows with one model each at last.
+    The truth comes first, then rows that others wait for, with searches before the trials that they decide. The second
+    reading follows, and rows with one model each come last.
     """
     waited_for = {row.after for row in self.rows}
     rows = sorted(self.rows, key=lambda row: (row.part != "table", row.key not in waited_for))
@@ -123,9 +124,9 @@ class Plan:
     return sorted([*truths, *found], key=lambda task: (task in alone, _reading(task) != FIRST_READING))
 
   def _warm_start(self, trial: Trial, bound: Bound) -> tuple[bool, Trial | None]:
-    """Whether the trial has to wait, and whose weights it begins with.
+    """Whether the trial has to wait, and the trial whose weights it starts with.
 
-    One that begins with those of a trial that failed need not wait: it fails, too.
+    A trial that starts with the weights of one that failed does not wait, but fails, too.
     """
     by_key = {row.key: row for row in self.rows}
     key = by_key[trial.row].after

@@ -1,4 +1,4 @@
-"""What the synthetic table is written as: table.md, table.csv, search.csv, results.json. No TensorFlow."""
+"""Writes the files of the synthetic table: table.md, table.csv, search.csv, results.json. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LEGEND = (
 
 
 def write(out: Path, plan: Plan) -> str:
-  """Writes all files from what is there; returns the table, in Markdown.
+  """Writes all files from the results so far; returns the table in Markdown.
 
   Raises:
     UserError: a file is damaged or cannot be written.

@@ -47,7 +47,7 @@ def summary(values: Values) -> dict[str, float | None]:
 
 
 class Table:
-  """The trials of a plan, as far as they are done.
+  """The trials of a plan that are done.
 
   Args:
     out: the table's directory.
@@ -64,7 +64,7 @@ class Table:
     }
 
   def collect(self) -> dict[str, Any]:
-    """Everything, as JSON values; see `report` for what they are shown as."""
+    """All results as JSON values; `report` shows them."""
     cells = [
       cell
       for row in self._plan.rows
@@ -101,7 +101,7 @@ class Table:
     return [trial for trial in finals if trials.facts(self._out, trial, "test") is not None]
 
   def _cell(self, row: Row, column: str, reading: str) -> dict[str, Any] | None:
-    """A row in one column; None where its search is not over."""
+    """The results of a row in one column; None if its search is not over."""
     tried = self._finals(row, column, reading)
     if not tried:
       return None
@@ -187,7 +187,7 @@ class Table:
     return min(found, key=found.__getitem__, default=None)
 
   def _search(self, row: Row, column: str) -> list[dict[str, Any]]:
-    """The candidates of a row and column; of a row without search, none."""
+    """The candidates of a row and column; empty for a row without a search."""
     chosen = self._chosen(row, column)
     return [
       {

@@ -1,7 +1,7 @@
 """The synthetic table as data: its rows, their settings, and the candidates of each row's search. No TensorFlow.
 
-A row has as many candidates as any other: what is chosen on validation data is chosen from equally many. A setting is
-one of `RunConfig`; what a row does not say is preset `small` of `--dataset=synthetic`.
+All rows have equally many candidates, from which one is chosen on validation data. Settings are those of `RunConfig`;
+the others come from preset `small` of `--dataset=synthetic`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Row:
   Attributes:
     key: its name in directories and flags.
     name: its name on the page.
-    settings: those of every run of the row.
-    candidates: what the search tries on top; one: there is no search.
+    settings: settings of every run of the row.
+    candidates: further settings that the search tries; with one candidate there is no search.
     after: key of the row whose chosen run, of the same column, data and seed, is the warm start.
     paper: column → −ELBO that the paper reports.
     part: "table"; "ablation", one seed each; "train_k", models for the figure of K in training against K at test;
@@ -145,7 +145,7 @@ _TABLE = (
 
 
 def _repair(key: str, name: str, after: str | None = None, **settings: Any) -> Row:
-  """SA-VAE as in the paper but for one thing."""
+  """SA-VAE as in the paper, except for one setting."""
   base = {"model": "savae", **_AS_IN_PAPER, "svi_lr": 0.02}
   return Row(f"ablation-{key}", name, {**base, **settings}, after=after, part="ablation", columns=("oracle",))
 
@@ -229,20 +229,20 @@ def get(key: str) -> Row:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """How much of everything.
+  """Sizes of the experiment.
 
   Attributes:
-    candidates: of each search, at most.
-    oracle_seeds, seeds: how many, unless flags say otherwise; all training seeds are with the first oracle.
-    examples: of a split that are evaluated, at most.
-    draws: of noise for each bound.
-    truth: test points whose true likelihood is found, and so whose gaps are, at most.
+    candidates: largest number of candidates per search.
+    oracle_seeds, seeds: number of each, unless flags say otherwise; all training seeds are used with the first oracle.
+    examples: largest number of examples evaluated per split.
+    draws: noise draws per bound.
+    truth: largest number of test points whose true likelihood, and so whose gap, is computed.
     grid_sizes: reading → points per axis of its grid. Compared with 61 on 250 points, 41 is 1e-4 nats too low on
       average if the LSTM sees z, which makes posteriors rough. If the output layer sees z, 31 is off by less than 1e-6.
       They take a tenth and a thirtieth of a second per point.
-    best: test points whose best Gaussian is looked for.
-    preset: of the runs.
-    settings: of every run, instead of what its row says.
+    best: number of test points whose best Gaussian is looked for.
+    preset: preset of the runs.
+    settings: settings of every run, which override those of its row.
     limits: largest values of settings.
   """
 
@@ -281,7 +281,7 @@ BUDGETS = {
 
 
 def run_settings(row: Row, candidate: int, column: str, budget: Budget) -> dict[str, Any]:
-  """What a run of the row says to `presets.make_config`, but for data, seeds and places."""
+  """Arguments of `presets.make_config` for a run of the row, without data, seeds and directories."""
   settings = {**COMMON, **OF_COLUMN[column], **row.settings, **row.candidates[candidate]}
   if settings["model"] == "svi" and column == "oracle":
     settings["max_steps"] = 1  # nothing is trained

@@ -1,4 +1,4 @@
-"""Does a plan's tasks with worker processes, and goes on where an earlier, killed one stopped. No TensorFlow."""
+"""Does the tasks of a plan with worker processes, and resumes where a killed run stopped. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 class Progress:
-  """What is done, read from the files; what is done once is not looked at again."""
+  """The tasks that are done, read from the files; a task that is done is not checked again."""
 
   def __init__(self, out: Path):
     self._out = out
