@@ -1,4 +1,4 @@
-"""Encoders and decoders by name: a new one is its file, and a line here or a call of `register`.
+"""Encoders and decoders by name. A new one is a file, and a line here or a call of `register`.
 
 Nothing here imports TensorFlow.
 """
@@ -97,10 +97,10 @@ def register(
   decoder: Callable[..., Any] | str | None = None,
   settings: Sequence[str] = (),
 ) -> None:
-  """Makes an encoder or a decoder known: `--encoder=name` or `--decoder=name`.
+  """Makes an encoder or a decoder available as `--encoder=name` or `--decoder=name`.
 
   Args:
-    name: what the flag calls it.
+    name: its name for the flag.
     kinds: the kinds of data that it is for, such as "image".
     encoder, decoder: one of them, a `Network.maker`.
     settings: names of the run settings that the maker takes.

@@ -1,4 +1,4 @@
-"""Checks of what a network is made of and called with."""
+"""Checks of the sizes and arguments of networks."""
 
 from __future__ import annotations
 

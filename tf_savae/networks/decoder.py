@@ -1,4 +1,4 @@
-"""What every decoder offers."""
+"""The interface of decoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents from a decoder that goes token by token: the most probable word after word, samples, and beam search.
+"""Documents from a decoder that gives one token at a time: greedy decoding, sampling and beam search.
 
 All loops run over the decoder's `next` inside a graph and end when every document has ended. PAD and START are never
 produced: a document is words and one END, which is put there at the latest as token number `max_length`.
@@ -17,7 +17,7 @@ from tf_savae.tokens import END, PAD, START, UNKNOWN, transposed
 
 
 class Stepwise(Protocol):
-  """What decoding needs of a decoder of text: one token at a time; see `tf_savae.networks.sequence.SequenceDecoder`."""
+  """The decoder that decoding needs, with one token at a time; see `tf_savae.networks.sequence.SequenceDecoder`."""
 
   latent_dim: int
   vocab_size: int
@@ -95,7 +95,7 @@ def beam_search(
   max_length: int | None = None,
   allow_unknown: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """The best documents x given z that a search keeping `num_beams` of them at every step finds.
+  """The best documents x given z, found by a search that keeps `num_beams` of them at every step.
 
   They are ranked by log p_θ(x | z) / ((5 + |x|) / 6)^length_penalty, |x| counting END (Wu et al. 2016, without their
   coverage). A document that has ended keeps its score and competes with those that go on. One beam is greedy.

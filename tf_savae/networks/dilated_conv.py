@@ -1,4 +1,4 @@
-"""Decoder of text made of dilated causal convolutions: how many words back it sees is chosen by its dilations."""
+"""Decoder of text with dilated causal convolutions; the dilations decide how many previous words it sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoder that is the oracle of synthetic data: what the paper's column "Oracle Gen" trains inference for."""
+"""A decoder that is the oracle of the synthetic data, as in the paper's column "Oracle Gen"."""
 
 from __future__ import annotations
 

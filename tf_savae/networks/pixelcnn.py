@@ -237,7 +237,7 @@ class GatedPixelCNN(Decoder):
     return h
 
   def latent_map(self) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-    """What z adds to the first layer, as one linear map.
+    """The contribution of z to the first layer, as one linear map.
 
     z enters through a linear layer and a convolution with nothing in between. Their product depends on weights only,
     so it is made once for all refinement steps, by convolving the maps of each unit vector; z then costs one matrix
@@ -253,7 +253,7 @@ class GatedPixelCNN(Decoder):
     return tf.concat([tf.reshape(half, [self.latent_dim, -1]) for half in weights], axis=1), biases
 
   def position_half(self) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the position maps add to the first layer's `(vertical, horizontal)` map, a batch of 1."""
+    """The contribution of the position maps to the first layer's `(vertical, horizontal)` map, for a batch of 1."""
     maps = self.cast(self.position_map)[None]
     return self._of_maps(maps, self.vertical_position, self.horizontal_position)
 
