@@ -67,6 +67,14 @@ def test_lines_of_standard_input_are_sentences(kind, urls, capsys, monkeypatch, 
   assert [float(row["mean_2"]) for row in rows] == pytest.approx(expected["mean"][:, 2].tolist(), rel=1e-6)
 
 
+def test_byte_order_marks_at_the_start_of_lines_are_dropped(urls, capsys, monkeypatch):
+  answers = []
+  for mark in (b"", b"\xef\xbb\xbf"):
+    type_in(monkeypatch, b"".join(mark + f"{s}\n".encode() for s in SENTENCES))
+    answers.append(ask(capsys, f"--url={urls['http']}", "--signature=encode"))
+  assert answers[0][0] == 0 and answers[0] == answers[1]
+
+
 @BOTH
 @pytest.mark.parametrize("form", ["json", "csv", "npz"])
 def test_sentences_come_back_as_text(kind, form, urls, capsys, served_text, tmp_path):

@@ -106,7 +106,7 @@ def load(
   name: str = "text",
   vocabulary: Vocabulary | None = None,
 ) -> TextDataSet:
-  """The documents of the files train, val (or valid) and test, each .txt or .txt.gz, in `data_dir`.
+  """The documents of the files train, val (or valid, or dev) and test, each .txt or .txt.gz, in `data_dir`.
 
   The files are UTF-8 with one document per line and spaces between words; empty lines are skipped. Any one of the
   files is enough: missing splits are divided off it by a fixed seed, before long documents are dropped.

@@ -15,7 +15,7 @@ from tf_savae.data.dataset import FIXED_SEED, SPLITS
 from tf_savae.errors import UserError
 from tf_savae.seeds import Purpose, stateless_seed
 
-_STEMS = {"train": ("train",), "valid": ("val", "valid"), "test": ("test",)}
+_STEMS = {"train": ("train",), "valid": ("val", "valid", "dev"), "test": ("test",)}
 _SUFFIXES = (".txt", ".txt.gz")
 EXPECTED = "train.txt, val.txt, test.txt (or .txt.gz; one of them is enough), one document per line"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_savae.data.text_lines import without_mark
 from tf_savae.errors import UserError, reason
 from tf_savae.serving import transport
 
@@ -31,7 +32,7 @@ def inputs(server: transport.Server, signature: str, arguments: Sequence[str]) -
   if info.dtype == np.object_ and key != "image_bytes":
     # Bytes, whatever the terminal's encoding: what is no UTF-8 is the model's to read.
     lines = [os.fsencode(line) for line in arguments] or sys.stdin.buffer.read().splitlines()
-    return signature, np.array(lines, object)
+    return signature, np.array([without_mark(line) for line in lines], object)
   if not arguments:
     raise UserError(f"no files; signature {signature!r} takes PNG or .npy files")
   kinds = {Path(name).suffix.lower() for name in arguments}
