@@ -1,4 +1,4 @@
-"""Draws testdata/omniglot_standin.mat: made-up characters in the format of chardata.mat.
+"""Draws tf_savae/data/omniglot_standin.mat: made-up characters in the format of chardata.mat.
 
   python testdata/make_omniglot_standin.py [OUTPUT]
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 NUM_CHARACTERS = 100
 TRAIN_DRAWINGS = 20  # of each character
 TEST_DRAWINGS = 4
-OUTPUT = pathlib.Path(__file__).with_name("omniglot_standin.mat")
+OUTPUT = pathlib.Path(__file__).parents[1] / "tf_savae" / "data" / "omniglot_standin.mat"
 
 _SEED = 28
 _SIDE = 28

@@ -1,4 +1,4 @@
-"""Draws testdata/text_standin.txt.gz: made-up questions with answers, one document per line.
+"""Draws tf_savae/data/text_standin.txt.gz: made-up questions with answers, one document per line.
 
   python testdata/make_text_standin.py [OUTPUT]
 
@@ -17,7 +17,7 @@ import sys
 import tensorflow as tf
 
 NUM_DOCUMENTS = 2000
-OUTPUT = pathlib.Path(__file__).with_name("text_standin.txt.gz")
+OUTPUT = pathlib.Path(__file__).parents[1] / "tf_savae" / "data" / "text_standin.txt.gz"
 
 _SEED = 41
 _MAX_DRAWS = 256  # random numbers available per document

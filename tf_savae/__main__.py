@@ -11,7 +11,7 @@ import tf_savae
 from tf_savae.commands import COMMANDS, terminal
 from tf_savae.commands.flags import Command
 
-_USAGE = """usage: python -m tf_savae COMMAND [--name=value ...]
+_USAGE = """usage: python -m tf_savae COMMAND [--name=value ...], or tf-savae COMMAND where it was installed by pip
 
 Semi-amortized variational autoencoders. python -m tf_savae COMMAND --help lists the settings of a command.
 """

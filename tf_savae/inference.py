@@ -183,7 +183,7 @@ class Inference:
     start = params = self.start()
     step_losses = None
     if refines:
-      params, _, step_losses = self.refine(start, adjoint)
+      params, _, step_losses = self.refine(start, adjoint)  # type: ignore[arg-type] # a method that refines has λ_0
     initial = self.bound(start) if self._encoder is not None and start is not None else None
     final = initial if initial is not None and params is start else self.bound(params)
     of_start = initial_loss * self._loss_of(start) if initial_loss else None

@@ -102,7 +102,7 @@ class SAVAE(keras.Model):
 
   def refine(self, x: Any, k: int | None = None) -> GaussianParams:
     """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`."""
-    return self.posterior(self.inference(x, k))[0]
+    return self.posterior(self.inference(x, k))[0]  # type: ignore[return-value] # refused without a posterior
 
   def elbo(self, x: Any, k: int | None = None) -> tf.Tensor:
     """One-draw ELBO at λ_K, `[batch]`, nats; log p(x) for a model without a latent."""
@@ -236,7 +236,7 @@ class SAVAE(keras.Model):
       raise ValueError(f"predict needs a method with a posterior. Received: method={self.method_name!r}")
     result = {"mean": params.mean, "log_var": params.log_var}
     if self.method.has_encoder:
-      result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
+      result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}  # type: ignore[union-attr] # the encoder's
     return result
 
   def _record(self, inferred: Inferred, objective, norms):

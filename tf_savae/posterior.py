@@ -39,7 +39,7 @@ class GaussianParams(NamedTuple):
     """The inverse of `pack`."""
     return cls(*tf.split(packed, 2, axis=-1))
 
-  def distribution(self) -> tfd.Distribution:
+  def distribution(self) -> tfp.distributions.Distribution:
     """q_λ as a TFP distribution: event `[latent]`, batch `[...]`."""
     return tfd.Independent(tfd.Normal(self.mean, self.stddev), reinterpreted_batch_ndims=1)
 
@@ -68,7 +68,7 @@ class GaussianParams(NamedTuple):
     return tfd.kl_divergence(self.distribution(), other.distribution())
 
 
-def prior(like: tf.Tensor) -> tfd.Distribution:
+def prior(like: tf.Tensor) -> tfp.distributions.Distribution:
   """p(z) = N(0, I) with the event size and dtype of `like` `[..., latent]`."""
   zeros = tf.zeros_like(like)
   return tfd.Independent(tfd.Normal(zeros, tf.ones_like(zeros)), reinterpreted_batch_ndims=1)

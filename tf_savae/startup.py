@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
+
+from tf_savae.errors import UserError
 
 _NOISE = re.compile(
   # The C++ log below an error, "I0000 00:00:1795.1 12 port.cc:153] …", and the notice before it.
@@ -31,6 +34,17 @@ def import_tensorflow() -> None:
   os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors still show
   with _without_log_lines():
     _import()
+
+
+def require_serving() -> None:
+  """Refuses a command that needs the packages of the extra `serving` where they are not installed.
+
+  Raises:
+    UserError: one of them is missing.
+  """
+  for module in ("grpc", "tensorflow_serving"):
+    if importlib.util.find_spec(module) is None:
+      raise UserError(f"{module} is not installed: pip install 'tf_savae[serving]'")
 
 
 def _import() -> None:

@@ -294,7 +294,3 @@ def test_a_reader_that_goes_away_ends_help_quietly():
   command = f"{sys.executable} train.py --help | head -1"
   done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
   assert done.stdout == "usage: python train.py [--name=value ...]\n" and not done.stderr
-
-
-def test_the_version_is_that_of_the_project():
-  assert f'version = "{tf_savae.__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

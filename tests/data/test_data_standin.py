@@ -1,14 +1,18 @@
 """The stand-in is what its committed generator draws, and looks like Omniglot to the program."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tf_savae.data import chardata, omniglot
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def generator(loaded):
-  return loaded(omniglot.STAND_IN.with_name("make_omniglot_standin.py"))
+  return loaded(ROOT / "testdata" / "make_omniglot_standin.py")
 
 
 @pytest.fixture(scope="module")

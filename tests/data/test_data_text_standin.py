@@ -1,16 +1,19 @@
 """The stand-in is what its committed generator draws, and has topics that a latent could tell."""
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tf_savae.data import text_lines, yahoo
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def generator(loaded):
-  return loaded(yahoo.STAND_IN.with_name("make_text_standin.py"))
+  return loaded(ROOT / "testdata" / "make_text_standin.py")
 
 
 @pytest.fixture(scope="module")

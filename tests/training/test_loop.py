@@ -15,7 +15,6 @@ import pytest
 import train
 from tests.training.runs import (
   EXAMPLES,
-  ROOT,
   CompiledOnce,
   Died,
   Outcome,
@@ -28,6 +27,7 @@ from tests.training.runs import (
   tensors,
   tiny_config,
 )
+from tf_savae.data import omniglot
 from tf_savae.errors import UserError
 from tf_savae.evaluation import bounds
 from tf_savae.runs import checkpoints
@@ -429,7 +429,7 @@ def test_a_run_on_the_stand_in_does_not_go_on_with_the_real_data(tmp_path):
   settings = tiny_config(tmp_path / "run", "omniglot", data_dir=str(tmp_path / "data"), model="autoreg")
   die(settings, "restore", 1, after=True)
   folder.mkdir(parents=True)
-  shutil.copy(ROOT / "testdata" / "omniglot_standin.mat", folder / "chardata.mat")
+  shutil.copy(omniglot.STAND_IN, folder / "chardata.mat")
   with pytest.raises(UserError, match="is_stand_in was True, now False") as caught:
     run(settings)
   one_line(caught)

@@ -33,6 +33,7 @@ def _flags() -> list[Flag]:
 
 
 def _work(given: Given) -> None:
+  startup.require_serving()
   startup.import_tensorflow()
   from tf_savae.serving import exporter
 

@@ -22,7 +22,7 @@ from tf_savae.data.images import ImageDataSet, images_from_arrays, split_rows
 from tf_savae.errors import UserError, reason
 
 CHARDATA_URL = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"
-STAND_IN = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "omniglot_standin.mat"
+STAND_IN = pathlib.Path(__file__).with_name("omniglot_standin.mat")
 
 TRAIN_DRAWERS = 15  # of the 20 of each character
 
@@ -126,7 +126,7 @@ def _from_chardata(path: pathlib.Path, seed: int) -> ImageDataSet:
 
 def _stand_in(seed: int) -> ImageDataSet:
   train, test = chardata.read(STAND_IN)
-  what = f"stand-in for Omniglot, generated strokes of testdata/{STAND_IN.name}, no real drawings"
+  what = f"stand-in for Omniglot, generated strokes of {STAND_IN.name}, no real drawings"
   return _from_pair(train, test, what, seed, is_stand_in=True)
 
 

@@ -15,7 +15,7 @@ from tf_savae.data import text, text_files
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
 
-STAND_IN = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "text_standin.txt.gz"
+STAND_IN = pathlib.Path(__file__).with_name("text_standin.txt.gz")
 
 
 def load(

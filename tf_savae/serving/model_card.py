@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+import tf_savae
 from tf_savae.runs.restore import Restored
 from tf_savae.serving.gate import Difference
 from tf_savae.serving.signatures import Options, Signature
@@ -24,17 +23,6 @@ _METRICS = {
   "ppl_bound": "perplexity bound",
   "ppl_iw": "perplexity, importance-sampled",
 }
-
-
-def project() -> dict[str, str]:
-  """Version and licence of this project; unknown where pyproject.toml did not come along."""
-  try:
-    data = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))[
-      "project"
-    ]
-  except OSError:
-    return {"version": "unknown", "licence": "unknown"}
-  return {"version": data["version"], "licence": data["license"]["text"]}
 
 
 def text(
@@ -55,14 +43,15 @@ def text(
     version: number of the export.
     today: its date.
   """
-  model, config, about = trained.model, trained.config, project()
+  model, config = trained.model, trained.config
   worst = max(differences, key=lambda difference: difference.value)
   lines = [
     f"# {config.model} on {config.dataset}, version {version}",
     "",
-    f"A variational autoencoder of tf_savae {about['version']} (method `{config.model}`, {model.latent_dim} latents),"
+    f"A variational autoencoder of tf_savae {tf_savae.__version__}"
+    f" (method `{config.model}`, {model.latent_dim} latents),"
     f" exported on {today.isoformat()} with TensorFlow {tf.__version__} and Keras {keras.__version__}."
-    f" Licence of the code: {about['licence']}.",
+    f" Licence of the code: {tf_savae.__license__}.",
     "",
     "## Data and results",
     "",

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_savae import startup
 from tf_savae.errors import UserError
 
 _FIRST_PAUSE = 0.2  # seconds
@@ -238,6 +239,7 @@ class _Rest(Server):
 
 class _Grpc(Server):
   def __init__(self, address, model, version, timeout, retries):
+    startup.require_serving()
     super().__init__(address, model, version, timeout, retries)
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc

@@ -98,7 +98,7 @@ class RecursiveAdjoint(Adjoint):
   ) -> list[tf.Tensor]:
     """Gradients of ⟨tangent, ∇_λ Σ_i L_i⟩ with respect to μ, log σ² and each of `targets`."""
     dtype = self.compute_dtype
-    with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():
+    with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():  # type: ignore[attr-defined]
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(params)
         tape.watch(targets)

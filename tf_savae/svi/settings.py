@@ -117,7 +117,7 @@ def settings_to_config(settings: SVISettings) -> dict[str, Any]:
   sizes, rule = settings.step_size, settings.rule
   values["step_size"] = sizes.numpy().tolist() if hasattr(sizes, "numpy") else np.asarray(sizes).tolist()
   if isinstance(rule, rules.Rule):
-    values["rule"] = {"name": RULES.name_of(type(rule)), **dataclasses.asdict(rule)}
+    values["rule"] = {"name": RULES.name_of(type(rule)), **dataclasses.asdict(rule)}  # type: ignore[call-overload] # every rule is a dataclass
   return values
 
 

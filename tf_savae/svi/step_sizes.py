@@ -60,7 +60,7 @@ class StepSizes(keras.layers.Layer):
     elif tf.is_tensor(self.svi.step_size) or np.ndim(self.svi.step_size):
       sizes = tf.convert_to_tensor(self.svi.step_size, self.variable_dtype)
     else:
-      return float(self.svi.step_size)
+      return float(self.svi.step_size)  # type: ignore[arg-type] # one number here
     if k <= self.svi.num_steps or sizes.shape.rank == 0:
       return sizes[:k] if sizes.shape.rank else sizes
     rest = tf.repeat(sizes[-1:], k - self.svi.num_steps, axis=0)
