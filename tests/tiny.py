@@ -181,6 +181,27 @@ def text_lstm_networks(dtype: str = "float64", dropout: float = 0.3):
   return encoder, decoder, documents()
 
 
+def late_text_lstm_networks(dtype: str = "float64", dropout: float = 0.3, logit_positions: int | None = None):
+  """Bag of words and an LSTM decoder that z enters in the softmax, and documents."""
+  encoder = networks.BagOfWordsEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)
+  options = {"word_dropout": dropout, "init_scale": 0.8, "logit_positions": logit_positions, "dtype": dtype}
+  model = networks.TextLSTMDecoder(8, 0, 3, 4, dropout, **options)
+  return encoder, networks.LateSoftmaxDecoder(model, LATENT, init_scale=0.8, seed=1), documents()
+
+
+def late_text_lstm_networks_in_chunks(dtype: str = "float64", dropout: float = 0.3):
+  """The same with the logits of two positions of each document at a time."""
+  return late_text_lstm_networks(dtype, dropout, logit_positions=2 * BATCH)
+
+
+def late_dilated_conv_networks(dtype: str = "float64", dropout: float = 0.3):
+  """Bag of words and dilated convolutions that z enters in the softmax, and documents."""
+  encoder = networks.BagOfWordsEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)
+  options = {"word_dropout": dropout, "init_scale": 0.8, "dtype": dtype}
+  model = networks.DilatedConvDecoder(8, 0, 3, 4, 5, 3, (1, 2), dropout, **options)
+  return encoder, networks.LateSoftmaxDecoder(model, LATENT, init_scale=0.8, seed=1), documents()
+
+
 def dilated_conv_networks(dtype: str = "float64", dropout: float = 0.3):
   """LSTM encoder and dilated convolutions, which drop words, too, and documents."""
   encoder = networks.TextLSTMEncoder(8, LATENT, 3, 4, init_scale=0.8, dtype=dtype)

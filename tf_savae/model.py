@@ -167,7 +167,8 @@ class SAVAE(keras.Model):
     # takes the gradient for λ (tf_savae.svi.derivatives) and is differentiated in its turn by the adjoint.
     with tf.GradientTape() as tape:
       inferred = self.infer(self._training_inference(x, step))
-      loss = tf.reduce_mean(self.method.loss(inferred))
+      # What the networks' regularisers add, nats per example; no bound contains it.
+      loss = tf.reduce_mean(self.method.loss(inferred)) + sum(self.losses)
     gradients = dense_gradients(tape, loss, [v.value for v in self.trainable_variables])
     self._update(loss, gradients, inferred, statistics)
     self.step.assign(step + 1)

@@ -12,9 +12,11 @@ import tf_savae.networks as networks
 from tests import tiny
 from tf_savae.errors import UserError
 from tf_savae.networks import (
+  BagOfWordsEncoder,
   DilatedConvDecoder,
   GatedPixelCNN,
   LatePixelCNN,
+  LateSoftmaxDecoder,
   LSTMDecoder,
   LSTMEncoder,
   ResNetEncoder,
@@ -48,7 +50,7 @@ class Case:
   x: Callable  # batch -> observations
   latent_dim: int = 3
   takes_dropout: bool = True
-  mixed_context: tf.DType = tf.bfloat16  # of a context in mixed precision
+  mixed_context: tf.DType | None = tf.bfloat16  # of a context in mixed precision; None: that and float32
 
   @property
   def of_documents(self):
@@ -79,6 +81,10 @@ def text_lstm(latent_dim, dropout=0.0, **kwargs):
   return TextLSTMDecoder(7, latent_dim, 4, 5, max_length=6, init_scale=0.8, **rates, **kwargs)
 
 
+def late(make, seed=0, **kwargs):
+  return LateSoftmaxDecoder(make(0, seed=seed, **kwargs), 3, init_scale=0.8, seed=seed + 1)
+
+
 DECODERS = {
   "pixelcnn": Case(lambda **k: pixelcnn(3, **k), binary_images),
   "pixelcnn_plain": Case(lambda **k: pixelcnn(0, **k), binary_images, latent_dim=0),
@@ -98,10 +104,16 @@ DECODERS = {
   "text_lstm_plain": Case(lambda **k: text_lstm(0, **k), documents, latent_dim=0),
   "dilated_conv": Case(lambda **k: dilated_conv(3, **k), documents),
   "dilated_conv_plain": Case(lambda **k: dilated_conv(0, **k), documents, latent_dim=0),
+  "late_text_lstm": Case(lambda **k: late(text_lstm, **k), documents, mixed_context=tf.float32),
+  "late_text_lstm_in_chunks": Case(
+    lambda **k: late(text_lstm, logit_positions=8, **k), documents, mixed_context=None
+  ),
+  "late_dilated_conv": Case(lambda **k: late(dilated_conv, **k), documents, mixed_context=tf.float32),
 }
 ENCODERS = {
   "resnet": Case(lambda **k: ResNetEncoder(3, (4, 6), **k), binary_images, takes_dropout=False),
   "lstm": Case(lambda **k: LSTMEncoder(7, 3, 4, 5, init_scale=0.8, **k), tokens, takes_dropout=False),
+  "bow": Case(lambda **k: BagOfWordsEncoder(7, 3, 4, 5, init_scale=0.8, **k), documents, takes_dropout=False),
   "text_lstm": Case(
     lambda **k: TextLSTMEncoder(7, 3, 4, 5, init_scale=0.8, **k), documents, takes_dropout=False
   ),
@@ -295,7 +307,8 @@ def test_mixed_precision_keeps_log_prob_in_float32(case):
   mixed, full = case.make(dtype="mixed_bfloat16"), case.make()
   x, z = case.x(3), latent(case, 3)
   assert {v.dtype for v in mixed.weights} == {"float32"}
-  assert {t.dtype for t in mixed.precompute(x)} == {case.mixed_context}
+  dtypes = {tf.bfloat16, tf.float32} if case.mixed_context is None else {case.mixed_context}
+  assert {t.dtype for t in mixed.precompute(x)} == dtypes
   ours = mixed.log_prob(x, z, mixed.precompute(x))
   assert ours.dtype == tf.float32
   np.testing.assert_allclose(ours, full.log_prob(x, z, full.precompute(x)), rtol=0.02)

@@ -43,6 +43,9 @@ NETWORKS = {
   "lstm": tiny.lstm_networks,
   "text_lstm": tiny.text_lstm_networks,
   "dilated_conv": tiny.dilated_conv_networks,
+  "late_text_lstm": tiny.late_text_lstm_networks,
+  "late_text_lstm_in_chunks": tiny.late_text_lstm_networks_in_chunks,
+  "late_dilated_conv": tiny.late_dilated_conv_networks,
   "dense": tiny.dense_networks,
 }
 

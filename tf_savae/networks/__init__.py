@@ -6,12 +6,14 @@ from tf_savae import lazy
 from tf_savae.networks.catalogue import DECODERS, ENCODERS, Network, register
 
 _HOMES = {
+  "BagOfWordsEncoder": "tf_savae.networks.bag_of_words",
   "Decoder": "tf_savae.networks.decoder",
   "DilatedConvDecoder": "tf_savae.networks.dilated_conv",
   "GatedPixelCNN": "tf_savae.networks.pixelcnn",
   "LSTMDecoder": "tf_savae.networks.lstm",
   "LSTMEncoder": "tf_savae.networks.lstm",
   "LatePixelCNN": "tf_savae.networks.late_pixelcnn",
+  "LateSoftmaxDecoder": "tf_savae.networks.late_softmax",
   "ResNetEncoder": "tf_savae.networks.resnet",
   "TextLSTMDecoder": "tf_savae.networks.text_lstm",
   "TextLSTMEncoder": "tf_savae.networks.text_lstm",

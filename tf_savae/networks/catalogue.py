@@ -115,10 +115,18 @@ def register(
 
 
 _LSTM = ("embedding_dim", "hidden_dim", "init_scale")
-_TEXT = ("embedding_dim", "init_scale", "dropout", "word_dropout", "logit_positions")
+_TEXT = (
+  "embedding_dim",
+  "init_scale",
+  "dropout",
+  "word_dropout",
+  "logit_positions",
+  "latent_to",
+  "latent_l2",
+)
 _PIXELCNN = ("decoder_channels", "decoder_kernels", "position_maps", "dropout")
 _DILATED = Network(
-  "tf_savae.networks.dilated_conv:for_data",
+  "tf_savae.networks.late_softmax:dilated_conv_for",
   (*_TEXT, "conv_channels", "dilations"),
   label="dilated convolutions",
   method_labels={"vae": "ConvNetVAE"},
@@ -127,13 +135,14 @@ _DILATED = Network(
 ENCODERS.register("resnet", Network("tf_savae.networks.resnet:for_data", ("encoder_channels",)), ["image"])
 ENCODERS.register("lstm", Network("tf_savae.networks.lstm:encoder_for", _LSTM), ["tokens"])
 ENCODERS.register("lstm", Network("tf_savae.networks.text_lstm:encoder_for", _LSTM), ["text"])
+ENCODERS.register("bow", Network("tf_savae.networks.bag_of_words:encoder_for", _LSTM), ["text"])
 DECODERS.register(
   "pixelcnn", Network("tf_savae.networks.pixelcnn:for_data", (*_PIXELCNN, "latent_maps")), ["image"]
 )
 _LATE = Network("tf_savae.networks.late_pixelcnn:for_data", (*_PIXELCNN, "quadrature_nodes"), label="z late")
 DECODERS.register("late_pixelcnn", _LATE, ["image"])
 DECODERS.register(
-  "lstm", Network("tf_savae.networks.text_lstm:decoder_for", (*_TEXT, "hidden_dim")), ["text"]
+  "lstm", Network("tf_savae.networks.late_softmax:lstm_for", (*_TEXT, "hidden_dim")), ["text"]
 )
 DECODERS.register("dilated_conv", _DILATED, ["text"])
 DECODERS.register(

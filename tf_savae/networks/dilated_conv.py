@@ -177,9 +177,10 @@ class DilatedConvDecoder(SequenceDecoder):
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
-    (states,) = self._states(self._first_layer(z, context), context)
-    targets = _documents(x)
-    return -tokens.total(token_nll(states, *self._softmax(), targets, self.logit_positions), targets, axis=1)
+    states, targets = self.states(z, context), _documents(x)
+    return -tokens.total(
+      token_nll(states, *self.softmax_weights(), targets, self.logit_positions), targets, axis=1
+    )
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -192,7 +193,7 @@ class DilatedConvDecoder(SequenceDecoder):
     along = tf.matmul(self.cast(dz), self.cast(self.latent_kernel))[:, tf.newaxis]
     states, d_states = self._states(words, context, tf.broadcast_to(along, tf.shape(words)))
     targets = _documents(x)
-    nll = token_nll_derivative(states, d_states, *self._softmax(), targets, self.logit_positions)
+    nll = token_nll_derivative(states, d_states, *self.softmax_weights(), targets, self.logit_positions)
     return -tokens.total(nll, targets, axis=1)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
@@ -202,8 +203,12 @@ class DilatedConvDecoder(SequenceDecoder):
       z: `[batch, latent]`; None for a plain language model.
       context: what `precompute` returned; it holds the tokens.
     """
+    return self._to_logits(self.states(z, context))
+
+  def states(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """What the softmax reads, `[batch, length, external channels]`; `context` is of `precompute`."""
     (states,) = self._states(self._first_layer(z, context), context)
-    return self._to_logits(states)
+    return states
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
     """Logits of p(x_t | x_<t, z), `[batch, length, vocab]`; without dropout."""
@@ -268,12 +273,12 @@ class DilatedConvDecoder(SequenceDecoder):
     inner = _relu(_linear(taps, kernel, self.cast(self.dilated_bias[i])))
     return _linear(inner, self.cast(self.widen[i]), self.cast(self.widen_bias[i]))
 
-  def _softmax(self):
-    """Weights of the softmax layer; the bias stays in the variables' dtype, in which the likelihood is computed."""
+  def softmax_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of the softmax layer, `[channels, vocab]` and `[vocab]`: the latter in the dtype of the likelihood."""
     return self.cast(self.logit_kernel), tf.convert_to_tensor(self.logit_bias)
 
   def _to_logits(self, states):
-    kernel, bias = self._softmax()
+    kernel, bias = self.softmax_weights()
     return tf.cast(_linear([states], kernel)[0], bias.dtype) + bias
 
   def get_config(self):

@@ -202,7 +202,7 @@ class LSTMDecoder(TokenLSTMDecoder, Decoder):
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over tokens. See `Decoder.log_prob`."""
     if not self._logits_see_latent:
-      nll = token_nll(self._states(z, context), *self._softmax(), tokens.transposed(_tokens(x)))
+      nll = token_nll(self._states(z, context), *self.softmax_weights(), tokens.transposed(_tokens(x)))
       return -tf.reduce_sum(nll, axis=0)
     logits = self.logits(z, context)
     # Not the fused cross entropy, which always makes its gradient, too, nor TFP's Categorical, which copies all
@@ -219,7 +219,7 @@ class LSTMDecoder(TokenLSTMDecoder, Decoder):
     """
     if not self._logits_see_latent:
       states, d_states = self._states_along(z, dz, context)
-      nll = token_nll_derivative(states, d_states, *self._softmax(), tokens.transposed(_tokens(x)))
+      nll = token_nll_derivative(states, d_states, *self.softmax_weights(), tokens.transposed(_tokens(x)))
       return -tf.reduce_sum(nll, axis=0)
     slope = self._one_hot(x) - tf.nn.softmax(self.logits(z, context))
     return tf.reduce_sum(slope * self._latent_part(dz), axis=[1, 2])

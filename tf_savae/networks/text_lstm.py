@@ -128,7 +128,9 @@ class TextLSTMDecoder(TokenLSTMDecoder, SequenceDecoder):
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: summed over words and END. See `Decoder.log_prob`."""
     states, targets = self._states(z, context), tokens.transposed(x)
-    return -tokens.total(token_nll(states, *self._softmax(), targets, self.logit_positions), targets, axis=0)
+    return -tokens.total(
+      token_nll(states, *self.softmax_weights(), targets, self.logit_positions), targets, axis=0
+    )
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -146,12 +148,16 @@ class TextLSTMDecoder(TokenLSTMDecoder, SequenceDecoder):
       by_time = transpose(mask[0], [1, 0, 2])
       states, d_states = states * by_time, d_states * by_time
     targets = tokens.transposed(x)
-    nll = token_nll_derivative(states, d_states, *self._softmax(), targets, self.logit_positions)
+    nll = token_nll_derivative(states, d_states, *self.softmax_weights(), targets, self.logit_positions)
     return -tokens.total(nll, targets, axis=0)
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all tokens, `[batch, length, vocab]`, of the variables' dtype; `context` is of `precompute`."""
-    return self._to_logits(transpose(self._states(z, context), [1, 0, 2]))
+    return self._to_logits(self.states(z, context))
+
+  def states(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """What the softmax reads, `[batch, length, hidden]`; `context` is of `precompute`."""
+    return transpose(self._states(z, context), [1, 0, 2])
 
   def _from_latent(self, z, num):
     """The initial hidden state `[num, hidden]` and z's part of the gate inputs `[num, 4 hidden]`."""

@@ -59,8 +59,8 @@ class TokenLSTMDecoder(TokenLSTM):
     self.logit_kernel = weight("logit_kernel", hidden_dim, vocab_size)
     self.logit_bias = weight("logit_bias", vocab_size)
 
-  def _softmax(self) -> tuple[tf.Tensor, tf.Tensor]:
-    # The bias stays in the variables' dtype, in which the likelihood is computed.
+  def softmax_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of the softmax layer, `[hidden, vocab]` and `[vocab]`: the latter in the dtype of the likelihood."""
     return self.cast(self.logit_kernel), tf.convert_to_tensor(self.logit_bias)
 
   def _to_logits(self, states: tf.Tensor) -> tf.Tensor:

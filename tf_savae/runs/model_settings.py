@@ -191,7 +191,8 @@ class ModelSettings:
   encoder: str = option(
     "auto",
     name_in(ENCODERS, "auto"),
-    "encoder; auto: the first for the kind of data: resnet for images, lstm for sequences",
+    "encoder; auto: the first for the kind of data: resnet for images, lstm for sequences; text can have bow, a bag of"
+    " words",
     "Networks",
   )
   decoder: str = option(
@@ -269,6 +270,22 @@ class ModelSettings:
     0.0,
     number(0, below=1),
     "share of the decoder's input words that training replaces by the unknown word",
+    "Networks",
+    only=_TEXT,
+  )
+  # Runs from before this setting have z in the state, and no value of it.
+  latent_to: str = option(
+    "state",
+    one_of("state", "softmax"),
+    "text decoders: where z enters: the network over the words, as in the paper; or the softmax alone, which makes SVI"
+    " steps cheap",
+    "Networks",
+    only=_TEXT,
+  )
+  latent_l2: float = option(
+    0.0,
+    number(0),
+    "--latent_to=softmax: weight of the sum of squares of z's weights in the training loss, nats per example",
     "Networks",
     only=_TEXT,
   )

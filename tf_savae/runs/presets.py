@@ -56,6 +56,7 @@ _TEXT = {
     "hidden_dim": 64,
     "embedding_dim": 64,
     "conv_channels": 32,
+    "latent_to": "softmax",
     "dropout": 0.3,
     "iw_samples": 100,
   },
