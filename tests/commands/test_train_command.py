@@ -95,7 +95,7 @@ def test_flags_can_come_from_a_file(tmp_path):
     ("--k", ["--k"]),
     ("--learning_rate=inf", ["--learning_rate must be", "above 0", "received inf"]),
     ("--model=gan", ["--model must be", "savae", "received gan"]),
-    ("--dataset=mnist", ["--dataset must be", "omniglot, images, yahoo, text, synthetic", "received mnist"]),
+    ("--dataset=svhn", ["--dataset must be", "omniglot, images, mnist", "received svhn"]),
     ("--dataset=a\nb", ["--dataset must be", "omniglot", "received a b"]),
     ("--preset=big", ["--preset must be", "auto, paper, small, tiny", "received big"]),
     ("--download=perhaps", ["--download must be", "true or false", "received perhaps"]),

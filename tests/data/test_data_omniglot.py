@@ -267,8 +267,8 @@ def test_a_single_training_image_is_an_error(folder, columns):
 
 
 def test_an_unknown_data_set_is_an_error_that_names_the_known(tmp_path):
-  with pytest.raises(UserError, match=r"omniglot, .*synthetic.*Received: 'mnist'"):
-    data.load("mnist", data_dir=tmp_path, seed=0)
+  with pytest.raises(UserError, match=r"omniglot, .*synthetic.*Received: 'svhn'"):
+    data.load("svhn", data_dir=tmp_path, seed=0)
   assert {"omniglot", "synthetic"} <= set(data.DATASETS)
 
 

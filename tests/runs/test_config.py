@@ -74,6 +74,8 @@ def test_auto_is_the_data_sets_own_decoder():
   assert names == {
     "omniglot": "pixelcnn",
     "images": "pixelcnn",
+    "mnist": "pixelcnn",
+    "fashion_mnist": "pixelcnn",
     "yahoo": "lstm",
     "text": "lstm",
     "synthetic": "lstm",
@@ -107,7 +109,7 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"k": True}, ["--k", "whole number", "True"]),
     ({"eval_k": -2}, ["--eval_k", "-2"]),
     ({"model": "gan"}, ["--model", "savae", "gan"]),
-    ({"dataset": "mnist"}, ["--dataset", "omniglot", "mnist"]),
+    ({"dataset": "svhn"}, ["--dataset", "omniglot", "svhn"]),
     ({"preset": "huge"}, ["--preset", "tiny", "huge"]),
     ({"learning_rate": 0}, ["--learning_rate", "above 0", "0"]),
     ({"learning_rate": float("nan")}, ["--learning_rate", "nan"]),

@@ -49,6 +49,8 @@ DATASETS.register(
   Source("tf_savae.data.omniglot:load", "image", ("omniglot_split",), {"omniglot_split": "random"}),
 )
 DATASETS.register("images", Source("tf_savae.data.pictures:load", "image", ("image_size", "image_channels")))
+DATASETS.register("mnist", Source("tf_savae.data.keras_sets:mnist", "image"))
+DATASETS.register("fashion_mnist", Source("tf_savae.data.keras_sets:fashion_mnist", "image"))
 DATASETS.register("yahoo", Source("tf_savae.data.yahoo:load", "text", _OF_WORDS))
 DATASETS.register("text", Source("tf_savae.data.text:load", "text", _OF_WORDS))
 DATASETS.register("synthetic", Source("tf_savae.data.synthetic:load", "tokens", _OF_ORACLE))

@@ -1,0 +1,83 @@
+"""Sets of `keras.datasets`, from files of its layout in a cache of the test's own."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tf_savae import data
+from tf_savae.errors import UserError
+
+
+def write_fashion_mnist(home, num_train=30, num_test=5):
+  """Files of Fashion-MNIST's layout; returns the training images."""
+  folder = home / "datasets" / "fashion-mnist"
+  folder.mkdir(parents=True)
+  rng = np.random.default_rng(0)
+  images = {}
+  for part, n in (("train", num_train), ("t10k", num_test)):
+    images[part] = rng.integers(0, 256, (n, 28, 28)).astype(np.uint8)
+    (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes(n)))
+    (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + images[part].tobytes()))
+  return images["train"]
+
+
+PROGRAM = """
+import numpy, sys
+from tf_savae import data
+from tf_savae.errors import UserError
+try:
+  found = data.load(sys.argv[1], data_dir="unused", seed=0, download=sys.argv[2] == "download")
+except UserError as error:
+  print(error)
+else:
+  print(found.source)
+  numpy.save(sys.argv[3], found.grey("train", 99))
+"""
+
+
+def load(name, home, download="no"):
+  """The last line of a process that loads the set: Keras looks for its cache once, when it is imported."""
+  environment = {
+    **os.environ,
+    "KERAS_HOME": str(home),
+    "https_proxy": "http://127.0.0.1:9",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+  }
+  words = [sys.executable, "-c", PROGRAM, name, download, str(home / "train.npy")]
+  done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True)
+  return done.stdout.splitlines()[-1]
+
+
+def test_fashion_mnist_comes_from_the_cache(tmp_path):
+  images = write_fashion_mnist(tmp_path)
+  assert load("fashion_mnist", tmp_path) == (
+    "fashion_mnist of keras.datasets, grey values binarised dynamically: 27 train, 3 valid, 5 test images"
+  )
+  train = np.load(tmp_path / "train.npy")[..., 0]
+  known = {image.tobytes() for image in np.float32(images) / 255}
+  assert len(train) == 27 and all(image.tobytes() in known for image in train)
+
+
+def test_a_failing_download_is_one_line(tmp_path):
+  line = load("mnist", tmp_path, "download")
+  assert line.startswith("no mnist: ") and f"put datasets/mnist.npz into {tmp_path}" in line
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+  write_fashion_mnist(tmp_path)
+  (tmp_path / "datasets" / "fashion-mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip")
+  assert load("fashion_mnist", tmp_path).startswith("no fashion_mnist: ")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_without_download_a_missing_set_is_one_line(name, tmp_path, monkeypatch):
+  monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+  with pytest.raises(UserError, match=f"no {name} in .* download is switched off") as caught:
+    data.load(name, data_dir="unused", seed=0, download=False)
+  assert "\n" not in str(caught.value)
