@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_savae import penalties
 from tf_savae.objective import Bound, NegELBO, precompute
 from tf_savae.posterior import GaussianParams, prior
 from tf_savae.seeds import Purpose, stateless_seed
@@ -31,6 +32,7 @@ class Inferred(NamedTuple):
     initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None if its weight is 0.
     step_losses: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
     beta: weight of the KL in losses, a scalar.
+    penalty: sum of the networks' regularisers and of what their layers gave to `add_loss`, a scalar; None without any.
   """
 
   start: GaussianParams | None
@@ -40,6 +42,11 @@ class Inferred(NamedTuple):
   initial_loss: tf.Tensor | None
   step_losses: tf.Tensor | None
   beta: tf.Tensor
+  penalty: tf.Tensor | None = None
+
+  def penalised(self, loss: tf.Tensor) -> tf.Tensor:
+    """`loss` and the penalty, a scalar."""
+    return loss if self.penalty is None else loss + self.penalty
 
 
 class Inference:
@@ -88,7 +95,9 @@ class Inference:
     self.objective = NegELBO(decoder, free_bits)
     in_closed_form = settings.noise_draws.in_closed_form and bool(decoder.latent_dim)
     self.step_objective = NegELBO(decoder, free_bits, True) if in_closed_form else self.objective
+    penalties.take_added(decoder)  # of calls before
     self.context = precompute(decoder, x, training, self.seed(Purpose.DROPOUT))
+    self._added = penalties.take_added(decoder)
     if not decoder.trainable_variables:
       # The decoder is a constant, such as an oracle, so the backward sweep computes no gradient for it.
       self.context = tf.nest.map_structure(tf.stop_gradient, self.context)
@@ -112,10 +121,14 @@ class Inference:
     draws, latent_dim = self.settings.noise_draws, self.decoder.latent_dim
     k, independent, row = self.settings.num_steps, draws.num_independent, [self.size, latent_dim]
     shape = [self.size, k * independent + 1, latent_dim]
-    noise = tf.random.stateless_normal(shape, self.seed(self._purpose), dtype=self._dtype)
+    noise = self._normal(shape, self.seed(self._purpose))
     noise = tf.transpose(noise, [1, 0, 2])
     of_steps = draws.all_samples(tf.reshape(noise[:-1], [k, independent, *row]))
     return tf.concat([tf.reshape(of_steps, [k * draws.num_samples, *row]), noise[-1:]], axis=0)
+
+  def _normal(self, shape, seed):
+    """N(0, I) of a shape whose first dimension is the batch."""
+    return tf.random.stateless_normal(shape, seed, dtype=self._dtype)
 
   def start(self) -> GaussianParams | None:
     """λ_0, from the encoder or, without one, random; None without a latent."""
@@ -125,12 +138,14 @@ class Inference:
 
   def encode(self) -> GaussianParams:
     """λ_0 = enc_φ(x)."""
-    return encode(self._encoder, self.x, self._training, self._dtype)
+    start = encode(self._encoder, self.x, self._training, self._dtype)
+    self._added += penalties.take_added(self._encoder)
+    return start
 
   def random_initial(self, scale: float) -> GaussianParams:
     """λ_0 ~ scale · N(0, I) for each example."""
     shape, seed = [self.size, 2, self.decoder.latent_dim], self.seed(Purpose.INITIAL)
-    draw = scale * tf.random.stateless_normal(shape, seed, dtype=self._dtype)
+    draw = scale * self._normal(shape, seed)
     return GaussianParams(draw[:, 0], draw[:, 1])
 
   def refine(
@@ -185,9 +200,18 @@ class Inference:
     if refines:
       params, _, step_losses = self.refine(start, adjoint)  # type: ignore[arg-type] # a method that refines has λ_0
     initial = self.bound(start) if self._encoder is not None and start is not None else None
+    if params is not start:
+      penalties.take_added(self.decoder)  # of the steps, and of the bound at λ_0
     final = initial if initial is not None and params is start else self.bound(params)
+    penalty = self._penalty()
     of_start = initial_loss * self._loss_of(start) if initial_loss else None
-    return Inferred(start, params, initial, final, of_start, step_losses, self.beta)
+    return Inferred(start, params, initial, final, of_start, step_losses, self.beta, penalty)
+
+  def _penalty(self):
+    """What is to be added to the loss, once the final bound was computed."""
+    networks = [net for net in (self._encoder, self.decoder) if net is not None]
+    added = [*self._added, *penalties.take_added(self.decoder)]
+    return penalties.total([*added, *penalties.of_weights(networks)], self._dtype)
 
   def _loss_of(self, params):
     """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches λ and the encoder, but not θ."""
@@ -227,3 +251,10 @@ def encode(encoder: keras.layers.Layer, x: Any, training: bool, dtype: str) -> G
   """λ_0 = enc_φ(x), each `[batch, latent]` with `dtype`, which is float32 under mixed precision."""
   mean, log_var = encoder(x, training=training)
   return GaussianParams(tf.cast(mean, dtype), tf.cast(log_var, dtype))
+
+
+class RowByRow(Inference):
+  """`Inference` in which each row gets the noise of a first row: its answer is what it would be alone."""
+
+  def _normal(self, shape, seed):
+    return tf.tile(super()._normal([1, *shape[1:]], seed), [self.size, *[1] * (len(shape) - 1)])

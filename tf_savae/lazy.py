@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tf_savae.startup import require_tensorflow_backend
+
 
 def attach(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
   """The `__getattr__` and `__dir__` of a package that imports its public names on first use.
@@ -19,6 +21,7 @@ def attach(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
   def find(name: str) -> Any:
     if name not in homes:
       raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    require_tensorflow_backend()
     return getattr(importlib.import_module(homes[name]), name)
 
   def names() -> list[str]:

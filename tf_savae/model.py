@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tf_savae import methods, model_checks, schedules, update  # noqa: F401 (schedules: saved models name them)
-from tf_savae.inference import Inference, Inferred, encode
-from tf_savae.metrics import MeanVector
+from tf_savae import (
+  methods,
+  model_checks,
+  observations,
+  saved_model,
+  schedules,  # noqa: F401 (saved models name them)
+  update,
+)
+from tf_savae.example_weights import unpack
+from tf_savae.inference import Inference, Inferred, RowByRow, encode
+from tf_savae.keras_guards import GuardedModel
+from tf_savae.metrics import Mean, MeanVector
 from tf_savae.ops.gradients import dense_gradients
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
@@ -21,7 +29,7 @@ from tf_savae.svi.step_sizes import StepSizes
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
-class SAVAE(keras.Model):
+class SAVAE(GuardedModel):
   """A latent-variable model whose posterior is refined by K SVI steps, trained by any method of the paper's tables.
 
   Use it as any Keras model: `compile(optimizer)`, `fit(x)`, `evaluate(x)`, `predict(x)`. Losses and metrics are nats
@@ -88,9 +96,10 @@ class SAVAE(keras.Model):
     names = ["loss", "bound", "nll", "kl"]
     if self.method.has_encoder:
       names += ["bound_initial", "kl_initial", "gradient_norm_encoder"]
-    self.means = {name: keras.metrics.Mean(name=name) for name in [*names, "gradient_norm_decoder"]}
+    self.skip_reasons = update.SkipReasons()
+    self.means = {name: Mean(name) for name in [*names, "gradient_norm_decoder"]}
     self.mean_step_losses = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
-    self.examples = keras.metrics.Sum(name="examples")
+    self.examples = keras.metrics.Sum(name="examples", dtype="float32")
 
   # Inference --------------------------------------------------------------------------------------------------
 
@@ -145,32 +154,18 @@ class SAVAE(keras.Model):
 
   # Training ---------------------------------------------------------------------------------------------------
 
-  def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-    """Keras's `fit`. Creates all variables beforehand: TensorFlow traces a step that creates some twice."""
-    if isinstance(x, tf.data.Dataset):
-      kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it cannot
-      spec = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
-      if isinstance(spec, tf.TensorSpec) and spec.shape.rank:
-        self._build_on([None, *spec.shape[1:]], spec.dtype.name)
-    elif isinstance(x, np.ndarray) or tf.is_tensor(x):
-      dtype = tf.as_dtype(x.dtype)
-      self._build_on([None, *x.shape[1:]], keras.config.floatx() if dtype.is_floating else dtype.name)
-    if self._built_on is not None and self.compiled and not self.optimizer.built:
-      self.optimizer.build(self.trainable_variables)
-    return super().fit(x, *args, **kwargs)
-
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-    x, step = _observation(data), tf.identity(self.step.value)
+    (x, weights), step = unpack(data), tf.identity(self.step.value)
     self.ensure_built(x)
     statistics = update.BatchStatistics(self._networks())
     # Two tapes. This one takes the gradient for θ and φ. Within it each of the K steps of `infer` opens another, which
     # takes the gradient for λ (tf_savae.svi.derivatives) and is differentiated in its turn by the adjoint.
     with tf.GradientTape() as tape:
       inferred = self.infer(self._training_inference(x, step))
-      # What the networks' regularisers add, nats per example; no bound contains it.
-      loss = tf.reduce_mean(self.method.loss(inferred)) + sum(self.losses)
-    gradients = dense_gradients(tape, loss, [v.value for v in self.trainable_variables])
-    self._update(loss, gradients, inferred, statistics)
+      loss = inferred.penalised(weights.loss(self.method.loss(inferred)))
+      scaled = self.optimizer.scale_loss(loss)
+    gradients = dense_gradients(tape, scaled, [v.value for v in self.trainable_variables])
+    self._update(loss, update.unscaled(self.optimizer, gradients), inferred, weights, statistics, x)
     self.step.assign(step + 1)
     return self.training_results()
 
@@ -196,7 +191,7 @@ class SAVAE(keras.Model):
       k_now=None if self.k_schedule is None else self.k_schedule(step),
     )
 
-  def _update(self, loss, gradients, inferred, statistics):
+  def _update(self, loss, gradients, inferred, weights, statistics, x):
     """Applies the gradients and records the losses, or counts a skipped update if something is not finite."""
     theta = {id(v) for v in self.decoder.trainable_variables}
     # The step sizes count as the encoder's: they are inference parameters.
@@ -206,11 +201,12 @@ class SAVAE(keras.Model):
     norms = {f"gradient_norm_{name}": tf.linalg.global_norm(group) for name, group in groups.items() if group}
 
     def on_update():
-      self._record(inferred, loss, norms)
+      self._record(inferred, weights, loss, norms)
       self.skipped_in_a_row.assign(tf.zeros_like(self.skipped_in_a_row.value))
 
     def on_skip():
       statistics.put_back()
+      self.skip_reasons.count(x, loss, norms)
       for counter in (self.skipped, self.skipped_in_a_row):
         counter.assign(counter.value + 1)
 
@@ -221,10 +217,10 @@ class SAVAE(keras.Model):
     self.examples.update_state(_size(inferred))
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-    step = tf.cast(self.examples.result(), tf.int64)
-    inference = self.inference(_observation(data), step=step)
+    (x, weights), step = unpack(data), tf.cast(self.examples.result(), tf.int64)
+    inference = self.inference(x, step=step)
     inferred = inference.infer(refines=inference.settings.num_steps > 0)
-    self._record(inferred, tf.reduce_mean(inferred.final.neg_elbo), {})
+    self._record(inferred, weights, inferred.penalised(weights.loss(inferred.final.neg_elbo)), {})
     self.examples.update_state(_size(inferred))
     return {
       name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")
@@ -232,7 +228,17 @@ class SAVAE(keras.Model):
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K and, with an encoder, λ_0."""
-    params, start, _ = self.posterior(self.inference(_observation(data)))
+    return self.posterior_outputs(unpack(data)[0])
+
+  def posterior_outputs(self, x: Any, row_by_row: bool = False) -> dict[str, tf.Tensor]:
+    """λ_K as mean and log_var; with an encoder, λ_0 as mean_initial and log_var_initial.
+
+    Args:
+      x: the observation.
+      row_by_row: whether all rows get the same noise; else it depends on a row's place.
+    """
+    kind = RowByRow if row_by_row else Inference
+    params, start, _ = self.posterior(self.inference(x, kind=kind))
     if params is None:
       raise ValueError(f"predict needs a method with a posterior. Received: method={self.method_name!r}")
     result = {"mean": params.mean, "log_var": params.log_var}
@@ -240,33 +246,32 @@ class SAVAE(keras.Model):
       result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}  # type: ignore[union-attr] # the encoder's
     return result
 
-  def _record(self, inferred: Inferred, objective, norms):
-    final, initial = inferred.final, inferred.initial
+  def _record(self, inferred: Inferred, weights, objective, norms):
+    final, initial, size = inferred.final, inferred.initial, _size(inferred)
     values = {"bound": final.neg_elbo, "nll": final.nll, "kl": final.kl}
     if initial is not None:
       values |= {"bound_initial": initial.neg_elbo, "kl_initial": initial.kl}
-    for name, value in {"loss": objective, **values, **norms}.items():
-      self.means[name].update_state(tf.reduce_mean(value), sample_weight=_size(inferred))
-    step_losses = inferred.step_losses
-    if (
-      self.mean_step_losses is not None
-      and step_losses is not None
-      and step_losses.shape[0] == self.svi.num_steps
-    ):
-      self.mean_step_losses.update_state(step_losses)
+    for name, value in values.items():
+      self.means[name].update_state(weights.mean(value), sample_weight=weights.total(size))
+    for name, value in {"loss": objective, **norms}.items():
+      self.means[name].update_state(value, sample_weight=size)
+    losses = inferred.step_losses
+    if self.mean_step_losses is not None and losses is not None and losses.shape[0] == self.svi.num_steps:
+      self.mean_step_losses.update_state(losses, weights.weights)
 
   def training_results(self) -> dict[str, tf.Tensor]:
     """The running means of this epoch, by name, nats per example."""
     return {name: mean.result() for name, mean in self.means.items()}
 
-  def inference(self, x: Any, k: int | None = None, step: int | tf.Tensor = 0) -> Inference:
+  def inference(self, x: Any, k: int | None = None, step: int | tf.Tensor = 0, **options: Any) -> Inference:
     """Inference for `x` with `k` SVI steps (default `eval_k`), β = 1, no dropout; `step` varies the noise."""
+    observations.check_array(self.decoder, x)
     x = tf.nest.map_structure(tf.convert_to_tensor, x)
     self.ensure_built(x)
-    return self._inference(x, self.eval_k if k is None else k, step=step)
+    return self._inference(x, self.eval_k if k is None else k, step=step, **options)
 
-  def _inference(self, x, k, **options):
-    return Inference(
+  def _inference(self, x, k, kind=Inference, **options):
+    return kind(
       self.encoder,
       self.decoder,
       x,
@@ -291,6 +296,10 @@ class SAVAE(keras.Model):
   def call(self, x: Any, training: bool = False) -> GaussianParams | None:
     """The method's λ_0. Use `refine` for λ_K."""
     return self.inference(x, 0).start()
+
+  def export(self, filepath: Any, format: str = "tf_saved_model", verbose: bool | None = None) -> None:
+    """Writes the posterior, as `predict` gives it, as a SavedModel; see `tf_savae.saved_model.export`."""
+    saved_model.export(self, filepath, format, verbose)
 
   def _networks(self):
     return [net for net in (self.encoder, self.decoder) if net is not None]
@@ -354,11 +363,6 @@ class SAVAE(keras.Model):
     config["svi"] = settings_from_config(config["svi"])
     config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
     return cls(**config)
-
-
-def _observation(data):
-  """x from the data that Keras passes to a step: x, or (x, y, sample_weight)."""
-  return keras.utils.unpack_x_y_sample_weight(data)[0]
 
 
 def _size(inferred):

@@ -22,12 +22,33 @@ _NOISE = re.compile(
 )
 
 
+def require_tensorflow_backend() -> None:
+  """Has Keras run on TensorFlow, whatever keras.json says; to be called before Keras is imported.
+
+  Raises:
+    UserError: KERAS_BACKEND asks for another backend, or Keras already runs on one.
+  """
+  if "keras" in sys.modules:
+    backend = getattr(sys.modules["keras"], "backend", None)
+    received = backend.backend() if hasattr(backend, "backend") else "tensorflow"
+  else:
+    received = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+  if received != "tensorflow":
+    raise UserError(
+      f"tf_savae needs Keras on TensorFlow; received the backend {received!r}; set KERAS_BACKEND=tensorflow"
+    )
+
+
 def import_tensorflow() -> None:
   """Imports TensorFlow and finds its devices, keeping its start-up chatter off stderr.
 
   `TF_CPP_MIN_LOG_LEVEL` alone is not enough: what is logged before its log is set up ignores it. When the
   user has set that variable, nothing is held back.
+
+  Raises:
+    UserError: Keras is to run on another backend.
   """
+  require_tensorflow_backend()
   if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
     _import()
     return
@@ -48,8 +69,12 @@ def require_serving() -> None:
 
 
 def _import() -> None:
+  import keras
   import tensorflow as tf
 
+  # A command does the same whatever the user's keras.json says.
+  keras.config.set_floatx("float32")
+  keras.config.set_image_data_format("channels_last")
   tf.config.list_physical_devices()
 
 

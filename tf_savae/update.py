@@ -1,10 +1,12 @@
-"""One optimiser step: clipping, and the guard against values that are not finite."""
+"""One optimiser step: clipping, the scale of the loss, and the guard against values that are not finite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -24,6 +26,46 @@ class BatchStatistics:
       variable.assign(value)
 
 
+_REASONS = {
+  "x": "the observations",
+  "loss": "the loss",
+  "gradient_norm_decoder": "the decoder's gradient",
+  "gradient_norm_encoder": "the gradient of encoder and step sizes",
+}
+
+
+class SkipReasons:
+  """Counts what was not finite in updates that were skipped. No part of a model's saved state."""
+
+  def __init__(self):
+    with tf.init_scope():
+      self._counts = tf.Variable(tf.zeros([len(_REASONS)], tf.int64), trainable=False)
+
+  def count(self, x: Any, loss: tf.Tensor, norms: Mapping[str, tf.Tensor]) -> None:
+    """Adds one skipped update, in the graph."""
+    parts = [
+      tf.reduce_sum(tf.cast(part, loss.dtype)) for part in tf.nest.flatten(x) if part.dtype.is_floating
+    ]
+    values = {"x": tf.add_n(parts) if parts else tf.zeros_like(loss), "loss": loss, **norms}
+    wrong = [~tf.math.is_finite(values[name]) if name in values else tf.constant(False) for name in _REASONS]
+    self._counts.assign(self._counts + tf.cast(tf.stack(wrong), tf.int64))
+
+  def numbers(self) -> np.ndarray:
+    """How often each was not finite, so far."""
+    return self._counts.numpy()
+
+  def text(self, numbers: np.ndarray) -> str:
+    """What was not finite, and how often, given a difference of `numbers`."""
+    return ", ".join(f"{name} ({n})" for name, n in zip(_REASONS.values(), numbers, strict=True) if n)
+
+
+def unscaled(optimizer: keras.optimizers.Optimizer, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+  """Gradients of the loss from those of `optimizer.scale_loss(loss)`; the same tensors where it scales nothing."""
+  one = tf.constant(1.0)
+  scale = optimizer.scale_loss(one)
+  return list(gradients) if scale is one else [g / tf.cast(scale, g.dtype) for g in gradients]
+
+
 def apply_if_finite(
   optimizer: keras.optimizers.Optimizer,
   pairs: Sequence[tuple[tf.Tensor, keras.Variable]],
@@ -37,23 +79,30 @@ def apply_if_finite(
 
   Args:
     optimizer: built for the variables.
-    pairs: (gradient, variable).
+    pairs: (gradient, variable), gradients of the loss itself.
     norm: global norm of the gradients.
     loss: scalar.
     clip_norm: bound on `norm`, or None.
     on_update, on_skip: what else to do in the graph when the update is applied, and when it is skipped.
   """
+  values, variables = [g for g, _ in pairs], [v for _, v in pairs]
+
+  def apply(gradients):
+    if pairs:  # an optimiser that scales the loss takes its scale out of gradients again
+      optimizer.apply_gradients(zip(map(optimizer.scale_loss, gradients), variables, strict=True))
 
   def update():
-    values = [g for g, _ in pairs]
-    if clip_norm is not None and pairs:
-      values, _ = tf.clip_by_global_norm(values, clip_norm, use_norm=norm)
-    if pairs:
-      optimizer.apply_gradients(zip(values, [v for _, v in pairs], strict=True))
+    clips = clip_norm is not None and pairs
+    apply(tf.clip_by_global_norm(values, clip_norm, use_norm=norm)[0] if clips else values)
     on_update()
+
+  def skip():
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+      apply([np.nan * g for g in values])  # by which it learns that its scale is too large
+    on_skip()
 
   def then(work):
     # Both branches of a condition give something.
     return lambda: (work(), tf.constant(0))[1]
 
-  tf.cond(tf.math.is_finite(norm) & tf.math.is_finite(loss), then(update), then(on_skip))
+  tf.cond(tf.math.is_finite(norm) & tf.math.is_finite(loss), then(update), then(skip))

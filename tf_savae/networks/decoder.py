@@ -10,6 +10,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_savae import precision
+from tf_savae.observations import Support
+
 
 class Decoder(keras.layers.Layer, abc.ABC):
   """p_θ(x | z) as the refinement uses it; inheriting from this class is optional.
@@ -23,9 +26,15 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
   Attributes:
     latent_dim: size of z; 0 for a model of p(x) alone, whose z is None everywhere.
+    support: which observations have a likelihood, as a `Support` or a pair (low, high); None: not known. Data outside
+      of it are an error of `fit` and `evaluate`.
   """
 
   latent_dim: int
+  support: Support | tuple[float, float] | None = None
+
+  def __init__(self, *, dtype: Any = None, **kwargs: Any):
+    super().__init__(dtype=precision.default(dtype), **kwargs)
 
   @abc.abstractmethod
   def precompute(self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tuple:

@@ -13,6 +13,7 @@ from tf_savae.networks.checks import check, latent_rows
 from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.initial_weights import glorot_stream, uniform_stream
 from tf_savae.networks.pixelcnn import GatedPixelCNN
+from tf_savae.observations import BINARY
 from tf_savae.ops.quadrature import expected_softplus, expected_softplus_gradient
 from tf_savae.ops.transposition import transpose
 from tf_savae.posterior import GaussianParams
@@ -48,6 +49,8 @@ class LatePixelCNN(Decoder):
   Raises:
     UserError: a size that is out of range.
   """
+
+  support = BINARY
 
   def __init__(
     self,

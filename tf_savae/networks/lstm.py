@@ -8,11 +8,12 @@ import keras
 import tensorflow as tf
 import tqdm
 
-from tf_savae import tokens
+from tf_savae import precision, tokens
 from tf_savae.networks.checks import check, check_sizes, latent_rows
 from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.noise import dropout_mask, gumbel
 from tf_savae.networks.token_lstm import TokenLSTM, TokenLSTMDecoder
+from tf_savae.observations import Support, token_ids
 from tf_savae.ops.recurrence import lstm, lstm_tangent
 from tf_savae.ops.softmax import token_nll, token_nll_derivative
 from tf_savae.ops.transposition import transpose
@@ -58,7 +59,7 @@ class LSTMEncoder(TokenLSTM, keras.layers.Layer):
     seed: int = 0,
     **kwargs,
   ):
-    super().__init__(**kwargs)
+    super().__init__(dtype=precision.default(kwargs.pop("dtype", None)), **kwargs)
     check_sizes(
       vocab_size=vocab_size, latent_dim=latent_dim, embedding_dim=embedding_dim, hidden_dim=hidden_dim
     )
@@ -164,6 +165,11 @@ class LSTMDecoder(TokenLSTMDecoder, Decoder):
         self.state_kernel = weight("state_kernel", latent_dim, hidden_dim)
         self.state_bias = weight("state_bias", hidden_dim)
     self.built = True
+
+  @property
+  def support(self) -> Support:
+    """Ids of the vocabulary."""
+    return token_ids(self.vocab_size)
 
   def precompute(
     self, x: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None

@@ -15,6 +15,7 @@ from tf_savae.networks.checks import check, latent_rows
 from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.initial_weights import glorot_stream
 from tf_savae.networks.noise import dropout_mask
+from tf_savae.observations import BINARY
 from tf_savae.ops import columns
 from tf_savae.ops.gate import gate
 from tf_savae.ops.transposition import transpose
@@ -61,6 +62,8 @@ class GatedPixelCNN(Decoder):
   Raises:
     UserError: a size that is out of range.
   """
+
+  support = BINARY
 
   def __init__(
     self,

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_savae import precision
 from tf_savae.networks.checks import check
 from tf_savae.networks.initial_weights import glorot_stream
 from tf_savae.posterior import GaussianParams
@@ -33,7 +34,7 @@ class ResNetEncoder(keras.layers.Layer):
   def __init__(
     self, latent_dim: int = 32, channels: Sequence[int] = (64, 64, 64), *, seed: int = 0, **kwargs
   ):
-    super().__init__(**kwargs)
+    super().__init__(dtype=precision.default(kwargs.pop("dtype", None)), **kwargs)
     check(latent_dim >= 1, "latent_dim must be at least 1", latent_dim, "give the size of z")
     check(
       len(channels) > 0 and min(channels) >= 1,
@@ -48,9 +49,16 @@ class ResNetEncoder(keras.layers.Layer):
     self.stages = []
     for width in self.channels:
       block = ResidualBlock(width, initializers=[next(init) for _ in range(3)], dtype=self.dtype_policy)
-      half = keras.layers.Conv2D(width, 2, strides=2, kernel_initializer=next(init), dtype=self.dtype_policy)
+      half = keras.layers.Conv2D(
+        width,
+        2,
+        strides=2,
+        data_format="channels_last",
+        kernel_initializer=next(init),
+        dtype=self.dtype_policy,
+      )
       self.stages += [block, half]
-    self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
+    self.flatten = keras.layers.Flatten("channels_last", dtype=self.dtype_policy)
     self.mean_head = keras.layers.Dense(latent_dim, kernel_initializer=next(init), dtype=self.dtype_policy)
     self.log_var_head = keras.layers.Dense(latent_dim, kernel_initializer=next(init), dtype=self.dtype_policy)
 
@@ -102,7 +110,12 @@ class ResidualBlock(keras.layers.Layer):
 
     def conv(size, initializer):
       return keras.layers.Conv2D(
-        channels, size, padding="same", kernel_initializer=initializer, dtype=self.dtype_policy
+        channels,
+        size,
+        padding="same",
+        data_format="channels_last",
+        kernel_initializer=initializer,
+        dtype=self.dtype_policy,
       )
 
     def norm():

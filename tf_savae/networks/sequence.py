@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_savae.networks import decoding
 from tf_savae.networks.decoder import Decoder
+from tf_savae.observations import Support, token_ids
 
 
 class SequenceDecoder(Decoder):
@@ -21,6 +22,11 @@ class SequenceDecoder(Decoder):
 
   vocab_size: int
   max_length: int
+
+  @property
+  def support(self) -> Support:
+    """Ids of the vocabulary."""
+    return token_ids(self.vocab_size)
 
   @abc.abstractmethod
   def start(self, z: tf.Tensor | None, num: int | tf.Tensor) -> Any:

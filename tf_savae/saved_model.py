@@ -1,0 +1,45 @@
+"""`SAVAE.export`: the posterior of a model as a TensorFlow SavedModel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_savae.errors import UserError
+
+
+def export(model: Any, path: Any, format: str, verbose: bool | None) -> None:
+  """Writes a SavedModel whose `serve`, also `serving_default`, maps x `[batch, ...]` to what `predict` gives.
+
+  The noise of a row does not depend on its place in the batch: each row's answer is what `predict` gives for it alone.
+
+  Args:
+    model: a built `SAVAE`.
+    path: of the new directory.
+    format: "tf_saved_model".
+    verbose: whether Keras prints what it wrote.
+
+  Raises:
+    UserError: another format; a model without posterior, or one that does not know the shape of x yet.
+  """
+  if format != "tf_saved_model":
+    raise UserError(f'export writes format="tf_saved_model" only; received {format!r}')
+  if not model.method.has_latent:
+    raise UserError(
+      f"export writes a posterior, and the method has none; received method={model.method_name!r};"
+      " python -m tf_savae export writes log p(x) of a run"
+    )
+  config = model.get_build_config()
+  if config is None:
+    raise UserError(
+      "export needs the shape of x; received a model that saw no data; call it on a batch first"
+    )
+  shape = [None, *config["shape"][1:]]
+  archive = keras.export.ExportArchive()
+  archive.track(model)
+  signature = tf.TensorSpec(shape, config["dtype"], name="x")
+  archive.add_endpoint("serve", lambda x: model.posterior_outputs(x, row_by_row=True), [signature])
+  archive.write_out(str(Path(path).expanduser()), verbose=bool(verbose))
