@@ -43,9 +43,8 @@ class SkipReasons:
 
   def count(self, x: Any, loss: tf.Tensor, norms: Mapping[str, tf.Tensor]) -> None:
     """Adds one skipped update, in the graph."""
-    parts = [
-      tf.reduce_sum(tf.cast(part, loss.dtype)) for part in tf.nest.flatten(x) if part.dtype.is_floating
-    ]
+    observed = [part for part in map(tf.convert_to_tensor, tf.nest.flatten(x)) if part.dtype.is_floating]
+    parts = [tf.reduce_sum(tf.cast(part, loss.dtype)) for part in observed]
     values = {"x": tf.add_n(parts) if parts else tf.zeros_like(loss), "loss": loss, **norms}
     wrong = [~tf.math.is_finite(values[name]) if name in values else tf.constant(False) for name in _REASONS]
     self._counts.assign(self._counts + tf.cast(tf.stack(wrong), tf.int64))
