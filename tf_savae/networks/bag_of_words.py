@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_savae import tokens
+from tf_savae import precision, tokens
 from tf_savae.networks.checks import check_sizes
 from tf_savae.networks.initial_weights import uniform_stream
 from tf_savae.posterior import GaussianParams
@@ -43,7 +43,7 @@ class BagOfWordsEncoder(keras.layers.Layer):
     seed: int = 0,
     **kwargs: Any,
   ):
-    super().__init__(**kwargs)
+    super().__init__(dtype=precision.default(kwargs.pop("dtype", None)), **kwargs)
     check_sizes(
       vocab_size=vocab_size, latent_dim=latent_dim, embedding_dim=embedding_dim, hidden_dim=hidden_dim
     )
