@@ -29,7 +29,8 @@ def exit_status(work: Callable[[], None]) -> int:
   """
   try:
     work()
-    sys.stdout.flush()
+    if sys.stdout is not None:  # closed before the command began
+      sys.stdout.flush()
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

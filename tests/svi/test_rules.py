@@ -209,6 +209,55 @@ class TestALearnedRule:
       assert np.max(np.abs(theirs)) > 1e-4
 
 
+class TestAStateThatBeginsSomewhere:
+  """s_0 may be made from λ_0, a variable or a tensor: the adjoint goes back through `init`, too."""
+
+  def gradients(self, adjoint, tolerance):
+    pull, outside = tf.Variable(0.3, dtype=tf.float64), 0.1 * normal(2 * LATENT, seed=7)
+
+    @dataclasses.dataclass(frozen=True)
+    class Anchored(rules.Rule):
+      def init(self, params):
+        return params, pull * tf.ones_like(params) + outside
+
+      def update(self, k, params, gradient, state, step_size):
+        anchor, strength = state
+        return params - step_size * gradient - strength * tf.sin(params - anchor), (anchor, 0.9 * strength)
+
+    def neg_elbo(params, noise):
+      return tf.reduce_sum(tf.cos(params.sample(noise)) ** 2, axis=-1) + params.kl_to_prior()
+
+    initial = GaussianParams.unpack(PARAMS)
+    with tf.GradientTape() as tape:
+      tape.watch([initial, outside])
+      settings = SVISettings(3, 0.2, rule=Anchored(), tolerance=tolerance)
+      params = refine(
+        neg_elbo, initial, settings, noise=normal(3, BATCH, LATENT, seed=8), adjoint=adjoint
+      ).params
+      loss = tf.reduce_sum(tf.sin(params.mean) + params.log_var**2)
+    return tape.gradient(loss, [*initial, pull, outside])
+
+  @pytest.mark.parametrize("tolerance", [0.0, 1e-3])
+  @pytest.mark.parametrize("adjoint", ["exact", "stored"])
+  def test_exact_equals_unrolled(self, adjoint, tolerance):
+    ours, reference = self.gradients(adjoint, tolerance), self.gradients("unrolled", tolerance)
+    for a, b in zip(ours, reference, strict=True):
+      assert relative_error(a, b) < 1e-9 and np.max(np.abs(b)) > 1e-4
+
+
+@pytest.mark.parametrize("step_size", [1.0, 2.0, 30.0])
+def test_the_precision_stays_positive_whatever_the_step_size(step_size):
+  rule = MultiplicativeNaturalGradient(log_var_range=None)
+  moved, _ = rule.update(0, PARAMS, GRADIENT, (), tf.constant([step_size], tf.float64))
+  assert np.any(GRADIENT[:, LATENT:] < -0.45) and np.all(np.isfinite(moved))
+
+
+def test_settings_can_be_changed_to_another_rule():
+  natural = dataclasses.replace(SVISettings(3, 0.1), rule="natural")
+  assert natural.step_rule == NaturalGradient()
+  assert SVISettings(3, 0.1).step_rule == GradientStep(momentum=0.5)
+
+
 class TestWhatIsRefused:
   @pytest.mark.parametrize(
     "wrong",

@@ -59,8 +59,8 @@ def _by_networks(config):
 
 
 def _by_parts(config):
-  rule = {field.name for field in dataclasses.fields(RULES.get(config.svi_rule))}
-  adjoint = {field.name for field in dataclasses.fields(ADJOINTS.get(config.adjoint))}
+  rule = set(getattr(RULES.get(config.svi_rule), "__dataclass_fields__", {}))
+  adjoint = set(getattr(ADJOINTS.get(config.adjoint), "__dataclass_fields__", {}))
   return {
     **{name: f"--svi_rule={config.svi_rule}" for name, field in _OF_RULE.items() if field not in rule},
     **{name: f"--adjoint={config.adjoint}" for name, field in _OF_ADJOINT.items() if field not in adjoint},

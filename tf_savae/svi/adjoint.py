@@ -149,6 +149,7 @@ class RecursiveAdjoint(Adjoint):
       carried = _sweep(problem, trace, cotangent, targets, carried, first, last, self.second_order)
     if differentiated < num_steps:
       carried = _sweep(problem, trace, cotangent, targets, carried, 0, first, None)
+    carried = _pull_back_start(problem, carried, targets)
     split = len(problem.conditioning)
     return [carried.a, carried.d_sizes.stack(), *carried.totals[:split]], carried.totals[split:]
 
@@ -206,6 +207,21 @@ def _pull_back_rule(problem, trace, k, carried, targets):
   own = [tf.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=False)]
   by_rule = [None if g is None else tf.convert_to_tensor(g) for g in found[len(sources) :]]
   return own[0], own[1], own[3:], own[2], by_rule
+
+
+def _pull_back_start(problem, carried, targets):
+  """What b = ∂ℓ/∂s_0 says about λ_0 and the targets, which the rule's `init` may have made s_0 from."""
+  with tf.GradientTape(watch_accessed_variables=False) as tape:
+    tape.watch([problem.initial, *targets])
+    state = problem.rule.init(problem.initial)
+  pairs = [(s, b) for s, b in zip(state, carried.b, strict=True) if s.dtype.is_floating]
+  if not pairs:
+    return carried
+  states, cotangents = (list(part) for part in zip(*pairs, strict=True))
+  by_initial, *found = tape.gradient(states, [problem.initial, *targets], output_gradients=cotangents)
+  a = carried.a if by_initial is None else carried.a + by_initial
+  totals = [t if g is None else t + g for t, g in zip(carried.totals, found, strict=True)]
+  return carried._replace(a=a, totals=totals)
 
 
 def _keep_shape(tensor, like):

@@ -50,7 +50,8 @@ def refine(
       must be a pure function, so random masks belong in `context`.
     initial: λ_0, `[batch, latent]`; the batch size may be unknown.
     settings: K, α, the rule of a step, and its number of noise draws.
-    noise: ε ~ N(0, I), `[K, batch, latent]`, or `[K, num_samples, batch, latent]` for several draws.
+    noise: ε ~ N(0, I), `[K, batch, latent]`, or `[K, num_samples, batch, latent]` for several draws. Used as given;
+      `settings.noise_draws.all_samples` makes the draws that `settings.draws` names.
     context: further arguments of `neg_elbo`, tensors or nests of tensors.
     adjoint: how gradients pass through the steps: an `Adjoint`, or its name in `tf_savae.svi.ADJOINTS`.
     k_now: how many of the K steps to take, counted from the first. It may be a scalar tensor, so that one graph serves
@@ -99,7 +100,9 @@ def _problem(neg_elbo, initial, settings, noise, context, k_now):
   packed, rule = initial.pack(), settings.step_rule
   sizes = settings.step_sizes(packed.dtype, initial.mean.shape[-1])
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
-  by_rule = closed_over_tensors(rule.update, 0, packed, packed, rule.init(packed), packed[0])
+  state = tuple(map(tf.stop_gradient, rule.init(packed)))
+  by_rule = closed_over_tensors(rule.update, 0, packed, packed, state, packed[0])
+  by_rule += closed_over_tensors(rule.init, packed)
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
   # Each tensor once, even if it is passed several times: a tape's gradient covers all uses of a tensor.
   conditioning = tuple({id(tensor): tensor for tensor in (*passed, *closed_over, *by_rule)}.values())

@@ -131,15 +131,16 @@ class NaturalGradient(Rule):
 class MultiplicativeNaturalGradient(NaturalGradient):
   """`NaturalGradient` whose step in log σ² is a natural step in the precision 1/σ².
 
-      1/σ² ← 1/σ² · (1 + 2 α max(g_{log σ²}, −0.45))
+      1/σ² ← 1/σ² · (1 + max(2 α max(g_{log σ²}, −0.45), −0.9))
 
-  A step of α = 1 on a quadratic L then reaches the best σ², too. The bound keeps the precision positive for α ≤ 1.
+  A step of α = 1 on a quadratic L then reaches the best σ², too. The bounds keep the precision positive for every α.
 
   Source: Khan and Lin (2017), for the step in natural parameters.
   """
 
   def _moved(self, log_var, gradient, step_size):
-    return log_var - tf.math.log1p(2.0 * step_size * tf.maximum(gradient, _LEAST_GRADIENT))
+    growth = 2.0 * step_size * tf.maximum(gradient, _LEAST_GRADIENT)
+    return log_var - tf.math.log1p(tf.maximum(growth, 2.0 * _LEAST_GRADIENT))
 
 
 _LEAST_GRADIENT = -0.45
@@ -207,7 +208,7 @@ def get(rule: str | Rule, **settings: Any) -> Rule:
   given = {name: value for name, value in settings.items() if value is not None}
   if isinstance(rule, str):
     kind = RULES.get(rule)
-    unknown = sorted(set(given) - {field.name for field in dataclasses.fields(kind)})
+    unknown = sorted(set(given) - set(getattr(kind, "__dataclass_fields__", {})))
     if unknown:
       raise ValueError(
         f"{unknown[0]} is not a setting of the rule {rule!r}. Received: {unknown[0]}={given[unknown[0]]}"

@@ -13,8 +13,6 @@ import tensorflow as tf
 from tf_savae.svi import noise, rules
 from tf_savae.svi.registries import RULES
 
-_MOMENTUM = 0.5  # γ of the rule "gradient", unless it is given
-
 
 @dataclasses.dataclass(frozen=True)
 class SVISettings:
@@ -52,8 +50,6 @@ class SVISettings:
   def __post_init__(self):
     if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
       raise ValueError(f"num_steps is a number of SVI steps, 0 or more. Received: {self.num_steps}")
-    if self.rule == "gradient" and self.momentum is None:
-      object.__setattr__(self, "momentum", _MOMENTUM)
     _ = self.step_rule  # which refuses what it cannot be made from
     if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
