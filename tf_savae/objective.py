@@ -39,6 +39,9 @@ class NegELBO:
   A decoder may offer `log_prob_derivative(x, z, dz, context) -> [batch]`, a differentiable ⟨dz, ∇_z log p(x | z)⟩. The
   adjoint's inner product then uses it instead of a nested tape.
 
+  A decoder with the attribute `takes_many_z` takes z `[batch, n, latent]` in both, and gives `[batch, n]`. All draws
+  of a step are then evaluated in one call, and so are the mixed second-order terms of all steps.
+
   A decoder may also offer `expected_log_prob(x, params, context) -> [batch]`, E_q[log p(x | z)] without draws, and
   `expected_log_prob_derivative(x, params, tangent, context) -> [batch]`, its derivative along a tangent of λ.
 
@@ -53,18 +56,24 @@ class NegELBO:
     self._decoder, self._free_bits, self._in_closed_form = decoder, free_bits, in_closed_form
     if hasattr(decoder, "expected_log_prob_derivative" if in_closed_form else "log_prob_derivative"):
       self.directional_derivative = self._directional_derivative
+    self.takes_many_draws = getattr(decoder, "takes_many_z", False) and not in_closed_form
+    if self.takes_many_draws and hasattr(decoder, "log_prob_derivative"):
+      self.directional_derivative_of_all = self._directional_derivative_of_all
     if hasattr(decoder, "computing_in"):
       self.computing_in = decoder.computing_in
 
   def bound(self, params: GaussianParams | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
-    """The parts of the bound; `params` is None for a decoder without a latent."""
+    """The parts of the bound; `params` is None for a decoder without a latent.
+
+    Where `takes_many_draws`, the noise may be `[S, batch, latent]`: the mean over S draws.
+    """
     if params is None:
       nll = -self._decoder.log_prob(x, None, context)
       return Bound(nll, tf.zeros_like(nll), tf.zeros_like(nll))
     if self._in_closed_form:
       nll = -self._decoder.expected_log_prob(x, params, context)
     else:
-      nll = -self._decoder.log_prob(x, params.sample(noise), context)
+      nll = -self._mean_over_draws(self._decoder.log_prob, context, x, params.sample(noise))
     kl = params.kl_to_prior()
     if not self._free_bits:
       return Bound(nll, kl, kl)
@@ -75,16 +84,46 @@ class NegELBO:
     return self.bound(params, noise, x, context).weighted(beta)
 
   def _directional_derivative(self, params, noise, tangent, x, beta, context):
-    """⟨tangent, ∇_λ L_i⟩, `[batch]`, with dz = dμ + ½ σ ε d(log σ²) and the KL term in closed form."""
-    d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
-    if self._free_bits:
-      d_kl = tf.where(params.kl_of_latents() > self._free_bits, d_kl, tf.zeros_like(d_kl))
+    """⟨tangent, ∇_λ L_i⟩, `[batch]`: dz = dμ + ½ σ ε d(log σ²); the KL's part in closed form."""
     if self._in_closed_form:
       d_log_prob = self._decoder.expected_log_prob_derivative(x, params, tangent, context)
     else:
       dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
-      d_log_prob = self._decoder.log_prob_derivative(x, params.sample(noise), dz, context)
-    return beta * tf.reduce_sum(d_kl, axis=-1) - d_log_prob
+      derivative = self._decoder.log_prob_derivative
+      d_log_prob = self._mean_over_draws(derivative, context, x, params.sample(noise), dz)
+    return beta * self._kl_derivative(params, tangent) - d_log_prob
+
+  def _mean_over_draws(self, function, context, x, *at):
+    """`function(x, *at, context)` `[batch]`; for z and dz `[S, batch, latent]` the mean over S."""
+    if at[0].shape.rank == 2:
+      return function(x, *at, context)
+    return tf.reduce_mean(function(x, *(tf.transpose(z, [1, 0, 2]) for z in at), context), axis=-1)
+
+  def _directional_derivative_of_all(self, params, noise, tangent, x, beta, context):
+    """Σ_k ⟨tangent_k, ∇_λ L_i(λ_k; ε_k)⟩, `[batch]`, in one call of the decoder.
+
+    Args:
+      params, tangent: of K points, each `[K, batch, latent]`.
+      noise: `[K, S, batch, latent]`; the mean over S draws is taken at each point.
+      x, beta, context: as of all others.
+    """
+    num_steps, batch = tf.shape(noise)[0], tf.shape(noise)[2]
+    # As K examples beside each other for what is cheap, and as K · S draws of one for the decoder.
+    flat = [tf.reshape(part, [num_steps * batch, part.shape[-1]]) for part in (*params, *tangent)]
+    d_kl = self._kl_derivative(GaussianParams(*flat[:2]), GaussianParams(*flat[2:]))
+    d_kl = tf.reduce_sum(tf.reshape(d_kl, [num_steps, batch]), axis=0)
+    params, tangent = (GaussianParams(*(part[:, tf.newaxis] for part in p)) for p in (params, tangent))
+    dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
+    z, dz = (tf.reshape(t, [-1, batch, noise.shape[-1]]) for t in (params.sample(noise), dz))
+    d_log_prob = self._mean_over_draws(self._decoder.log_prob_derivative, context, x, z, dz)
+    return beta * d_kl - tf.cast(num_steps, d_kl.dtype) * d_log_prob
+
+  def _kl_derivative(self, params, tangent):
+    """The penalty's derivative along the tangent, `[batch]`, in closed form."""
+    d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
+    if self._free_bits:
+      d_kl = tf.where(params.kl_of_latents() > self._free_bits, d_kl, tf.zeros_like(d_kl))
+    return tf.reduce_sum(d_kl, axis=-1)
 
 
 def precompute(decoder, x: Any, training: bool, seed: tf.Tensor) -> Any:

@@ -9,6 +9,8 @@ Let a = ∂ℓ/∂λ and b = ∂ℓ/∂s. The recursion starts from a = ∇_λ �
 
 A tape gives the vjp of the rule, which is cheap. Both second-order terms are one gradient of the scalar
 ⟨ḡ, ∇_λ L(λ_k)⟩ with ḡ held constant. A step that an example did not take is the identity, for the tape as well.
+Where many z of one x are cheap, the sweep takes the product alone and collects ḡ_k; all mixed terms are then one
+gradient of Σ_k ⟨ḡ_k, ∇_λ L(λ_k)⟩.
 Costs are in U, one forward pass of the decoder; a reverse pass to λ alone costs about 1 U more, to λ and θ 2 U.
 
 With a `compute_dtype`, the decoder computes the second-order products in that dtype; `neg_elbo` then needs a method
@@ -29,7 +31,7 @@ from tf_savae.ops import xla_gradients  # noqa: F401, registers what a compiled 
 from tf_savae.ops.gradients import dense_gradients
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi import descent
-from tf_savae.svi.derivatives import ExampleLoss, directional_derivative, over_samples
+from tf_savae.svi.derivatives import ExampleLoss, directional_derivative, over_draws
 from tf_savae.svi.descent import Problem, Trace
 from tf_savae.svi.registries import ADJOINTS
 
@@ -105,6 +107,31 @@ class RecursiveAdjoint(Adjoint):
         product = directional_derivative(neg_elbo, params, noise, tangent, context)
       return dense_gradients(tape, product, [*params, *targets])
 
+  def _stacks(self, neg_elbo: ExampleLoss) -> bool:
+    """Whether the mixed terms of all steps are taken at once."""
+    return hasattr(neg_elbo, "directional_derivative_of_all")
+
+  def mixed_terms(
+    self,
+    problem: Problem,
+    trace: Trace,
+    tangents: tf.Tensor,
+    targets: Sequence[tf.Tensor | tf.Variable],
+  ) -> list[tf.Tensor]:
+    """Gradients of Σ_k ⟨ḡ_k, ∇_λ Σ_i L_i(λ_k)⟩ with respect to the targets, for ḡ `[K, batch, 2 · latent]`.
+
+    In one pass, by `neg_elbo.directional_derivative_of_all(params, noise, tangents, *context) -> [batch]`, whose
+    arguments have K in front.
+    """
+    dtype, neg_elbo = self.compute_dtype, problem.neg_elbo
+    with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(targets)
+        points, along = (GaussianParams.unpack(t) for t in (trace.params[:-1], tangents))
+        products = neg_elbo.directional_derivative_of_all(points, problem.noise, along, *problem.context)
+        total = tf.reduce_sum(products)
+      return dense_gradients(tape, total, targets)
+
   def run(self, problem: Problem) -> Trace:
     outside = {}
 
@@ -142,11 +169,19 @@ class RecursiveAdjoint(Adjoint):
     carried = _Carried(
       a,
       tuple(tf.zeros_like(s[0]) for s in trace.state),
-      tf.TensorArray(size.dtype, num_steps, element_shape=size.shape[1:]).unstack(tf.zeros_like(size)),
+      _zeros_to_write(size, num_steps),
+      [_zeros_to_write(trace.gradient, num_steps)]
+      if differentiated and self._stacks(problem.neg_elbo)
+      else [],
       [tf.zeros_like(target) for target in targets],
     )
     if differentiated:
       carried = _sweep(problem, trace, cotangent, targets, carried, first, last, self.second_order)
+    if carried.tangents:
+      mixed = self.mixed_terms(problem, trace, carried.tangents[0].stack(), targets)
+      carried = carried._replace(
+        tangents=[], totals=[t + m for t, m in zip(carried.totals, mixed, strict=True)]
+      )
     if differentiated < num_steps:
       carried = _sweep(problem, trace, cotangent, targets, carried, 0, first, None)
     carried = _pull_back_start(problem, carried, targets)
@@ -155,11 +190,15 @@ class RecursiveAdjoint(Adjoint):
 
 
 class _Carried(NamedTuple):
-  """The values that the backward sweep carries: ∂ℓ/∂λ, ∂ℓ/∂s, ∂ℓ/∂α_k so far, and the sums for all targets."""
+  """The values that the backward sweep carries: ∂ℓ/∂λ, ∂ℓ/∂s, ∂ℓ/∂α_k so far, and the sums for all targets.
+
+  And, where the mixed terms of all steps are taken at once, ḡ_k so far, 0 for the other k; else no array.
+  """
 
   a: tf.Tensor
   b: tuple[tf.Tensor, ...]
   d_sizes: tf.TensorArray
+  tangents: list[tf.TensorArray]
   totals: list[tf.Tensor]
 
 
@@ -167,20 +206,28 @@ def _sweep(problem, trace, cotangent, targets, carried, first, last, second_orde
   """The recursion over k = last−1 … first; without `second_order` the steps count as the identity on λ."""
 
   def body(k, carried):
-    params, gradient, state, d_size, by_rule = _pull_back_rule(problem, trace, k, carried, targets)
+    params, gradient, state, d_size, added = _pull_back_rule(problem, trace, k, carried, targets)
+    tangents = carried.tangents
     if second_order is None:
-      a, state, added = carried.a, carried.b, by_rule
+      a, state = carried.a, carried.b
     else:
       at, tangent = GaussianParams.unpack(trace.params[k]), GaussianParams.unpack(gradient)
-      mean, log_var, *mixed = over_samples(
-        lambda noise: second_order(problem.neg_elbo, at, noise, tangent, problem.context, targets),
+      # Where the mixed terms of all steps come at the end, ḡ is all that is needed of this one.
+      now = [] if tangents else targets
+      mean, log_var, *mixed = over_draws(
+        problem.neg_elbo,
+        lambda noise: second_order(problem.neg_elbo, at, noise, tangent, problem.context, now),
         problem.noise[k],
       )
       a = params + GaussianParams(mean, log_var).pack()
-      added = [m if r is None else m + r for m, r in zip(mixed, by_rule, strict=True)]
+      if tangents:
+        tangents = [tangents[0].write(k, gradient)]
+      else:
+        added = [m if r is None else m + r for m, r in zip(mixed, added, strict=True)]
     totals = [t if g is None else t + g for t, g in zip(carried.totals, added, strict=True)]
-    new = _Carried(a + cotangent[k], tuple(state), carried.d_sizes.write(k, d_size), totals)
-    tf.nest.map_structure(_keep_shape, new._replace(d_sizes=()), carried._replace(d_sizes=()))
+    new = _Carried(a + cotangent[k], tuple(state), carried.d_sizes.write(k, d_size), tangents, totals)
+    arrays = {"d_sizes": (), "tangents": []}
+    tf.nest.map_structure(_keep_shape, new._replace(**arrays), carried._replace(**arrays))
     return k - 1, new
 
   if second_order is None:
@@ -222,6 +269,10 @@ def _pull_back_start(problem, carried, targets):
   a = carried.a if by_initial is None else carried.a + by_initial
   totals = [t if g is None else t + g for t, g in zip(carried.totals, found, strict=True)]
   return carried._replace(a=a, totals=totals)
+
+
+def _zeros_to_write(like, size):
+  return tf.TensorArray(like.dtype, size, element_shape=like.shape[1:]).unstack(tf.zeros_like(like))
 
 
 def _keep_shape(tensor, like):
@@ -295,6 +346,9 @@ class FiniteDifferenceAdjoint(RecursiveAdjoint):
   def __post_init__(self):
     if not self.radius > 0:
       raise ValueError(f"FiniteDifferenceAdjoint needs a positive radius. Received: {self.radius}")
+
+  def _stacks(self, neg_elbo):
+    return False
 
   def second_order(self, neg_elbo, params, noise, tangent, context, targets):
     def gradients(at):

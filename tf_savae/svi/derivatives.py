@@ -34,7 +34,7 @@ def mean_value_and_gradient(
     loss, gradient = value_and_gradient(neg_elbo, params, draw, context)
     return [loss, *gradient]
 
-  loss, mean, log_var = over_samples(one, noise)
+  loss, mean, log_var = over_draws(neg_elbo, one, noise)
   return loss, GaussianParams(mean, log_var)
 
 
@@ -54,6 +54,18 @@ def directional_derivative(
     return tf.reduce_sum(method(params, noise, tangent, *context))
   _, gradient = value_and_gradient(neg_elbo, params, noise, context)
   return sum(tf.reduce_sum(u * g) for u, g in zip(tangent, gradient, strict=True))
+
+
+def over_draws(
+  neg_elbo: ExampleLoss, function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Tensor
+) -> list[tf.Tensor]:
+  """Mean of `function(noise)`, which calls `neg_elbo`, over draws `[num_samples, batch, latent]`.
+
+  By one call where `neg_elbo.takes_many_draws`: its noise may then be of this shape, too, and it gives the mean.
+  """
+  if noise.shape[0] > 1 and getattr(neg_elbo, "takes_many_draws", False):
+    return function(noise)
+  return over_samples(function, noise)
 
 
 def over_samples(function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Tensor) -> list[tf.Tensor]:
