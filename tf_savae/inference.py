@@ -19,6 +19,7 @@ from tf_savae.svi.derivatives import value_and_gradient
 from tf_savae.svi.refine import refine_traced
 
 _RANDOM_START = 0.1  # scale of λ_0 without an encoder (paper, appendix)
+_MANY_Z = 10  # importance samples at once, where a decoder takes many z
 
 
 class Inferred(NamedTuple):
@@ -227,19 +228,33 @@ class Inference:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λ at `params`.
 
     In expectation this is a lower bound, which tightens with S (Burda et al. 2016). Draws are taken one at a time for
-    the whole batch, so memory does not grow with S. Without a latent, when `params` is None, the result is exact.
+    the whole batch, or ten where the decoder takes many z, so memory does not grow with S. Without a latent, when
+    `params` is None, the result is exact.
     """
     if params is None:
       return -self.bound(None).nll
     proposal, p, seed = params.distribution(), prior(params.mean), self.seed(Purpose.IMPORTANCE)
+    size = _MANY_Z if getattr(self.decoder, "takes_many_z", False) else 1
+    shape = tf.shape(params.mean)
+
+    def draw(s):
+      draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
+      z = params.sample(tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype))
+      return z, p.log_prob(z) - proposal.log_prob(z)
 
     def add(s, total):
-      draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
-      z = params.sample(tf.random.stateless_normal(tf.shape(params.mean), draw_seed, dtype=params.mean.dtype))
-      log_weight = self.decoder.log_prob(self.x, z, self.context) + p.log_prob(z) - proposal.log_prob(z)
-      return s + 1, tf.reduce_logsumexp(tf.stack([total, log_weight]), axis=0)
+      zs, weights = map(tf.stack, zip(*(draw(s + i) for i in range(size)), strict=True))
+      if size == 1:
+        log_probs = self.decoder.log_prob(self.x, zs[0], self.context)[tf.newaxis]
+      else:
+        log_probs = tf.transpose(self.decoder.log_prob(self.x, tf.transpose(zs, [1, 0, 2]), self.context))
+      # The last ones together may be more than are wanted.
+      wanted = (s + tf.range(size) < num_samples)[:, tf.newaxis]
+      weights = tf.where(wanted, log_probs + weights, tf.constant(-np.inf, weights.dtype))
+      total = tf.reduce_logsumexp(tf.concat([total[tf.newaxis], weights], axis=0), axis=0)
+      return s + size, tf.ensure_shape(total, nothing.shape)
 
-    nothing = tf.fill(tf.shape(params.mean)[:1], tf.constant(-np.inf, params.mean.dtype))
+    nothing = tf.fill(shape[:1], tf.constant(-np.inf, params.mean.dtype))
     nothing.set_shape(params.mean.shape[:1])
     _, total = tf.while_loop(
       lambda s, _: s < num_samples, add, (tf.constant(0), nothing), maximum_iterations=num_samples

@@ -201,8 +201,11 @@ def test_a_bad_request_gets_a_clear_error_and_the_next_one_its_answer(signature,
   assert served_text("encode", strings(["the cat"]))["mean"].shape == (1, 3)
 
 
-def test_convolutions_are_served_as_lstms_are(tmp_path):
-  found = load_model(make_run(tmp_path / "run", "vae_svi", "text", decoder="dilated_conv"))
+@pytest.mark.parametrize(
+  "network", [{"decoder": "dilated_conv"}, {"latent_to": "softmax", "encoder": "bow"}], ids=str
+)
+def test_other_networks_are_served_as_the_papers_lstms_are(tmp_path, network):
+  found = load_model(make_run(tmp_path / "run", "vae_svi", "text", **network))
   made = signatures.signatures(found, signatures.Options((2,)))
   x = tf.constant(ids(SENTENCES))
   answer = made["encode_refined"].traced(tf.constant(strings(SENTENCES)))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests import tiny
 from tf_savae import tokens
 from tf_savae.errors import UserError
-from tf_savae.networks import LateSoftmaxDecoder, TextLSTMDecoder
+from tf_savae.networks import LateSoftmaxDecoder, TextLSTMDecoder, decoding
 
 
 @pytest.fixture(params=[None, 4], ids=["whole", "chunks"])
@@ -94,6 +94,17 @@ def test_one_token_after_the_other_gives_the_logits(decoder):
     logits, state = decoder.next(token, state)
     np.testing.assert_allclose(tf.nn.log_softmax(logits), expected[:, t], rtol=1e-9)
     token = x[:, t]
+
+
+def test_beams_have_the_probability_that_the_decoder_gives_them_and_one_beam_is_greedy():
+  decoder, z = tiny.late_text_lstm_networks()[1], tiny.normal(tiny.BATCH, tiny.LATENT)
+  decoder.max_length = 5
+  documents, scores = decoding.beam_search(decoder, z, 3)
+  for rank in range(3):
+    x = documents[:, rank]
+    np.testing.assert_allclose(scores[:, rank], decoder.log_prob(x, z, decoder.precompute(x)), rtol=1e-9)
+  greedy = decoding.generate(decoder, z)
+  np.testing.assert_array_equal(greedy, decoding.beam_search(decoder, z, 1)[0][:, 0])
 
 
 def test_the_l2_is_a_regulariser_of_the_weights_of_z():

@@ -12,6 +12,7 @@ from tf_savae.data.oracle import READINGS
 from tf_savae.errors import UserError
 from tf_savae.networks import dilated_conv
 from tf_savae.runs.build import BetaWarmup, build_model, make_adjoint, svi_settings, use_xla
+from tf_savae.runs.config import RunConfig
 from tf_savae.runs.model_settings import DILATIONS
 from tf_savae.runs.settings import ORACLES
 from tf_savae.svi import adjoint
@@ -217,6 +218,37 @@ def test_the_dilated_decoder_has_the_stack_that_is_named_or_listed():
     assert isinstance(model.decoder, networks.DilatedConvDecoder)
     assert (model.decoder.dilations, model.decoder.channels) == (expected, 6)
     assert isinstance(model.encoder, networks.TextLSTMEncoder)
+
+
+@pytest.mark.parametrize(
+  ("decoder", "inner"), [("lstm", networks.TextLSTMDecoder), ("dilated_conv", networks.DilatedConvDecoder)]
+)
+def test_z_enters_text_where_latent_to_says(decoder, inner):
+  changes = {"decoder": decoder, "conv_channels": 6, "latent_l2": 0.1, "logit_positions": 5}
+  late = build_model(text_config(latent_to="softmax", **changes), _Text())
+  assert isinstance(late.decoder, networks.LateSoftmaxDecoder)
+  assert isinstance(late.decoder.language_model, inner)
+  assert (late.decoder.latent_dim, late.decoder.latent_l2, len(late.losses)) == (2, 0.1, 1)
+  assert late.decoder.language_model.logit_positions == 5
+  early = build_model(text_config(latent_to="state", **changes), _Text())
+  without = build_model(text_config(latent_to="softmax", model="autoreg", **changes), _Text())
+  for model in (early, without):
+    assert type(model.decoder) is inner and not model.losses
+
+
+def test_presets_say_where_z_enters_and_a_run_from_before_the_setting_has_it_in_the_state():
+  def of(preset):
+    return make_config(dataset="text", preset=preset)
+
+  assert (of("paper").latent_to, of("small").latent_to) == ("state", "softmax")
+  before = {name: value for name, value in of("small").to_dict().items() if not name.startswith("latent_")}
+  assert RunConfig.from_dict(before).latent_to == "state"
+
+
+def test_bow_is_an_encoder_of_text():
+  model = build_model(text_config(encoder="bow", model="vae"), _Text())
+  assert isinstance(model.encoder, networks.BagOfWordsEncoder)
+  assert (model.encoder.embedding_dim, model.encoder.hidden_dim) == (3, 4)
 
 
 def test_all_weights_of_the_lstms_begin_within_init_scale():
