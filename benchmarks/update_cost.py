@@ -1,41 +1,97 @@
-"""What a training update costs against one of a VAE: `taskset -c 0 python -m benchmarks.update_cost --workload=text`.
+"""What an update of each method costs in updates of a VAE: `python -m benchmarks.update_cost --workload=image`.
 
-All methods are built in one process and take their updates in turn, so that what slows the machine down slows all of
-them. The figures are medians of processor time; only their ratios can be compared between runs. Refinement is by the
-natural gradient with one antithetic pair of draws per step.
+All methods run in turn in one process on one core, round after round, and processor time counts: what else the machine
+does moves every method alike. A ratio is the median over rounds of a method's time over the VAE's of the same round.
+The update is the one that `fit` runs: encoder, refinement, gradients, clipping, optimiser, metrics.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from absl import app, flags
 
 from benchmarks import workloads
 
-_WORKLOAD = flags.DEFINE_enum("workload", "text", ["image", "text"], "as of benchmarks.step")
+_WORKLOAD = flags.DEFINE_enum("workload", "image", ["image", "text"], "which rows")
 _SIZES = flags.DEFINE_enum("sizes", "small", ["paper", "small", "tiny"], "preset of the networks' sizes")
-_BATCH = flags.DEFINE_integer("batch", 32, "examples per update", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("tokens", 60, "text: tokens of every document", lower_bound=2)
-_DECODER = flags.DEFINE_string("decoder", "auto", "as of train.py")
-_LATENT_TO = flags.DEFINE_enum("latent_to", "softmax", ["softmax", "state"], "text: as of train.py")
-_K = flags.DEFINE_list("k", ["4", "20"], "SVI steps of savae; vae_svi takes the first")
-_ADJOINT = flags.DEFINE_string("adjoint", "exact", "of savae, as of train.py")
-_UPDATES = flags.DEFINE_integer("updates", 7, "timed updates of each method", lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+  "batch", None, "examples per update (default: 50 images or 32 documents; paper: 10 or 4)", lower_bound=1
+)
+_TOKENS = flags.DEFINE_integer(
+  "tokens", None, "text: tokens of every document (default: 60; paper: 80)", lower_bound=2
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "timed updates of each method", lower_bound=1)
+_CORE = flags.DEFINE_integer("core", None, "core to run on (default: any one)", lower_bound=0)
+_ONLY = flags.DEFINE_string("only", "", "a word that the names of the rows must have; VAEs are always there")
+
+# By workload and whether the size is the paper's: examples per update. By the latter alone: tokens.
+_BATCHES = {"image": {False: 50, True: 10}, "text": {False: 32, True: 4}}
+_LENGTHS = {False: 60, True: 80}
+
+_NATURAL = {"svi_rule": "natural_multiplicative", "svi_lr": 0.8, "svi_lr_log_var": 0.3}
+_SIGNS = {**_NATURAL, "svi_noise": "signs", "svi_samples": 2}
+_MEAN = {**_NATURAL, "svi_noise": "mean"}
+_QUADRATURE = {"decoder": "late_pixelcnn", "svi_rule": "natural", "svi_lr": 0.5, "svi_noise": "quadrature"}
+_STORED = {"adjoint": "stored"}
+_PLAIN = {"svi_rule": "gradient", "svi_lr": 0.02}
+_PAIR = {"svi_rule": "natural", "svi_lr": 0.1, "svi_noise": "antithetic", "svi_samples": 2}
+_SOFTMAX = {"latent_to": "softmax", **_PAIR}
+_STATE = {"latent_to": "state", **_PAIR}
 
 
-def rows(k: list[int]) -> list[tuple[str, int]]:
-  """(method, K) of all that is compared; the first is the unit."""
-  return [("vae", 0), ("vae_svi", k[0]), *(("savae", num_steps) for num_steps in k)]
+class Row(NamedTuple):
+  """A method whose update is timed.
+
+  Attributes:
+    name: for the table.
+    base: name of the row that its time is divided by.
+    settings: of the run, besides the preset's.
+  """
+
+  name: str
+  base: str
+  settings: dict[str, Any]
+
+
+ROWS = {
+  "image": (
+    Row("VAE", "VAE", {"model": "vae"}),
+    Row("SA-VAE natural, mean, K=1", "VAE", {"model": "savae", "k": 1, **_MEAN}),
+    Row("SA-VAE natural, mean, K=1, stored", "VAE", {"model": "savae", "k": 1, **_STORED, **_MEAN}),
+    Row("SA-VAE natural, signs, K=1", "VAE", {"model": "savae", "k": 1, **_SIGNS}),
+    Row("SA-VAE natural, signs, K=1, stored", "VAE", {"model": "savae", "k": 1, **_STORED, **_SIGNS}),
+    Row("SA-VAE natural, signs, K=2, stored", "VAE", {"model": "savae", "k": 2, **_STORED, **_SIGNS}),
+    Row("VAE+SVI 1 natural, signs, K=1", "VAE", {"model": "vae_svi", "k": 1, **_SIGNS}),
+    Row("SA-VAE plain, K=1", "VAE", {"model": "savae", "k": 1, **_PLAIN}),
+    Row("VAE late", "VAE late", {"model": "vae", **_QUADRATURE}),
+    Row("VAE+SVI 1 late, quadrature, K=4", "VAE late", {"model": "vae_svi", "k": 4, **_QUADRATURE}),
+    Row("SA-VAE late, quadrature, K=4", "VAE late", {"model": "savae", "k": 4, **_QUADRATURE}),
+    Row("SA-VAE late, quadrature, K=20", "VAE late", {"model": "savae", "k": 20, **_QUADRATURE}),
+  ),
+  "text": (
+    Row("VAE", "VAE", {"model": "vae", **_SOFTMAX}),
+    Row("VAE+SVI 1, K=4", "VAE", {"model": "vae_svi", "k": 4, **_SOFTMAX}),
+    Row("SA-VAE, K=4", "VAE", {"model": "savae", "k": 4, **_SOFTMAX}),
+    Row("SA-VAE, K=20", "VAE", {"model": "savae", "k": 20, **_SOFTMAX}),
+    Row("VAE state", "VAE state", {"model": "vae", **_STATE}),
+    Row("SA-VAE state, K=4", "VAE state", {"model": "savae", "k": 4, **_STATE}),
+  ),
+}
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  os.environ.setdefault("OMP_NUM_THREADS", "1")
+  core = min(os.sched_getaffinity(0)) if _CORE.value is None else _CORE.value
+  os.sched_setaffinity(0, {core})
+  os.environ["OMP_NUM_THREADS"] = "1"
   from tf_savae import startup
 
   startup.import_tensorflow()
@@ -43,53 +99,57 @@ def main(argv: list[str]) -> None:
 
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
-  compared = rows(list(map(int, _K.value)))
-  seconds = _measure([_update(tf, *row) for row in compared])
-  for (method, num_steps), each in zip(compared, seconds, strict=True):
-    ratio = each / seconds[0]
-    print(f"{method:8} K={num_steps:<3} {1000 * each:8.1f} ms  {ratio:5.2f} VAE updates", flush=True)
+  workload, is_paper = _WORKLOAD.value, _SIZES.value == "paper"
+  batch = _BATCH.value or _BATCHES[workload][is_paper]
+  tokens = _TOKENS.value or _LENGTHS[is_paper]
+  rows = [row for row in ROWS[workload] if row.name == row.base or _ONLY.value in row.name]
+  updates = {row.name: update(workload, row, batch, tokens, _SIZES.value) for row in rows}
+  seconds = timed(updates, _ROUNDS.value)
+  print(table(rows, seconds))
+  settings = {"workload": workload, "sizes": _SIZES.value, "batch": batch, "tokens": tokens}
+  print(json.dumps({**settings, "seconds": seconds}))
 
 
-def _update(tf, method, num_steps):
-  """A function that takes one update of a model and waits for it."""
+def update(workload: str, row: Row, batch: int, tokens: int, sizes: str) -> Callable[[], Any]:
+  """One traced training step of a row on data of noise; it waits for the step."""
+  import tensorflow as tf
+
   from tf_savae.kind import KINDS
   from tf_savae.runs.build import build_model
 
-  own = {"latent_to": _LATENT_TO.value} if _WORKLOAD.value == "text" else {}
   config = workloads.config_of(
-    _WORKLOAD.value,
-    _BATCH.value,
-    _SIZES.value,
-    model=method,
-    k=num_steps,
-    decoder=_DECODER.value,
-    adjoint=_ADJOINT.value,
-    svi_rule="natural",
-    svi_noise="antithetic",
-    svi_samples=2,
-    svi_lr=0.1,
-    **own,
+    workload, batch, sizes, learn_svi_lr="none", svi_schedule="harmonic", **row.settings
   )
-  data = workloads.random_data(config, _TOKENS.value)
+  data = workloads.random_data(config, tokens)
   model = build_model(config, data)
-  x = tf.constant(data.examples("train", config.batch_size))
+  x = tf.constant(data.examples("train", batch))
   step = tf.function(model.train_step, autograph=False)
   one_shape = KINDS.get(data.kind).has_one_shape
-  spec = x if one_shape else data.eval_batches("train", config.batch_size).element_spec
-  step.get_concrete_function(spec)
+  step.get_concrete_function(x if one_shape else data.eval_batches("train", batch).element_spec)
+  for _ in range(2):  # the memory that later steps use again
+    step(x)
   return lambda: float(step(x)["loss"])
 
 
-def _measure(updates):
-  """Median processor seconds of each, after two updates that warm up."""
-  seconds = [[] for _ in updates]
-  for i in range(_UPDATES.value + 2):
-    for update, times in zip(updates, seconds, strict=True):
+def timed(updates: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+  """Processor seconds of each update, by name, one per round; the rounds go through all updates in turn."""
+  seconds = {name: [] for name in updates}
+  for _ in range(rounds):
+    for name, run in updates.items():
       start = time.process_time()
-      update()
-      if i >= 2:
-        times.append(time.process_time() - start)
-  return list(map(statistics.median, seconds))
+      run()
+      seconds[name].append(time.process_time() - start)
+  return seconds
+
+
+def table(rows: list[Row], seconds: dict[str, list[float]]) -> str:
+  """Milliseconds and ratios as Markdown."""
+  lines = ["| update | ms | VAE = 1 |", "|---|---|---|"]
+  for row in rows:
+    of_row, of_base = seconds[row.name], seconds[row.base]
+    ratio = statistics.median(a / b for a, b in zip(of_row, of_base, strict=True))
+    lines.append(f"| {row.name} | {1000 * statistics.median(of_row):.1f} | {ratio:.2f} |")
+  return "\n".join(lines)
 
 
 if __name__ == "__main__":

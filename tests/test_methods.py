@@ -269,7 +269,7 @@ class TestLosses:
     losses, _ = settings[name].infer()
     start = d.encode()
     refined = d.steps(list(start))
-    np.testing.assert_allclose(losses.initial.nll, d.nll(start, d.noise[-1]), rtol=1e-9)
+    np.testing.assert_allclose(losses.initial.nll, d.nll(start, d.noise[0]), rtol=1e-9)  # of the first step
     np.testing.assert_allclose(losses.final.nll, d.nll(refined, d.noise[-1]), rtol=1e-9)
     np.testing.assert_allclose(losses.final.kl, GaussianParams(*refined).kl_to_prior(), rtol=1e-9)
     assert losses.step_losses.shape == (K, tiny.BATCH)

@@ -28,7 +28,8 @@ class Inferred(NamedTuple):
   Attributes:
     start: λ_0; None without a latent.
     params: the λ of the final bound: λ_K, or λ_0 without refinement.
-    initial: bound at λ_0; None if λ_0 does not come from an encoder.
+    initial: bound at λ_0; None if λ_0 does not come from an encoder. In training it is a by-product of the first step,
+      with the draws of that step, if these estimate it.
     final: bound at `params`.
     initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None if its weight is 0.
     step_losses: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
@@ -200,7 +201,8 @@ class Inference:
     step_losses = None
     if refines:
       params, _, step_losses = self.refine(start, adjoint)  # type: ignore[arg-type] # a method that refines has λ_0
-    initial = self.bound(start) if self._encoder is not None and start is not None else None
+    has_start = self._encoder is not None and start is not None
+    initial = self._initial_bound(start, step_losses) if has_start else None
     if params is not start:
       penalties.take_added(self.decoder)  # of the steps, and of the bound at λ_0
     final = initial if initial is not None and params is start else self.bound(params)
@@ -213,6 +215,12 @@ class Inference:
     networks = [net for net in (self._encoder, self.decoder) if net is not None]
     added = [*self._added, *penalties.take_added(self.decoder)]
     return penalties.total([*added, *penalties.of_weights(networks)], self._dtype)
+
+  def _initial_bound(self, start, step_losses):
+    estimates = self._training and self.settings.noise_draws.estimates_loss
+    if estimates and step_losses is not None and step_losses.shape[0]:
+      return self.step_objective.parts(step_losses[0], start, self.beta)
+    return self.bound(start)
 
   def _loss_of(self, params):
     """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches λ and the encoder, but not θ."""

@@ -74,11 +74,18 @@ class NegELBO:
       nll = -self._decoder.expected_log_prob(x, params, context)
     else:
       nll = -self._mean_over_draws(self._decoder.log_prob, context, x, params.sample(noise))
+    return Bound(nll, *self._kl_and_penalty(params))
+
+  def parts(self, loss: tf.Tensor, params: GaussianParams, beta: tf.Tensor) -> Bound:
+    """The parts of a loss L(λ; ε) `[batch]` that was computed at `params`: costs no pass of the decoder."""
+    kl, penalty = self._kl_and_penalty(params)
+    return Bound(loss - beta * penalty, kl, penalty)
+
+  def _kl_and_penalty(self, params):
     kl = params.kl_to_prior()
     if not self._free_bits:
-      return Bound(nll, kl, kl)
-    penalised = tf.maximum(params.kl_of_latents(), self._free_bits)
-    return Bound(nll, kl, tf.reduce_sum(penalised, axis=-1))
+      return kl, kl
+    return kl, tf.reduce_sum(tf.maximum(params.kl_of_latents(), self._free_bits), axis=-1)
 
   def __call__(self, params, noise, x, beta, context) -> tf.Tensor:
     return self.bound(params, noise, x, context).weighted(beta)

@@ -1,5 +1,6 @@
-"""The command that compares updates runs, and the VAE is its unit."""
+"""The command that compares updates runs, and a VAE is the unit of every row."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -11,13 +12,33 @@ from benchmarks import update_cost
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_the_vae_is_the_unit_and_every_k_of_savae_has_a_row():
-  assert update_cost.rows([4, 20]) == [("vae", 0), ("vae_svi", 4), ("savae", 4), ("savae", 20)]
+@pytest.mark.parametrize("rows", update_cost.ROWS.values(), ids=list(update_cost.ROWS))
+def test_every_row_is_divided_by_a_vae_of_the_same_decoder(rows):
+  settings = {row.name: row.settings for row in rows}
+  for row in rows:
+    base = settings[row.base]
+    assert base["model"] == "vae"
+    for name in ("decoder", "latent_to"):
+      assert row.settings.get(name) == base.get(name)
 
 
-@pytest.mark.parametrize("latent_to", ["softmax", "state"])
-def test_the_command_prints_a_ratio_for_every_method(latent_to):
-  flags = ["--sizes=tiny", "--batch=2", "--tokens=6", "--k=1,2", "--updates=1", f"--latent_to={latent_to}"]
+def test_a_ratio_is_the_median_over_rounds_of_paired_times():
+  rows = [update_cost.Row("VAE", "VAE", {}), update_cost.Row("SA-VAE", "VAE", {})]
+  seconds = {"VAE": [0.1, 0.2, 0.1], "SA-VAE": [0.2, 0.4, 0.5]}
+  lines = update_cost.table(rows, seconds).splitlines()
+  assert lines[2:] == ["| VAE | 100.0 | 1.00 |", "| SA-VAE | 400.0 | 2.00 |"]
+
+
+@pytest.mark.parametrize("workload, only, names", [("text", "K=4", 5), ("image", "mean", 4)])
+def test_the_command_prints_a_ratio_for_every_row(workload, only, names):
+  flags = [
+    f"--workload={workload}",
+    "--sizes=tiny",
+    "--batch=2",
+    "--tokens=6",
+    "--rounds=1",
+    f"--only={only}",
+  ]
   done = subprocess.run(
     [sys.executable, "-m", "benchmarks.update_cost", *flags],
     cwd=ROOT,
@@ -25,11 +46,10 @@ def test_the_command_prints_a_ratio_for_every_method(latent_to):
     text=True,
     check=True,
   )
-  lines = [line.split() for line in done.stdout.splitlines()]
-  assert [line[:2] for line in lines] == [
-    ["vae", "K=0"],
-    ["vae_svi", "K=1"],
-    ["savae", "K=1"],
-    ["savae", "K=2"],
-  ]
-  assert float(lines[0][4]) == 1.0
+  *table, last = done.stdout.splitlines()
+  ratios = {line.split("|")[1].strip(): float(line.split("|")[3]) for line in table[2:]}
+  assert len(ratios) == names and list(ratios) == list(json.loads(last)["seconds"])
+  assert all(
+    ratio == 1.0 if name.startswith("VAE") and "K" not in name else ratio > 0
+    for name, ratio in ratios.items()
+  )

@@ -115,6 +115,18 @@ def test_a_run_without_posterior_is_refused_in_one_line(command, runs, capsys):
   assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_sweep_takes_the_steps_of_its_flags(runs, capsys):
+  natural = ("--svi_rule=natural_multiplicative", "--svi_noise=signs", "--svi_samples=2", "--svi_lr=0.5")
+  found = {}
+  for name, flags in (("own", ()), ("natural", natural)):
+    output_of(sweep, runs["svi"], capsys, "--eval_k=0,2", *flags)
+    found[name] = json.loads((runs["svi"] / "sweep.json").read_text())
+  assert (found["own"]["svi_rule"], found["own"]["svi_lr"]) == ("gradient", 0.05)
+  assert (found["natural"]["svi_rule"], found["natural"]["svi_noise"]) == ("natural_multiplicative", "signs")
+  (start, own), (same, natural) = (found[name]["rows"] for name in ("own", "natural"))
+  assert start == same and own["bound"] != natural["bound"]
+
+
 def test_a_step_size_beside_learned_ones_is_refused(runs, capsys):
   assert sweep.main(["sweep", f"--run_dir={runs['learned']}", "--svi_lr=0.1"]) == 1
   assert "has learned step sizes" in capsys.readouterr().err

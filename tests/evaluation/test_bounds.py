@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tests import tiny_runs
 from tf_savae.evaluation.bounds import Evaluator, active_units, evaluate
+from tf_savae.evaluation.optimum import mean_elbo
 from tf_savae.posterior import GaussianParams
 
 BATCH = 4
@@ -43,7 +44,8 @@ class Recorded:
 @pytest.mark.parametrize("method", ["vae_svi", "svi", "autoreg"])
 def test_numbers_equal_those_of_each_example_averaged_by_hand(method, data):
   model = tiny_runs.image_model(method, k=2)
-  reported = evaluate(model, data, "valid", BATCH, iw_samples=1)
+  reported = evaluate(model, data, "valid", BATCH, iw_samples=1, bound_samples=1)
+  assert reported["bound_samples"] == 1
   rows = {"bound": [], "kl": [], "bound_initial": [], "kl_initial": [], "mean": []}
   seen = 0
   for x in data.eval_batches("valid", BATCH):
@@ -80,6 +82,55 @@ def test_numbers_equal_those_of_each_example_averaged_by_hand(method, data):
     assert "active_units" not in reported
   else:
     assert reported["active_units"] == np.sum(rows["mean"].var(axis=0) > 0.01)
+
+
+@pytest.mark.slow
+def test_a_bound_of_many_draws_is_the_mean_over_pairs_at_the_same_noise_for_both_posteriors(
+  data, monkeypatch
+):
+  model = tiny_runs.image_model("vae_svi", k=2)
+  reported = evaluate(model, data, "valid", BATCH, iw_samples=1, bound_samples=4)
+  assert reported["bound_samples"] == 4
+  bounds, seen = {"_initial": [], "": []}, 0
+  for x in data.eval_batches("valid", BATCH):
+    batch = model.inference(x, step=seen)
+    params, start, _ = model.posterior(batch)
+    noise = []
+    for name, at in (("_initial", start), ("", params)):
+      with monkeypatch.context() as patch:
+        recorded = Recorded(model, patch)
+        tf.config.run_functions_eagerly(True)
+        mean_elbo(batch, at, 4)
+        tf.config.run_functions_eagerly(False)
+      mean, log_var = at.mean.numpy(), at.log_var.numpy()
+      draws = np.stack([(z - mean) / np.exp(0.5 * log_var) for z, _ in recorded.calls])
+      np.testing.assert_allclose(draws[0::2], -draws[1::2], atol=1e-4)
+      noise.append(draws)
+      nll = -np.mean([log_p for _, log_p in recorded.calls], axis=0)
+      bounds[name].append(nll + kl_to_prior(mean, log_var))
+    np.testing.assert_allclose(*noise, atol=1e-4)
+    seen += len(x)
+  for name, rows in bounds.items():
+    assert reported[f"nll_bound{name}"] == pytest.approx(np.concatenate(rows).mean(), rel=1e-5)
+
+
+def test_many_draws_estimate_the_same_bound_with_less_noise(data):
+  model = tiny_runs.image_model("vae", eval_k=0)
+  x = data.examples("valid", BATCH)
+  batch = model.inference(x)
+  params = batch.start()
+  noise = np.random.default_rng(0).normal(size=[2000, BATCH, tiny_runs.LATENT]).astype(np.float32)
+  draws = np.stack([batch.objective.bound(params, e, x, batch.context).neg_elbo for e in noise])
+  many = [-mean_elbo(model.inference(x, step=step), params, 16).numpy() for step in range(20)]
+  error = np.hypot(draws.std(axis=0) / np.sqrt(2000), np.std(many, axis=0) / np.sqrt(20))
+  assert np.all(np.abs(draws.mean(axis=0) - np.mean(many, axis=0)) < 4 * error)
+  assert np.all(np.std(many, axis=0) < 0.5 * draws.std(axis=0))
+
+
+@pytest.mark.parametrize("number", [0, 3, -2])
+def test_draws_that_make_no_pairs_are_refused(number):
+  with pytest.raises(ValueError, match="bound_samples"):
+    Evaluator(tiny_runs.image_model("vae", eval_k=0), 1, number)
 
 
 @pytest.mark.slow

@@ -166,6 +166,18 @@ def test_noise_is_antithetic_where_that_of_training_is(tmp_path):
     exporter.export(run, tmp_path / "models", num_samples=3)
 
 
+def test_steps_of_other_settings_than_in_training_are_served(tmp_path):
+  steps = {"svi_rule": "natural", "svi_noise": "mean", "svi_lr": 0.5}
+  run = make_run(tmp_path / "run", model="vae")
+  path = exporter.export(run, tmp_path / "models", k=(2,), steps=steps)
+  model, x = load_model(run, **steps).model, images(3)
+  answer = Served(path, gate.interfaces(gate.read_meta_graph(path)))("encode_refined", x)
+  params = model.refine(x, k=2)
+  np.testing.assert_allclose(answer["mean"], params.mean, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(answer["log_var"], params.log_var, rtol=1e-5, atol=1e-5)
+  assert np.max(np.abs(params.mean - load_model(run).model.refine(x, k=2).mean)) > 0.01
+
+
 def test_steps_by_quadrature_are_served_without_noise(tmp_path):
   settings = {"decoder": "late_pixelcnn", "position_maps": 2, "svi_rule": "natural", "svi_lr": 0.5}
   run = make_run(tmp_path / "run", svi_noise="quadrature", **settings)

@@ -144,6 +144,8 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"k_warmup_epochs": -0.5}, ["--k_warmup_epochs", "at least 0", "-0.5"]),
     ({"svi_noise": "odd"}, ["--svi_noise", "independent, antithetic", "odd"]),
     ({"svi_noise": "antithetic", "svi_samples": 3}, ["even --svi_samples", "such as 4", "=3"]),
+    ({"svi_noise": "signs", "svi_samples": 1}, ["signs", "even --svi_samples", "such as 2", "=1"]),
+    ({"bound_samples": 3}, ["--bound_samples", "1 or even", "3"]),
     ({"max_minutes": -1}, ["--max_minutes", "at least 0", "-1"]),
     ({"logit_positions": -1}, ["--logit_positions", "0 or more", "-1"]),
     ({"init_from": ""}, ["--init_from", "not empty"]),
@@ -201,3 +203,24 @@ def test_epochs_and_steps_may_only_grow_and_no_limit_is_the_largest():
   assert [d.name for d in hour.differences(dataclasses.replace(hour, max_minutes=1))] == ["max_minutes"]
   unlimited = dataclasses.replace(config, max_steps=0)
   assert [d.name for d in unlimited.differences(config)] == ["max_steps"]
+
+
+STEPS = {"svi_rule": "natural", "svi_noise": "mean", "svi_lr": 0.7, "svi_tolerance": 0.1}
+
+
+def test_steps_may_differ_when_a_run_is_evaluated_and_not_when_it_is_trained():
+  config = RunConfig(dataset="omniglot", model="vae")
+  assert config.differences(dataclasses.replace(config, **STEPS, eval_only=True)) == []
+  names = {difference.name for difference in config.differences(dataclasses.replace(config, **STEPS))}
+  assert names == set(STEPS)
+
+
+@pytest.mark.parametrize("name", ["svi_rule", "svi_lr"])
+def test_learned_step_sizes_belong_to_their_rule(name):
+  learned = RunConfig(dataset="omniglot", model="savae", learn_svi_lr="auto")
+  other = dataclasses.replace(learned, **{name: STEPS[name]}, eval_only=True)
+  with pytest.raises(UserError, match=f"--{name}=.* has learned step sizes"):
+    learned.check_steps(other, "here")
+  learned.check_steps(dataclasses.replace(learned, svi_noise="mean", eval_only=True), "here")
+  vae = RunConfig(dataset="omniglot", model="vae", learn_svi_lr="auto")
+  vae.check_steps(dataclasses.replace(vae, **STEPS, eval_only=True), "here")

@@ -7,11 +7,13 @@ import sys
 
 from tf_savae.commands import train
 from tf_savae.commands.flags import Command, Flag, Given
+from tf_savae.commands.run_flags import step_flags
 
 # The settings of a run that its evaluation uses and that may differ from those in training.
 _USED = (
   *("run_dir", "eval_k", "eval_file", "iw_samples", "eval_batch_size", "data_dir", "download", "strict_data"),
-  *("jit_compile", "logit_positions", "deterministic"),
+  *("jit_compile", "logit_positions", "deterministic", "bound_samples"),
+  *(flag.name for flag in step_flags()),
 )
 
 

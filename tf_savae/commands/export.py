@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
+from tf_savae.commands.run_flags import changed_steps, step_flags
 from tf_savae.runs.options import SEED, each_once, optional, path, whole, whole_list
 
 
@@ -29,6 +30,7 @@ def _flags() -> list[Flag]:
       "noise draws averaged in each SVI step and bound",
       shown_default="as in training",
     ),
+    *step_flags(),
   ]
 
 
@@ -38,7 +40,8 @@ def _work(given: Given) -> None:
   from tf_savae.serving import exporter
 
   output = Path(given.output)
-  made = exporter.export(given.run_dir, output, k=given.k, seed=given.seed, num_samples=given.num_samples)
+  options = {"k": given.k, "seed": given.seed, "num_samples": given.num_samples}
+  made = exporter.export(given.run_dir, output, **options, steps=changed_steps(given))
   print(f"exported {made}")
 
 

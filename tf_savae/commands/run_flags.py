@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
-from tf_savae.commands.flags import Flag
-from tf_savae.runs.options import one_of, optional, path, whole
+import dataclasses
+from typing import Any
+
+from tf_savae.commands.flags import Flag, Given, of_fields
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.options import OnResume, one_of, optional, path, whole
+
+
+def step_flags() -> list[Flag]:
+  """The settings of SVI steps that may differ from those in training; None, the default, is the run's."""
+  names = [f.name for f in dataclasses.fields(RunConfig) if f.metadata["on_resume"] is OnResume.EVALUATION]
+  return [
+    dataclasses.replace(
+      flag, default=None, rule=optional(flag.rule), group="SVI steps", shown_default="as in training"
+    )
+    for flag in of_fields(RunConfig, names)
+  ]
+
+
+def changed_steps(given: Given) -> dict[str, Any]:
+  """Those of `step_flags` that a command line has."""
+  return {flag.name: given.typed[flag.name] for flag in step_flags() if flag.name in given.typed}
 
 
 def run_flags(num: int) -> list[Flag]:

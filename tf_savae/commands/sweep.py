@@ -6,8 +6,8 @@ import sys
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
-from tf_savae.commands.run_flags import run_flags
-from tf_savae.runs.options import number, optional, whole, whole_list
+from tf_savae.commands.run_flags import changed_steps, run_flags, step_flags
+from tf_savae.runs.options import whole, whole_list
 
 
 def _flags() -> list[Flag]:
@@ -15,8 +15,7 @@ def _flags() -> list[Flag]:
     *run_flags(num=1000),
     Flag("eval_k", (0, 5, 10, 20, 40), whole_list(0), "SVI steps; differences are to the first"),
     Flag("bound_draws", 20, whole(2), "noise draws of each bound"),
-    Flag("svi_lr", None, optional(number(above=0)), "step size", shown_default="the run's"),
-    Flag("svi_samples", None, optional(whole(1)), "noise draws of an SVI step", shown_default="the run's"),
+    *step_flags(),
   ]
 
 
@@ -24,7 +23,9 @@ def _work(given: Given) -> None:
   startup.import_tensorflow()
   from tf_savae.evaluation import sweep
 
-  result, files = sweep.of_run(**given.settings)
+  steps = {flag.name for flag in step_flags()}
+  settings = {name: value for name, value in given.settings.items() if name not in steps}
+  result, files = sweep.of_run(**settings, steps=changed_steps(given))
   print(f"{sweep.table(result)}\n\nwritten to {files[0]} and {files[1].name}")
 
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation import estimates, examples, per_example
 from tf_savae.evaluation.latents import active_units, mutual_information
+from tf_savae.evaluation.optimum import mean_elbo
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
-from tf_savae.objective import Bound
 from tf_savae.posterior import GaussianParams
 
 # Name of the nats of a document, and name of the perplexity computed from them.
@@ -24,20 +24,29 @@ _PERPLEXITIES = {"nll_bound_initial": "ppl_bound_initial", "nll_bound": "ppl_bou
 class Evaluator:
   """Evaluates a model with its current weights; traced once, for all splits.
 
-  Bounds use one noise draw per example, the same at λ_0 and λ_K, so that their difference is paired. The noise of an
-  example depends on its place in its batch and on the number of examples before that batch. Results therefore repeat
-  exactly with the same batch size, and agree within their standard errors between batch sizes.
+  A bound is the mean over Gaussian noise draws of the one-draw bound, whatever draws the SVI steps take. The noise is
+  the same at λ_0 and λ_K, so that their difference is paired. The noise of an example depends on its place in its
+  batch and on the number of examples before that batch. Results therefore repeat exactly with the same batch size, and
+  agree within their standard errors between batch sizes.
 
   Args:
     model: the model; K is its `eval_k`.
     iw_samples: draws per example for the importance-sampled likelihood.
+    bound_samples: draws per example for each bound: 1, or an even number in pairs ε, −ε.
     jit_compile: whether to compile with XLA.
+
+  Raises:
+    ValueError: there can be no such number of draws.
   """
 
-  def __init__(self, model: SAVAE, iw_samples: int, jit_compile: bool = False):
-    self._model, self._iw_samples = model, iw_samples
+  def __init__(self, model: SAVAE, iw_samples: int, bound_samples: int = 16, jit_compile: bool = False):
+    if bound_samples < 1 or (bound_samples > 1 and bound_samples % 2):
+      raise ValueError(f"bound_samples must be 1 or an even number. Received: {bound_samples}")
+    self._model, self._iw_samples, self._bound_samples = model, iw_samples, bound_samples
     self._step = tf.function(
-      lambda x, seen: _batch_values(model, x, seen, iw_samples), autograph=False, jit_compile=jit_compile
+      lambda x, seen: _batch_values(model, x, seen, iw_samples, bound_samples),
+      autograph=False,
+      jit_compile=jit_compile,
     )
 
   def __call__(
@@ -72,6 +81,7 @@ class Evaluator:
       per_example.save(save_to, values)
     result = {"examples": len(values["nll_bound"]), "eval_k": self._model.eval_k}
     result["iw_samples"] = self._iw_samples if posteriors else 1
+    result["bound_samples"] = self._bound_samples if posteriors else 1
     return result | _estimates(values) | self._of_the_latent(posteriors)
 
   def _rows(self, data, split, batch_size, progress):
@@ -106,19 +116,28 @@ class Evaluator:
     return result
 
 
-def evaluate(model: SAVAE, data: DataSet, split: str, batch_size: int, iw_samples: int) -> dict[str, Any]:
+def evaluate(
+  model: SAVAE, data: DataSet, split: str, batch_size: int, iw_samples: int, bound_samples: int = 16
+) -> dict[str, Any]:
   """The results of an `Evaluator` of `model` for one split."""
-  return Evaluator(model, iw_samples)(data, split, batch_size)
+  return Evaluator(model, iw_samples, bound_samples)(data, split, batch_size)
 
 
-def _batch_values(model: SAVAE, x: Any, seen: tf.Tensor, iw_samples: int) -> dict[str, tf.Tensor]:
+def _batch_values(
+  model: SAVAE, x: Any, seen: tf.Tensor, iw_samples: int, bound_samples: int
+) -> dict[str, tf.Tensor]:
   batch = model.inference(x, step=seen)
   params, start, _ = model.posterior(batch)
-  final: Bound = batch.bound(params)
-  values = {"nll_bound": final.neg_elbo, "kl": final.kl}
+
+  def bound(at: GaussianParams | None) -> tuple[tf.Tensor, tf.Tensor]:
+    if at is None or bound_samples == 1:
+      one_draw = batch.bound(at)
+      return one_draw.neg_elbo, one_draw.kl
+    return -mean_elbo(batch, at, bound_samples), at.kl_to_prior()
+
+  values = dict(zip(("nll_bound", "kl"), bound(params), strict=True))
   if model.method.has_encoder:
-    initial = batch.bound(start)
-    values |= {"nll_bound_initial": initial.neg_elbo, "kl_initial": initial.kl}
+    values |= zip(("nll_bound_initial", "kl_initial"), bound(start), strict=True)
     values |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
   if params is not None:
     values |= {"mean_final": params.mean, "log_var_final": params.log_var}

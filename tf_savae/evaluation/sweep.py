@@ -28,8 +28,7 @@ def of_run(
   batch_size: int = 50,
   bound_draws: int = 20,
   data_dir: str | None = None,
-  svi_lr: float | None = None,
-  svi_samples: int | None = None,
+  steps: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], tuple[Path, Path]]:
   """Measures the bound for each number of steps; writes sweep.json and sweep.png to the run's directory.
 
@@ -41,8 +40,7 @@ def of_run(
     batch_size: examples per batch.
     bound_draws: noise draws per bound.
     data_dir: where the data are; default: where they were in training.
-    svi_lr: step size; default: that of the run.
-    svi_samples: noise draws per SVI step; default: those of the run.
+    steps: settings of the SVI steps that differ from the run's, such as `{"svi_rule": "natural"}`.
 
   Returns:
     The content of sweep.json, in nats, and the paths of the two files.
@@ -51,9 +49,8 @@ def of_run(
     UserError: there is no such run, or it cannot be evaluated with these settings.
   """
   run_dir = Path(run_dir).expanduser()
-  given = {"svi_lr": svi_lr, "svi_samples": svi_samples}
-  run, data = restore.load_with_data(run_dir, data_dir, **{k: v for k, v in given.items() if v})
-  _check(run, run_dir, max(eval_k), svi_lr)
+  run, data = restore.load_with_data(run_dir, data_dir, **(steps or {}))
+  _check(run, run_dir, max(eval_k))
   num = min(num, data.num_examples(split))
   with tqdm.tqdm(total=num, unit="ex", desc=f"sweep on {split}", disable=None) as bar:
     rows = steps_curve.bounds(
@@ -67,8 +64,7 @@ def of_run(
     "split": split,
     "examples": num,
     "bound_draws": bound_draws,
-    "svi_lr": run.config.svi_lr,
-    "svi_samples": run.config.svi_samples,
+    **run.config.values(("svi_rule", "svi_noise", "svi_lr", "svi_lr_log_var", "svi_schedule", "svi_samples")),
     "rows": steps_curve.summary(rows),
   }
   numbers, picture = run_dir / "sweep.json", run_dir / "sweep.png"
@@ -96,13 +92,12 @@ def _error(error: float | None) -> str:
   return "" if error is None else f" ± {error:.3f}"
 
 
-def _check(run: restore.Restored, run_dir: Path, most_steps: int, svi_lr: float | None) -> None:
+def _check(run: restore.Restored, run_dir: Path, most_steps: int) -> None:
   """Raises UserError if the run cannot be swept with these settings."""
   if not run.model.latent_dim:
     raise UserError(f"--run_dir={run_dir} is a run of --model={run.config.model}, which has no posterior")
-  if svi_lr and run.model.step_sizes.log_sizes is not None:
-    raise UserError(f"--svi_lr={svi_lr} cannot be used: the run in {run_dir} has learned step sizes")
-  if most_steps and not run.config.k and run.config.svi_schedule == "linear":
+  schedule = run.config.svi_schedule
+  if most_steps and not run.config.k and schedule != "constant":
     raise UserError(
-      f"--eval_k={most_steps} has no step sizes: the run in {run_dir} has --svi_schedule=linear over --k=0"
+      f"--eval_k={most_steps} has no step sizes: the run in {run_dir} has --svi_schedule={schedule} over --k=0"
     )

@@ -113,7 +113,7 @@ class LatePixelCNN(Decoder):
       seed: of the mask, `[2]` int32.
 
     Returns:
-      a `[batch, pixels]`; with a latent also B and B², each `[batch, pixels, latent]`.
+      a `[batch, pixels]`; with a latent also B and B², each `[batch, latent, pixels]`.
 
     Raises:
       UserError: images of another size, or a mask to draw and no seed.
@@ -126,7 +126,7 @@ class LatePixelCNN(Decoder):
     logits = transpose(logits, [1, 0])
     if not self.latent_dim:
       return (logits,)
-    slopes = transpose(tf.matmul(self._head_features(rows), self.head_latent), [1, 0, 2])
+    slopes = transpose(tf.matmul(self._head_features(rows), self.head_latent), [1, 2, 0])
     return logits, slopes, tf.square(slopes)
 
   @property
@@ -150,8 +150,8 @@ class LatePixelCNN(Decoder):
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
   ) -> tf.Tensor:
     """⟨dz, ∇_z log p_θ(x | z)⟩ = Σ_i (x_i − σ(logit_i)) B_i · dz, `[batch]`."""
-    along = _products(context[1], z, dz)
-    return tf.reduce_sum((self._flat(x) - tf.sigmoid(context[0] + along[0])) * along[1], axis=-1)
+    along_z, along_dz = _products(z, dz, context[1])
+    return tf.reduce_sum((self._flat(x) - tf.sigmoid(context[0] + along_z)) * along_dz, axis=-1)
 
   def expected_log_prob(
     self, x: tf.Tensor, params: GaussianParams, context: tuple[tf.Tensor, ...]
@@ -167,18 +167,18 @@ class LatePixelCNN(Decoder):
     """The derivative of `expected_log_prob` along `tangent` in λ = (μ, log σ²), `[batch]`."""
     logits, slopes, squares = context
     variance_of_z = tf.exp(params.log_var)
-    mean, d_mean = _products(slopes, params.mean, tangent.mean)
-    variance, d_variance = _products(squares, variance_of_z, variance_of_z * tangent.log_var)
+    mean, d_mean = _products(params.mean, tangent.mean, slopes)
+    variance, d_variance = _products(variance_of_z, variance_of_z * tangent.log_var, squares)
     by_mean, by_variance = expected_softplus_gradient(logits + mean, variance, self.quadrature_nodes)
     return tf.reduce_sum((self._flat(x) - by_mean) * d_mean - by_variance * d_variance, axis=-1)
 
   def _moments(self, params, context):
     """Mean and variance of each pixel's logit under q, `[batch, pixels]`."""
     logits, slopes, squares = context
-    return logits + tf.linalg.matvec(slopes, params.mean), tf.linalg.matvec(squares, tf.exp(params.log_var))
+    return logits + _product(params.mean, slopes), _product(tf.exp(params.log_var), squares)
 
   def _flat_logits(self, z, context):
-    return context[0] + tf.linalg.matvec(context[1], z) if self.latent_dim else context[0]
+    return context[0] + _product(z, context[1]) if self.latent_dim else context[0]
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Logits of all pixels, `[batch, height, width, 1]`, of the variables' dtype."""
@@ -235,9 +235,21 @@ def _affine(x, kernel, bias):
   return tf.matmul(x, tf.convert_to_tensor(kernel)) + tf.convert_to_tensor(bias)
 
 
-def _products(matrix: tf.Tensor, *vectors: tf.Tensor) -> list[tf.Tensor]:
-  """`matrix` `[batch, n, latent]` times each of some vectors `[batch, latent]`, in one pass over it."""
-  return tf.unstack(tf.matmul(matrix, tf.stack(vectors, axis=-1)), axis=-1)
+def _product(z: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+  """z `[batch, latent]` times `matrix` `[batch, latent, pixels]`: `[batch, pixels]`."""
+  return tf.matmul(z[:, tf.newaxis], matrix)[:, 0]
+
+
+@tf.custom_gradient
+def _products(z: tf.Tensor, dz: tf.Tensor, matrix: tf.Tensor):
+  """`_product` of z and of dz. The gradient for the matrix is one product of two rows, not a sum of two of one."""
+
+  def gradient(*upstream):
+    of_z, of_dz = (tf.matmul(u[:, tf.newaxis], matrix, transpose_b=True)[:, 0] for u in upstream)
+    rows, columns = tf.stack([z, dz], axis=1), tf.stack(upstream, axis=1)
+    return of_z, of_dz, tf.matmul(rows, columns, transpose_a=True)
+
+  return (_product(z, matrix), _product(dz, matrix)), gradient
 
 
 def for_data(

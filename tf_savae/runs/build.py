@@ -112,15 +112,18 @@ def svi_settings(config: RunConfig) -> SVISettings:
   """How λ is refined in training."""
   step_size: Any = config.svi_lr
   falling = _SCHEDULES[config.svi_schedule]
+  num_steps = (
+    config.k or config.eval_k or 0
+  )  # a model may be trained without steps, and be refined at evaluation
   if falling is not None or config.svi_lr_log_var is not None:
-    along_k = np.ones([config.k]) if falling is None else falling(np.arange(config.k), config.k)
+    along_k = np.ones([num_steps]) if falling is None else falling(np.arange(num_steps), num_steps)
     step_size = tuple(config.svi_lr * along_k)
     if config.svi_lr_log_var is not None:
       of_both = zip(step_size, config.svi_lr_log_var * along_k, strict=True)
       step_size = tuple(((mean,), (log_var,)) for mean, log_var in of_both)
   of_rule = _known(RULES.get(config.svi_rule), momentum=config.svi_momentum, clip_norm=config.svi_clip)
   return SVISettings(
-    config.k,
+    num_steps,
     step_size,
     num_samples=config.svi_samples,
     tolerance=config.svi_tolerance,

@@ -24,6 +24,9 @@ from tf_savae.runs.options import OnResume, concerns
 from tf_savae.runs.settings import MachineSettings, RunSettings
 from tf_savae.svi import ADJOINTS
 
+# What learned step sizes belong to.
+_OF_STEP_SIZES = ("svi_lr", "svi_lr_log_var", "svi_schedule", "svi_rule")
+
 
 class Difference(NamedTuple):
   """A setting that prevents resuming: its name, the run's value, and the received value."""
@@ -101,10 +104,14 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         "--generator=oracle is for --dataset=synthetic, a --model with a latent and --latent_dim=2; received"
         f" --dataset={self.dataset} --model={self.model} --latent_dim={self.latent_dim}"
       )
-    if self.svi_noise == "antithetic" and self.svi_samples % 2:
+    if self.svi_noise in ("antithetic", "signs") and self.svi_samples % 2:
       raise UserError(
-        "--svi_noise=antithetic draws in pairs and needs an even --svi_samples, such as"
+        f"--svi_noise={self.svi_noise} draws in pairs and needs an even --svi_samples, such as"
         f" {self.svi_samples + 1}; received --svi_samples={self.svi_samples}"
+      )
+    if self.bound_samples > 1 and self.bound_samples % 2:
+      raise UserError(
+        f"--bound_samples must be 1 or even, because draws come in pairs; received {self.bound_samples}"
       )
     if self.min_learning_rate > self.learning_rate:
       raise UserError(
@@ -185,13 +192,35 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         raise UserError(f"unknown setting {name!r} = {values[name]!r}; {hint}")
     return cls(**values)
 
+  @property
+  def learns_step_sizes(self) -> bool:
+    """Whether training changes the step sizes."""
+    return self.learn_svi_lr != "none" and METHODS.get(self.model).learns_step_size and self.k > 0
+
+  def check_steps(self, received: RunConfig, run_dir: str | os.PathLike[str]) -> None:
+    """Refuses other steps than those for which this run has learned step sizes.
+
+    Args:
+      received: the settings that the run is to be used with.
+      run_dir: of the run, for the message.
+
+    Raises:
+      UserError: they have another rule or other step sizes.
+    """
+    for name in _OF_STEP_SIZES if self.learns_step_sizes else ():
+      if getattr(self, name) != getattr(received, name):
+        raise UserError(
+          f"--{name}={show(getattr(received, name))} cannot be used: the run in {run_dir} has learned step sizes"
+        )
+
   def differences(self, received: RunConfig) -> list[Difference]:
     """The differences that prevent resuming this run with the settings `received`; empty if there are none."""
     found = []
     for field in dataclasses.fields(self):
       was, now = getattr(self, field.name), getattr(received, field.name)
       on_resume = field.metadata["on_resume"]
-      changed = on_resume is OnResume.FIXED and was != now
+      fixed = on_resume is OnResume.FIXED or (on_resume is OnResume.EVALUATION and not received.eval_only)
+      changed = fixed and was != now
       shrunk = on_resume is OnResume.GROWS and (now or float("inf")) < (was or float("inf"))
       if changed or shrunk:
         found.append(Difference(field.name, was, now))

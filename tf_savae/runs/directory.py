@@ -178,6 +178,8 @@ class RunDirectory:
     """
     stored = self.read_config()
     differences = stored.differences(config) if stored else []
+    if stored and not differences:
+      stored.check_steps(config, self.path)
     if differences:
       name, was, received = differences[0]
       more = f" ({len(differences) - 1} more differ)" if len(differences) > 1 else ""

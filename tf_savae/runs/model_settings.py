@@ -48,18 +48,21 @@ class ModelSettings:
     number(above=0),
     "α, step size per example in nats; the paper's 1 on the mean over a batch of 50 is 0.02",
     "Refinement",
+    OnResume.EVALUATION,
   )
   svi_lr_log_var: float | None = option(
     None,
     optional(number(above=0)),
     "α of log σ² if it differs from that of μ (default: --svi_lr)",
     "Refinement",
+    OnResume.EVALUATION,
   )
   svi_schedule: str = option(
     "constant",
     one_of("constant", "linear", "harmonic"),
     "step sizes over the K steps: constant, falling linearly to α/K, or α/(1 + 0.3 k)",
     "Refinement",
+    OnResume.EVALUATION,
   )
   learn_svi_lr: str = option(
     "none",
@@ -73,16 +76,22 @@ class ModelSettings:
     name_in(RULES),
     "what an SVI step does with the gradient; --svi_momentum and --svi_clip_norm apply only to rules that have them",
     "Refinement",
+    OnResume.EVALUATION,
   )
-  svi_momentum: float = option(0.5, number(0, below=1), "γ, momentum of the SVI steps", "Refinement")
+  svi_momentum: float = option(
+    0.5, number(0, below=1), "γ, momentum of the SVI steps", "Refinement", OnResume.EVALUATION
+  )
   svi_clip_norm: float = option(
     35.0,
     number(),
     "largest norm of an example's gradient for μ and for log σ² in nats; the paper's 5 on the mean over a"
     " batch of 50 is about 35; 0 or less: off",
     "Refinement",
+    OnResume.EVALUATION,
   )
-  svi_samples: int = option(1, whole(1), "noise draws averaged in an SVI step", "Refinement")
+  svi_samples: int = option(
+    1, whole(1), "noise draws averaged in an SVI step", "Refinement", OnResume.EVALUATION
+  )
   svi_noise: str = option(
     "independent",
     name_in(DRAWS),
@@ -90,12 +99,14 @@ class ModelSettings:
     " the mean, without noise; or quadrature, without noise and in the training loss, too, for a decoder that"
     " integrates over z itself, as late_pixelcnn does. Pairs need an even --svi_samples",
     "Refinement",
+    OnResume.EVALUATION,
   )
   svi_tolerance: float = option(
     0.0,
     number(0),
     "an example stops when a step is expected to gain no more nats than this; 0: all K steps are taken",
     "Refinement",
+    OnResume.EVALUATION,
   )
   initial_loss_weight: float = option(
     0.0,

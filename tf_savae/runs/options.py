@@ -177,6 +177,7 @@ class OnResume(enum.Enum):
   """How a setting may change between two starts of one run."""
 
   FIXED = "part of the run's identity: a change is refused"
+  EVALUATION = "may differ when the run is evaluated, and in nothing else"
   GROWS = "may only grow (0 is no limit)"
   FREE = "may differ"
 

@@ -72,6 +72,7 @@ _TEXT = {
     "embedding_dim": 8,
     "conv_channels": 8,
     "iw_samples": 4,
+    "bound_samples": 2,
     "checkpoint_every": 5,
   },
 }
@@ -88,6 +89,7 @@ _ANY = {
     "hidden_dim": 8,
     "embedding_dim": 8,
     "iw_samples": 4,
+    "bound_samples": 2,
     "checkpoint_every": 5,
   },
 }
@@ -122,6 +124,7 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
       "decoder_kernels": (5, 3),
       "latent_maps": 1,
       "iw_samples": 4,
+      "bound_samples": 2,
       "checkpoint_every": 5,
     },
   },
@@ -150,6 +153,7 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
       "hidden_dim": 8,
       "embedding_dim": 8,
       "iw_samples": 4,
+      "bound_samples": 2,
       "checkpoint_every": 5,
     },
   },

@@ -59,6 +59,7 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
   if stored is None:
     raise UserError(f"--run_dir={run_dir} holds no run (no config.json); name that of a run of train.py")
   config = dataclasses.replace(stored, **changes, run_dir=path)
+  stored.check_steps(config, path)
   with open_run(dataclasses.replace(stored, run_dir=path, eval_only=True)) as run:
     data = KINDS.get(config.kind).outline(config, run) or run_data.load(config, run)
     model = own.rebuilt(config, run, data) or build_model(config, data)

@@ -142,6 +142,13 @@ class MachineSettings:
   iw_samples: int = option(
     200, whole(1), "importance samples per example of the likelihood at the end", "Evaluation", OnResume.FREE
   )
+  bound_samples: int = option(
+    16,
+    whole(1),
+    "noise draws per example of a bound at the end, in pairs ε, −ε: 1 or an even number",
+    "Evaluation",
+    OnResume.FREE,
+  )
 
   eval_file: str | None = option(
     None,

@@ -10,7 +10,7 @@ from tf_savae.data.sources import DATASETS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.options import concerns
-from tf_savae.svi import ADJOINTS, RULES
+from tf_savae.svi import ADJOINTS, DRAWS, RULES
 
 # Settings that are parameters of a part, by the field of the part that takes them.
 _OF_RULE = {"svi_momentum": "momentum", "svi_clip_norm": "clip_norm"}
@@ -72,6 +72,8 @@ def _by_method(config):
   if not method.has_latent or not (method.refines or config.eval_k):
     group = [f.name for f in dataclasses.fields(config) if f.metadata["group"] == "Refinement"]
     names += [name for name in group if name not in _COMMON]
+    if method.has_latent and DRAWS.get(config.svi_noise).in_closed_form:
+      names.remove("svi_noise")  # of the training loss
   elif not method.differentiates:
     names += ["adjoint", *_OF_ADJOINT]
   return dict.fromkeys(names, f"--model={config.model}")

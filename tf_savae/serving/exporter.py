@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from tf_savae.runs.restore import load_model
 from tf_savae.serving import gate, model_card, warmup
 from tf_savae.serving.signatures import Options, Signature, signatures
 from tf_savae.serving.version_dir import new_version
+from tf_savae.svi.noise import Antithetic
 
 CARD = "README.md"  # in assets.extra, which servers pass over
 
@@ -26,6 +28,7 @@ def export(
   k: Sequence[int] | None = None,
   seed: int = 0,
   num_samples: int | None = None,
+  steps: Mapping[str, Any] | None = None,
 ) -> Path:
   """Exports the best model of a run as the next version of `output`.
 
@@ -35,6 +38,7 @@ def export(
     k: numbers of SVI steps; default: K of evaluation, or that of training if it is 0.
     seed: seed of all noise.
     num_samples: noise draws per step; default: as in training.
+    steps: settings of the SVI steps that differ from the run's, such as `{"svi_rule": "natural"}`.
 
   Returns:
     The version directory.
@@ -44,12 +48,12 @@ def export(
       difference, or the disk is full. Then `output` is as it was.
   """
   # Networks trained in mixed precision serve in float32: that is what their variables are.
-  found = load_model(run_dir, precision="float32")
+  found = load_model(run_dir, precision="float32", **(steps or {}))
   model = found.model
-  if model.svi.antithetic and num_samples and num_samples % 2:
+  if isinstance(model.svi.noise_draws, Antithetic) and num_samples and num_samples % 2:
     raise UserError(
-      f"--num_samples must be even for the run in {run_dir}, which draws in pairs (--svi_noise=antithetic); received"
-      f" {num_samples}"
+      f"--num_samples must be even for the run in {run_dir}, which draws in pairs (--svi_noise={model.svi.draws});"
+      f" received {num_samples}"
     )
   if k is None:
     k = (model.eval_k or found.config.k,)

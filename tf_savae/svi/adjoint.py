@@ -75,6 +75,8 @@ class StoredAdjoint(Adjoint):
   """
 
   def run(self, problem: Problem) -> Trace:
+    if problem.num_steps == 1:  # which needs no loop
+      return UnrolledAdjoint().run(problem)
     return descent.descend(problem)
 
 

@@ -69,7 +69,7 @@ def over_draws(
 
 
 def over_samples(function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Tensor) -> list[tf.Tensor]:
-  """Mean of `function(noise[s])` over the draws s, one at a time, so that memory does not grow with their number.
+  """Mean of `function(noise[s])` over the draws s: a pair at once, more of them one at a time, for memory's sake.
 
   Args:
     function: maps noise `[batch, latent]` to a list of tensors.
@@ -78,6 +78,9 @@ def over_samples(function: Callable[[tf.Tensor], list[tf.Tensor]], noise: tf.Ten
   num_samples = noise.shape[0]
   if num_samples == 1:
     return function(noise[0])
+
+  if num_samples == 2:  # a loop around a pair costs a tenth of its time
+    return [0.5 * (a + b) for a, b in zip(function(noise[0]), function(noise[1]), strict=True)]
 
   def add(s, total):
     return s + 1, [t + v for t, v in zip(total, function(noise[s]), strict=True)]

@@ -22,6 +22,7 @@ class Draws:
     num_samples: draws per step, S.
     in_closed_form: whether E_q[log p(x | z)] comes from the decoder's `expected_log_prob` instead of an average over
       draws, both in the steps and in the training loss.
+    estimates_loss: whether the average of L over the draws estimates E_q[L].
 
   Raises:
     ValueError: this number of draws is impossible.
@@ -29,6 +30,7 @@ class Draws:
 
   num_samples: int = 1
   in_closed_form: ClassVar[bool] = False
+  estimates_loss: ClassVar[bool] = True
 
   @property
   def num_independent(self) -> int:
@@ -81,6 +83,8 @@ class Signs(Antithetic):
 class AtMean(Draws):
   """No noise: the gradient at z = μ, which is cheap, but biased if the posterior is skewed."""
 
+  estimates_loss = False
+
   def __post_init__(self):
     if self.num_samples != 1:
       raise ValueError(
@@ -98,7 +102,7 @@ class Quadrature(AtMean):
   The result is deterministic, and unbiased except for the error of the quadrature.
   """
 
-  in_closed_form = True
+  in_closed_form = estimates_loss = True
 
 
 def get(draws: str | Draws, num_samples: int) -> Draws:

@@ -22,6 +22,9 @@ from tf_savae.training.keeping import RunKeeper
 from tf_savae.training.summary import next_steps, summary_table
 from tf_savae.training.tensorboard import TensorBoardLogger
 
+# Settings of the steps that made λ_K.
+_STEPS = ("svi_rule", "svi_noise", "svi_samples", "svi_lr")
+
 
 def finish(
   config: RunConfig,
@@ -81,6 +84,7 @@ def _about(config: RunConfig, data: DataSet, model: SAVAE) -> dict[str, Any]:
     "k": config.k,
     "eval_k": model.eval_k,
     "seed": config.seed,
+    **(config.values(_STEPS) if model.eval_k else {}),
   }
 
 
@@ -121,7 +125,7 @@ def _evaluated(
 ) -> dict[str, Any]:
   """The results of the `Evaluator` for each split, with a bar on a terminal; `check_stop` is called per batch."""
   compiled = config.deterministic and KINDS.get(data.kind).has_one_shape
-  evaluate = Evaluator(model, config.iw_samples, jit_compile=compiled)
+  evaluate = Evaluator(model, config.iw_samples, config.bound_samples, jit_compile=compiled)
   found = {}
   for split in splits:
     each = run_dir.path / per_example.TEST_FILE if split == "test" and not config.eval_file else None
