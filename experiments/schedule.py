@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 
 import tqdm
 
-from experiments import rows, trials, workers
+from experiments import pool, rows, trials
 from experiments.plan import Evaluate, Plan, Task, Truth
 from experiments.trials import Trial
 from tf_savae.atomic_files import read_json, write_json
 from tf_savae.errors import UserError
 
-_TASKS_OF_A_WORKER = 15  # TensorFlow keeps some 100 MB of what it compiled for each
+_TASKS_OF_A_WORKER = pool.TASKS_OF_A_WORKER
 
 
 def check_settings(out: Path, plan: Plan) -> None:
@@ -118,32 +117,12 @@ def perform(out: Path, plan: Plan, task: Task) -> None:
     execution.execute(out, task.trial, task.split, task.after, plan.budget)
 
 
-def prepare(out: Path) -> None:
-  """Makes a worker's process ready: TensorFlow with one thread, for there are other workers.
-
-  What it prints goes to workers.log: the terminal shows what is done.
-  """
-  log = os.open(out / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-  for stream in (sys.stdout, sys.stderr):
-    stream.flush()
-    os.dup2(log, stream.fileno())
-  os.close(log)
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  from tf_savae import startup
-
-  startup.import_tensorflow()
-  import tensorflow as tf
-
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
 def run(
   out: Path,
   plan: Plan,
   num_workers: int,
   perform: Callable[[Path, Plan, Task], None] = perform,
-  prepare: Callable[[Path], None] = prepare,
+  prepare: Callable[[Path], None] = pool.prepare,
 ) -> None:
   """Does what the plan says and is not done. Trials that failed before are tried again.
 
@@ -159,35 +138,22 @@ def run(
   """
   for file in out.glob("runs/*/failure.json"):
     file.unlink()
-  progress, broken = Progress(out), {}
-  pool: list[workers.Worker] = []
+  progress = Progress(out)
   work, start = functools.partial(perform, out, plan), functools.partial(prepare, out)
-  with _bar(plan, progress) as bar, workers.stopping(pool):
-    while True:
-      running = [worker.task for worker in pool if worker.task is not None]
-      tasks = plan.open(progress.bound, progress.has_truth)
-      tasks = [task for task in tasks if task not in running and task not in broken]
-      for task in tasks[: num_workers - len(running)]:
-        idle = next((worker for worker in pool if worker.task is None), None)
-        if idle is None:
-          idle = workers.Worker(work, start)
-          pool.append(idle)
-        idle.give(task)
-      busy = [worker for worker in pool if worker.task is not None]
-      if not busy:
-        break
-      for worker in workers.wait(busy):
-        task, problem = worker.take()
-        if problem is not None and isinstance(task, Evaluate):
-          with contextlib.suppress(UserError):  # it is told at the end
-            trials.write_failure(out, task.trial, problem)
-        if not progress.is_done(task):
-          broken[task] = problem
-        if not worker.is_alive or worker.num_done >= _TASKS_OF_A_WORKER:
-          worker.stop()
-          worker.join()
-          pool.remove(worker)
-        _tell(bar, out, task, progress)
+
+  def open_tasks() -> list[Task]:
+    return plan.open(progress.bound, progress.has_truth)
+
+  with _bar(plan, progress) as bar:
+
+    def after(task: Task, problem: str | None) -> bool:
+      if problem is not None and isinstance(task, Evaluate):
+        with contextlib.suppress(UserError):  # it is told at the end
+          trials.write_failure(out, task.trial, problem)
+      _tell(bar, out, task, progress)
+      return progress.is_done(task)
+
+    broken = pool.carry_out(open_tasks, num_workers, work, start, after, _TASKS_OF_A_WORKER)
   if broken:
     task, problem = next(iter(broken.items()))
     raise UserError(f"{_name(task)} could not be done: {problem}; the same command tries again")

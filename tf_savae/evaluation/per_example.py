@@ -15,14 +15,14 @@ from tf_savae.errors import UserError
 TEST_FILE = "test_examples.npz"  # in a run directory
 
 
-def save(path: str | os.PathLike[str], rows: Mapping[str, np.ndarray]) -> None:
+def save(path: str | os.PathLike[str], rows: Mapping[str, np.ndarray], compressed: bool = False) -> None:
   """Writes arrays `[examples]` atomically: a kill leaves either the old file or the new one.
 
   Raises:
     UserError: the file cannot be written.
   """
   with atomic_files.writing(path) as new, open(new, "wb") as file:
-    np.savez(file, **rows)
+    (np.savez_compressed if compressed else np.savez)(file, **rows)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray] | None:

@@ -1,0 +1,137 @@
+"""What a worker does for a table: trains a task, and evaluates it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from experiments import comparison, example_values
+from experiments.comparison import Files, Table, Task
+from experiments.processor_time import ProcessorTime
+from tf_savae.atomic_files import read_json, write_json
+from tf_savae.errors import UserError, reason
+from tf_savae.evaluation import estimates, per_example
+from tf_savae.runs import presets, restore
+from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory
+from tf_savae.training import loop
+
+_COUNT = "processor_time.json"  # in a run directory
+_ROUND = 64.0  # values are kept to the 64th of a nat, so that they take little room
+
+
+def execute(out: Path, table: Table, task: Task) -> None:
+  """Finishes the training of a task, evaluates it, and writes its files.
+
+  A task that fails leaves a file with one line in `failures`, and log.txt in its run directory.
+
+  Raises:
+    KeyboardInterrupt: Ctrl-C or SIGTERM; the same call resumes the work.
+  """
+  files = Files(out)
+  run_dir = files.run_dir(task)
+  run_dir.mkdir(parents=True, exist_ok=True)
+  with (
+    open(run_dir / "log.txt", "a", encoding="utf-8") as log,
+    contextlib.redirect_stdout(log),
+    contextlib.redirect_stderr(log),
+  ):
+    try:
+      _train(table, task, run_dir)
+      if task.is_trial:
+        _write_trial(files, task, run_dir)
+      else:
+        for key, changes in table.evaluations(table.row(task.row)).items():
+          if not files.result(key, task.seed).exists():
+            _evaluate(files, table, task, key, changes)
+    except UserError as error:
+      print(f"error: {error}", file=sys.stderr)
+      files.fail(task, str(error))
+    except Exception as error:  # of one task; the others may do
+      traceback.print_exc()
+      files.fail(task, f"{type(error).__name__}: {reason(error)}")
+    finally:
+      keras.backend.clear_session()
+
+
+def config_of(table: Table, task: Task, run_dir: Path) -> RunConfig:
+  """The settings of a task's run. Raises UserError if they are not allowed."""
+  return presets.make_config(**table.run_settings(task), run_dir=str(run_dir))
+
+
+def _train(table: Table, task: Task, run_dir: Path) -> None:
+  config, run = config_of(table, task, run_dir), RunDirectory(run_dir)
+  if run.is_finished:
+    run.check_same_run(config)
+    return
+  loop.run(config, callbacks=[ProcessorTime(table.budget, run_dir / _COUNT)], splits=())
+
+
+def _write_trial(files: Files, task: Task, run_dir: Path) -> None:
+  bounds = [float(row["val_bound"]) for row in RunDirectory(run_dir).read_metrics()]
+  finite = [bound for bound in bounds if np.isfinite(bound)]
+  if not finite:
+    raise UserError("diverged: no validation bound is finite")
+  files.trial(task).parent.mkdir(parents=True, exist_ok=True)
+  write_json(files.trial(task), {"valid_bound": min(finite)})
+
+
+def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[str, Any]) -> None:
+  run_dir = files.run_dir(task)
+  run, data = restore.load_with_data(run_dir, **changes)
+  values = example_values.of_split(
+    run.model,
+    data,
+    "test",
+    num=table.test_examples,
+    batch_size=run.config.eval_batch_size,
+    bound_samples=table.bound_samples,
+    iw_samples=table.iw_samples,
+  )
+  if not np.isfinite(values["nll_bound"]).all():
+    share = np.mean(~np.isfinite(values["nll_bound"]))
+    raise UserError(f"diverged: the bound of {100 * share:.3g} % of the test examples is not finite")
+  for place in (files.values(key, task.seed), files.result(key, task.seed)):
+    place.parent.mkdir(parents=True, exist_ok=True)
+  rounded = {n: np.round(v * _ROUND) / _ROUND if v.dtype.kind == "f" else v for n, v in values.items()}
+  per_example.save(files.values(key, task.seed), rounded, compressed=True)
+  count = read_json(run_dir / _COUNT) or {}
+  trained = run.results or {}
+  # The result last: it says that all is done.
+  write_json(
+    files.result(key, task.seed),
+    {
+      "row": task.row,
+      "candidate": task.candidate,
+      "seed": task.seed,
+      **summary(values),
+      "test_examples_of_all": data.num_examples("test"),
+      "train_examples": data.num_examples("train"),
+      "dataset_source": data.source,
+      "is_stand_in": data.is_stand_in,
+      "processor_seconds": count.get("seconds"),
+      "update_seconds": count.get("update_seconds"),
+      **{
+        name: trained.get(name) for name in ("steps", "stopped_by", "best_epoch", "epochs", "skipped_updates")
+      },
+      "about": comparison.about(table, task, changes),
+    },
+  )
+
+
+def summary(values: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Means over examples with standard errors `…_se`, and perplexities of text."""
+  found: dict[str, Any] = {"examples": len(values["nll_bound"])}
+  for name in ("nll_bound", "nll_bound_initial", "nll_iw", "kl", "kl_initial"):
+    if name in values:
+      one = estimates.mean(values[name])
+      found |= {name: one.value, f"{name}_se": one.se}
+      if "tokens" in values and name.startswith("nll"):
+        found[name.replace("nll", "ppl")] = estimates.perplexity(values[name], values["tokens"]).value
+  return found

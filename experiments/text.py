@@ -1,0 +1,149 @@
+"""The table of text: `python -m experiments.text`.
+
+Trains the rows of the paper's table, with both encoders, for equally much processor time, together with what else is
+known against collapse. The same command goes on where a killed one stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from experiments import comparison_command
+from experiments.comparison import Row, Settings, Table, select
+from tf_savae.commands.flags import Flag, Given
+from tf_savae.runs.options import one_of
+
+ENCODERS = {"lstm": "LSTM encoder", "bow": "bag-of-words encoder"}
+
+# Natural steps that fall linearly; with z in the softmax alone they cost little.
+_STEPS = {
+  "svi_rule": "natural",
+  "svi_lr": 0.5,
+  "svi_schedule": "linear",
+  "svi_noise": "antithetic",
+  "svi_samples": 4,
+  "learn_svi_lr": "none",
+}
+_AT_TEST_TIME = {2: {**_STEPS, "svi_samples": 2}}
+
+
+def _steps(model: str, k: int, **more: Any) -> Settings:
+  return {"model": model, "k": k, **_STEPS, **more}
+
+
+def _vae(**more: Any) -> Settings:
+  return {"model": "vae", "k": 0, **more}
+
+
+_SAVAE = {"learn_svi_lr": "block", "initial_loss_weight": 1.0}
+
+# Key, name, settings, what the paper reports (KL; perplexity bound), and whether steps at test time are tried.
+_WITH_ENCODER = (
+  ("vae", "VAE", _vae(), "0.01; 62.5", True),
+  ("savae-k4", "SA-VAE K=4, natural steps", _steps("savae", 4, **_SAVAE), "–", False),
+  ("vae_svi-k4", "VAE+SVI 1, K=4 natural steps", _steps("vae_svi", 4), "7.80; 62.7", False),
+  ("vae-warmup", "VAE, β from 0 over 10 epochs", _vae(beta_start=0.0, beta_warmup_epochs=10.0), "–", False),
+  ("vae-freebits", "VAE, 0.5 free nats per latent", _vae(free_bits=0.5), "–", False),
+  ("vae_svi_kl-k4", "VAE+SVI 2, K=4 natural steps", _steps("vae_svi_kl", 4), "7.81; 62.3", False),
+  ("savae-k20", "SA-VAE K=20, natural steps", _steps("savae", 20, **_SAVAE), "7.19; 60.4", False),
+  ("vae-wd25", "VAE + word-drop 25 %", _vae(word_dropout=0.25), "1.44; 65.6", False),
+  ("vae-wd50", "VAE + word-drop 50 %", _vae(word_dropout=0.5), "5.29; 75.2", False),
+  ("vae-conv", "ConvNetVAE", _vae(decoder="dilated_conv"), "10.0; 63.9", False),
+)
+_WITHOUT_ENCODER = (
+  Row("autoreg", "Language model", {"model": "autoreg", "k": 0}, paper="–; 61.6"),
+  Row("svi-k20", "SVI K=20, natural steps", _steps("svi", 20), paper="0.41; 62.9"),
+  Row("svi-k40", "SVI K=40, natural steps", _steps("svi", 40), paper="1.01; 62.2"),
+)
+
+
+def _row(encoder: str, key: str, name: str, settings: Settings, paper: str, refined: bool) -> Row:
+  return Row(
+    f"{key}-{encoder}",
+    f"{name}, {ENCODERS[encoder]}",
+    {**settings, "encoder": encoder},
+    _AT_TEST_TIME if refined else {},
+    paper if encoder == "lstm" else "–",
+  )
+
+
+def _rows() -> tuple[Row, ...]:
+  """In the order of importance: the main question first, for both encoders."""
+  language_model, *svi = _WITHOUT_ENCODER
+  paired = [_row(encoder, *columns) for columns in _WITH_ENCODER for encoder in ENCODERS]
+  return (language_model, *paired, *svi)
+
+
+ROWS = _rows()
+
+# Equally many for each row; what a row does not use changes nothing in it.
+CANDIDATES: tuple[Settings, ...] = (
+  {},
+  {"dropout": 0.5},
+  {"learning_rate": 5e-3},
+  {"dropout": 0.5, "learning_rate": 5e-3},
+  {"beta_start": 0.0, "beta_warmup_epochs": 6.0},
+  {"free_bits": 0.25},
+)
+
+
+def _flags() -> list[Flag]:
+  return [
+    *comparison_command.flags("text", "vae-lstm", 600.0),
+    Flag(
+      "dataset", "yahoo", one_of("yahoo", "coco"), "documents of Yahoo Answers, or captions in DATA_DIR/coco"
+    ),
+    Flag(
+      "latent_to",
+      "softmax",
+      one_of("softmax", "state"),
+      "where z enters: the softmax alone; or the state, as in the paper, where steps are dear",
+    ),
+  ]
+
+
+def table(given: Given) -> Table:
+  """The table that flags ask for. Raises UserError for an unknown row."""
+  captions = given.dataset == "coco"
+  settings = {
+    "dataset": "text" if captions else "yahoo",
+    "data_dir": os.path.join(given.data_dir, "coco") if captions else given.data_dir,
+    "preset": given.preset,
+    "latent_to": given.latent_to,
+    "jit_compile": "false",
+  }
+  if given.preset == "small":
+    settings |= {"max_length": 200, "checkpoint_every": 250, "eval_batch_size": 50}
+  only = tuple(given.only.split(",")) if given.only else None
+  select(ROWS, only)
+  of = "captions" if captions else "Yahoo Answers"
+  where = "z in the softmax alone" if given.latent_to == "softmax" else "z in the LSTM's state"
+  select(ROWS, [given.reference.partition("+")[0]])
+  return Table(
+    "text",
+    f"Text: {of}, {where}, equal processor time"
+    if given.budget_s
+    else f"Text: {of}, {where}, at convergence",
+    settings,
+    ROWS,
+    CANDIDATES,
+    given.reference,
+    given.budget_s,
+    given.seeds,
+    only,
+    given.tune,
+    given.test_examples,
+    given.bound_samples,
+    given.iw_samples,
+  )
+
+
+COMMAND = comparison_command.command(
+  "text", "The paper's table of text, at equal processor time.", _flags, table
+)
+main = COMMAND.main
+
+if __name__ == "__main__":
+  sys.exit(main())
