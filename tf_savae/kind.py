@@ -108,8 +108,17 @@ class Kind:
     """A Matplotlib figure of samples x `[n, ...]` for `generate`; None: they cannot be drawn."""
     return None
 
-  def write_samples(self, model: Any, data: Any, writer: Any, step: int) -> None:
-    """Logs samples that are not pictures for TensorBoard with a `tf.summary.SummaryWriter`."""
+  def write_samples(self, model: Any, data: Any, x: Any, posteriors: Any, writer: Any, step: int) -> None:
+    """Logs what the model makes of examples, if it is no picture, for TensorBoard.
+
+    Args:
+      model: the model.
+      data: the data set.
+      x: examples of it `[n, ...]`.
+      posteriors: their `Posteriors`; None without a latent.
+      writer: a `tf.summary.SummaryWriter`.
+      step: step at which TensorBoard shows it.
+    """
 
   def projector_columns(self, x: Any, data: Any) -> Mapping[str, Sequence[object]]:
     """Known properties of each example of x `[n, ...]` for TensorBoard's projector: name → n values."""

@@ -94,7 +94,7 @@ def logged_texts(directory):
   for path in directory.glob("*tfevents*"):
     for event in tf.compat.v1.train.summary_iterator(str(path)):
       for value in event.summary.value:
-        if value.tensor.string_val:
+        if value.metadata.plugin_data.plugin_name == "text":
           texts[value.tag] = value.tensor.string_val[0].decode()
   return texts
 
@@ -228,11 +228,14 @@ def test_a_sentence_is_lowered_only_if_the_vocabulary_is(restored):
 def test_samples_of_a_finished_run_go_to_tensorboard(restored, runs, tmp_path):
   data = text.load(data_dir=runs, seed=0, max_length=12, vocabulary=restored.vocabulary)
   events = tf.summary.create_file_writer(str(tmp_path))
-  write_samples(restored.model, data, events, step=4)
+  x = data.examples("valid", 3)
+  write_samples(restored.model, data, x, Inference(restored.model)(x), events, step=4)
   events.close()
-  assert "texts/samples" in logged_texts(runs / "autoreg" / "tensorboard" / "results")  # by training itself
+  for events_of in ("valid", "results"):  # by training itself
+    assert "texts/samples" in logged_texts(runs / "autoreg" / "tensorboard" / events_of)
   texts = logged_texts(tmp_path)
   assert data.texts("valid", 1)[0] in texts["texts/reconstructions"] and texts["texts/samples"]
+  assert " = -3 " in texts["texts/latent_traversals"]
 
 
 def test_files_are_numbered_past_all_that_are_there(tmp_path):

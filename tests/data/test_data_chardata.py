@@ -77,3 +77,12 @@ def test_only_the_published_size_is_taken_for_the_published_file(folder, columns
   path = folder.mat(data=columns(3), testdata=columns(2))
   with pytest.raises(UserError, match=r"24345 and 8070 images. Received: 3 and 2"):
     chardata.verify(path)
+
+
+def test_alphabets_are_read_where_they_are_as_published(folder, columns):
+  images = {"data": columns(3), "testdata": columns(2)}
+  one_hot = {"target": np.eye(50)[:, [4, 0, 49]], "testtarget": np.eye(50)[:, [7, 7]]}
+  train, test = chardata.read_alphabets(folder.mat(**images, **one_hot))
+  assert (train.tolist(), test.tolist()) == ([5, 1, 50], [8, 8])
+  assert chardata.read_alphabets(folder.mat(**images)) is None
+  assert chardata.read_alphabets(folder.mat(**images, target=np.eye(3), testtarget=np.zeros([3, 2]))) is None

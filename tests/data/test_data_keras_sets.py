@@ -22,7 +22,9 @@ def write_fashion_mnist(home, num_train=30, num_test=5):
   images = {}
   for part, n in (("train", num_train), ("t10k", num_test)):
     images[part] = rng.integers(0, 256, (n, 28, 28)).astype(np.uint8)
-    (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes(n)))
+    (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(
+      gzip.compress(bytes(8) + images[part][:, 0, 0].tobytes())
+    )
     (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + images[part].tobytes()))
   return images["train"]
 
@@ -36,6 +38,8 @@ try:
 except UserError as error:
   print(error)
 else:
+  assert (found.labels["class"]["train"] == numpy.round(255 * found.grey("train", 99)[:, 0, 0, 0])).all()
+  assert {name: len(part) for name, part in found.labels["class"].items()} == {"train": 27, "valid": 3, "test": 5}
   print(found.source)
   numpy.save(sys.argv[3], found.grey("train", 99))
 """

@@ -277,3 +277,28 @@ def test_the_split_and_the_evaluation_bits_are_pinned():
   assert omniglot.split_rows(10, 10)[0].tolist() == [7, 2, 4, 0, 3, 1, 5, 9, 6, 8]
   stand_in = data.load("omniglot", data_dir="nowhere", seed=0, download=False)
   assert [int(stand_in.examples(split, 100).sum()) for split in data.SPLITS] == [4907, 5128, 5042]
+
+
+def test_alphabets_go_with_their_drawings(folder, columns):
+  images = columns(20), columns(2, seed=1)
+  alphabets = [np.arange(20) % 5, np.array([3, 1])]
+  one_hot = [np.eye(50)[:, numbers] for numbers in alphabets]
+  folder.mat(data=images[0], testdata=images[1], target=one_hot[0], testtarget=one_hot[1])
+  data = load(folder)
+  found = data.labels["alphabet"]
+  known = {columns(20)[:, i].tobytes(): i % 5 + 1 for i in range(20)}
+  for split in ("train", "valid"):
+    drawn = data.grey(split, 99)[..., 0].transpose(0, 2, 1).reshape(-1, 784)
+    assert [known[image.tobytes()] for image in drawn] == list(found[split])
+  assert list(found["test"]) == [4, 2]
+
+
+def test_the_release_names_its_alphabets(folder):
+  greek = by_drawers(folder, [1])
+  latin = {name.replace("Greek", "Latin"): png for name, png in greek.items()}
+  folder.zip("images_background.zip", greek | latin)
+  found = load(folder).labels["alphabet"]
+  assert sorted(found["test"]) == ["Greek"] * 5 + ["Latin"] * 5
+  assert {name: len(part) for name, part in found.items()} == {
+    split: load(folder).num_examples(split) for split in ("train", "valid", "test")
+  }

@@ -21,3 +21,10 @@ def test_settings_without_effect_are_left_out():
   assert not {"svi_lr", "svi_rule", "adjoint", "vocab_size", "conv_channels"} & shown.keys()
   assert "eval_k" in hparams.settings(make_config(preset="tiny", model="vae", eval_k=2, svi_lr=0.5))
   assert hparams.settings(make_config(preset="tiny", model="vae", eval_k=2, svi_lr=0.5))["svi_lr"] == 0.5
+
+
+def test_the_settings_that_matter_most_come_first_in_the_order_of_names():
+  names = sorted(map(hparams.column, hparams.settings(make_config(preset="tiny"))))
+  first = ["model", "k", "svi_rule", "svi_lr", "learning_rate", "preset", "dataset", "decoder", "seed"]
+  assert names[:9] == [f"{i} {name}" for i, name in enumerate(first, 1)]
+  assert not any(name[0].isdigit() for name in names[9:])

@@ -1,6 +1,7 @@
 """What TensorBoard is given is what the run did, read back through TensorBoard's own readers."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing import data_provider, plugin_event_mul
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 from tensorboard.plugins.projector import ProjectorConfig
 
@@ -64,6 +66,7 @@ class Recorded:
   def __init__(self, directory):
     self.directory = directory
     self.data = tiny_runs.image_data(is_stand_in=True)
+    self.data.labels = {"letter": {"train": "x" * 12, "valid": "abcdefghij", "test": "y" * 6}}
     self.model = tiny_runs.image_model("vae_svi", beta=0.5, k_schedule=KWarmup(2, 4))
     self.board = board(directory, self.data)
     self.paths, self.after = [], []
@@ -178,7 +181,8 @@ def test_histograms_hold_every_mean_and_deviation(run):
 
 
 def test_pictures_are_there_and_not_blank(run):
-  for tag in ("pictures/reconstructions", "pictures/prior_samples", "refinement/gain_of_k_steps"):
+  pictures = ("reconstructions", "prior_samples", "latent_traversals")
+  for tag in (*(f"pictures/{name}" for name in pictures), "refinement/gain_of_k_steps"):
     images = run.events("valid").images(tag)
     assert [step for step, _ in images] == [3, 6]
     for _, image in images:
@@ -193,7 +197,7 @@ def test_the_stand_in_is_named_where_settings_are_shown(run):
 
 
 def hparams_page(logdir):
-  """(hyper-parameters, metrics) of each row, as the plugin's backend serves them for `tensorboard --logdir`."""
+  """Names of the columns, and (settings, metrics) of each row, as the page's backend serves them for a `--logdir`."""
   multiplexer = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(logdir))
   multiplexer.Reload()
   provider = data_provider.MultiplexerDataProvider(multiplexer, str(logdir))
@@ -217,7 +221,7 @@ def hparams_page(logdir):
   for info in experiment.hparam_infos:
     request.col_params.add(hparam=info.name, include_in_result=True)
   handler = list_session_groups.Handler(RequestContext(), context, "", request)
-  return [
+  return [info.name for info in experiment.hparam_infos], [
     (
       {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()},
       {metric.name.tag: metric.value for metric in group.metric_values},
@@ -228,10 +232,11 @@ def hparams_page(logdir):
 
 @pytest.mark.parametrize("logdir", ["one run", "all runs"])
 def test_the_hparams_page_shows_settings_and_final_metrics_in_one_row(run, logdir):
-  ((hparams, metrics),) = hparams_page(
+  columns, ((hparams, metrics),) = hparams_page(
     run.directory / "tensorboard" if logdir == "one run" else run.directory.parent
   )
-  assert hparams["model"] == "savae" and hparams["k"] == 20 and hparams["seed"] == 0
+  assert columns[:6] == ["1 model", "2 k", "3 svi_rule", "4 svi_lr", "5 learning_rate", "6 preset"]
+  assert hparams["1 model"] == "savae" and hparams["2 k"] == 20 and hparams["9 seed"] == 0
   assert hparams["encoder_channels"] == "4,4,4"
   assert hparams["stand_in_data"] is True
   assert "run_dir" not in hparams
@@ -247,6 +252,26 @@ def test_the_hparams_page_shows_settings_and_final_metrics_in_one_row(run, logdi
   assert metrics == expected
 
 
+def test_custom_scalars_put_lambda_0_beside_lambda_k(run):
+  ((_, config),) = run.events("results").tensors("custom_scalars__config__")
+  (page,) = Layout.FromString(config.item()).category
+  charts = {chart.title: list(chart.multiline.tag) for chart in page.chart}
+  assert charts.keys() == {"bound, nats", "KL to the prior, nats"}  # images have no perplexity
+  tags = run.events("valid").tags
+  for patterns in charts.values():
+    shown = {tag for tag in tags if any(re.search(pattern, tag) for pattern in patterns)}
+    assert {tag.rpartition("lambda_")[2] for tag in shown} == {"0", "K"} and len(shown) == 2
+
+
+def test_the_graph_is_that_of_inference(run):
+  (path,) = (run.directory / "tensorboard" / "inference").iterdir()
+  records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+  events = [event for event in map(tf.compat.v1.Event.FromString, records) if event.graph_def]
+  (graph,) = [tf.compat.v1.GraphDef.FromString(event.graph_def) for event in events]
+  parts = {node.name.partition("/")[0] for node in graph.node}
+  assert {"lambda_0", "refinement", "bounds_of_all_steps", "kl"} <= parts
+
+
 def test_the_projectors_files_agree(run):
   directory = run.directory / "tensorboard" / "results"
   config = text_format.Parse((directory / "projector_config.pbtxt").read_text(), ProjectorConfig())
@@ -260,6 +285,7 @@ def test_the_projectors_files_agree(run):
   np.testing.assert_allclose([float(row["KL"]) for row in rows], run.after[-1].kl, atol=0.01)
   images = run.data.examples("valid", 10)
   assert [int(row["ink pixels"]) for row in rows] == images.sum(axis=(1, 2, 3)).tolist()
+  assert [row["letter"] for row in rows] == list("abcdefghij")
   sprites = np.asarray(Image.open(directory / embedding.sprite.image_path))
   width, height = embedding.sprite.single_image_dim
   side = sprites.shape[1] // width

@@ -38,6 +38,23 @@ def read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   return _images(arrays, "data", path), _images(arrays, "testdata", path)
 
 
+def read_alphabets(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
+  """Numbers of the alphabets of training and test images, from 1, each int `[n]`.
+
+  None if the file does not hold them as the published one does: as columns `[50, n]` with a single 1.
+  """
+  keys = ("target", "testtarget")
+  try:
+    arrays = scipy.io.loadmat(path, variable_names=keys)
+    found = [np.asarray(arrays[key]) for key in keys]
+  except Exception:  # whatever is wrong with them, the images were read
+    return None
+  if any(part.ndim != 2 or not (np.sum(part != 0, axis=0) == 1).all() for part in found):
+    return None
+  train, test = (np.argmax(part, axis=0) + 1 for part in found)
+  return train, test
+
+
 def is_published_size(train: np.ndarray, test: np.ndarray) -> bool:
   """Whether both arrays have as many images as in the published file."""
   return (len(train), len(test)) == (PUBLISHED_TRAIN, PUBLISHED_TEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,12 +31,15 @@ class DataSet(abc.ABC):
     facts: more that may not change while a run goes on, such as how it was split: JSON values by name. They are kept
       with the run and in its results.
     oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None if it is not known.
+    labels: what is known about each example besides what the model sees, such as its class: name → split → one value
+      per example. They are shown in TensorBoard's projector and nowhere enter training.
     kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens"
       (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
   """
 
   kind: ClassVar[str]
   facts: Mapping[str, Any] = types.MappingProxyType({})
+  labels: Mapping[str, Mapping[str, Sequence[object]]] = types.MappingProxyType({})
   oracle: Any = None
 
   def __init__(self, *, name: str, source: str, is_stand_in: bool, seed: int):

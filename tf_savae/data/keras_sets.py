@@ -66,18 +66,28 @@ def load(
       f"no {name} in {home}: {missing[0]} is missing, and download is switched off; put it there"
     )
   try:
-    (train, _), (test, _) = getattr(keras.datasets, name).load_data()
+    (train, train_classes), (test, test_classes) = getattr(keras.datasets, name).load_data()
   except Exception as error:  # a failing download and a damaged file show in many ways
     where = ", ".join(_FILES[name])
     raise UserError(f"no {name}: {reason(error)}; get a connection, or put {where} into {home}") from error
-  return _split(name, train, test, seed)
+  data, rows, valid_rows = _split(name, train, test, seed)
+  data.labels = {
+    "class": {
+      "train": train_classes[rows],
+      "valid": train_classes[valid_rows],
+      "test": test_classes,
+    }
+  }
+  return data
 
 
-def _split(name: str, train: np.ndarray, test: np.ndarray, seed: int) -> ImageDataSet:
-  """The last of the shuffled training images are for validation."""
+def _split(
+  name: str, train: np.ndarray, test: np.ndarray, seed: int
+) -> tuple[ImageDataSet, np.ndarray, np.ndarray]:
+  """The data set, and its training and validation rows; the last of the shuffled images are for validation."""
   num_valid = min(VALID_EXAMPLES, max(1, len(train) // 10))
   rows, valid_rows = split_rows(len(train), len(train) - num_valid, num_valid)
   parts = [np.float32(images) / 255 for images in (train[rows], train[valid_rows], test)]
   sizes = f"{len(rows)} train, {num_valid} valid, {len(test)} test images"
   source = f"{name} of keras.datasets, grey values binarised dynamically: {sizes}"
-  return images_from_arrays(*parts, source=source, seed=seed, name=name)
+  return images_from_arrays(*parts, source=source, seed=seed, name=name), rows, valid_rows

@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from tf_savae.data import chardata, omniglot_release
+from tf_savae.data.dataset import SPLITS
 from tf_savae.data.download import DownloadError, download_verified
 from tf_savae.data.images import ImageDataSet, images_from_arrays, split_rows
 from tf_savae.errors import UserError, reason
@@ -121,7 +122,10 @@ def _from_chardata(path: pathlib.Path, seed: int) -> ImageDataSet:
   what = "Omniglot, chardata.mat of Burda et al. 2015"
   if not chardata.is_published_size(train, test):
     what = "a file chardata.mat laid out as, but of another size than, that of Burda et al. 2015"
-  return _from_pair(train, test, what, seed, is_stand_in=False)
+  alphabets = chardata.read_alphabets(path)
+  if alphabets is not None and tuple(map(len, alphabets)) != (len(train), len(test)):
+    alphabets = None
+  return _from_pair(train, test, what, seed, is_stand_in=False, alphabets=alphabets)
 
 
 def _stand_in(seed: int) -> ImageDataSet:
@@ -131,14 +135,25 @@ def _stand_in(seed: int) -> ImageDataSet:
 
 
 def _from_pair(
-  train: np.ndarray, test: np.ndarray, what: str, seed: int, *, is_stand_in: bool
+  train: np.ndarray,
+  test: np.ndarray,
+  what: str,
+  seed: int,
+  *,
+  is_stand_in: bool,
+  alphabets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ImageDataSet:
   """Keeps the test images as they are and takes the last of the shuffled training images for validation."""
   num_valid = min(_VALID_EXAMPLES, max(1, len(train) // 10))
   if len(train) < 2:
     raise UserError(f"{what}: at least 2 training images are needed. Received: {len(train)}")
   rows, valid_rows = split_rows(len(train), len(train) - num_valid, num_valid)
-  return _dataset(train[rows], train[valid_rows], test, what, seed, is_stand_in)
+  data = _dataset(train[rows], train[valid_rows], test, what, seed, is_stand_in)
+  if alphabets is not None:
+    of_train, of_test = alphabets
+    parts = (of_train[rows], of_train[valid_rows], of_test)
+    data.labels = {"alphabet": dict(zip(SPLITS, parts, strict=True))}
+  return data
 
 
 def _from_release(paths: list[pathlib.Path], seed: int, split: str) -> ImageDataSet:
@@ -151,6 +166,9 @@ def _from_release(paths: list[pathlib.Path], seed: int, split: str) -> ImageData
   )
   data = _dataset(*(drawings.images[part] for part in rows), what, seed, is_stand_in=False)
   data.facts = {"omniglot_split": split}
+  data.labels = {
+    "alphabet": {name: drawings.alphabets[part] for name, part in zip(SPLITS, rows, strict=True)}
+  }
   return data
 
 

@@ -38,11 +38,13 @@ class Drawings(NamedTuple):
     images: float32 `[n, 28, 28]` in [0, 1], ink = 1, sorted by alphabet, character and file name.
     drawers: int `[n]`, which of a character's twenty drawers drew each, from 1; `UNKNOWN_DRAWER` where its file name
       does not say.
+    alphabets: str `[n]`, the name of each drawing's alphabet.
     duplicates: how many drawings were left out because another zip or folder held the same one.
   """
 
   images: np.ndarray
   drawers: np.ndarray
+  alphabets: np.ndarray
   duplicates: int
 
 
@@ -82,7 +84,8 @@ def read(paths: Iterable[pathlib.Path]) -> Drawings:
       found.update(zip(zip(members, digests, strict=True), area_average(pixels), strict=True))
   keys = sorted(found)
   drawers = np.array([_drawer(name) for name, _ in keys])
-  return Drawings(np.stack([found[key] for key in keys]), drawers, total - len(found))
+  alphabets = np.array([name.partition("/")[0] for name, _ in keys])
+  return Drawings(np.stack([found[key] for key in keys]), drawers, alphabets, total - len(found))
 
 
 def area_average(pixels: np.ndarray) -> np.ndarray:

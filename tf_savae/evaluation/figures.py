@@ -14,6 +14,7 @@ from PIL import Image
 
 from tf_savae import atomic_files
 from tf_savae.data.dataset import DataSet
+from tf_savae.evaluation.latents import most_active, traversal
 from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
 from tf_savae.seeds import Purpose, stateless_seed
@@ -185,9 +186,32 @@ def reconstruction_rows(model: SAVAE, x: np.ndarray, posteriors: Posteriors | No
   return {name: images for name, images in rows.items() if images is not None}
 
 
+def traversal_rows(model: SAVAE, means: np.ndarray, num: int = 4) -> dict[str, np.ndarray]:
+  """Rows for `image_rows`: the expected image as one latent goes from −3 to 3, for each of the most active latents.
+
+  Args:
+    model: a model with a latent.
+    means: posterior means `[examples, latent]`. The other latents stay as in the first example.
+    num: number of latents.
+
+  Returns:
+    Rows by the names of the latents, such as z₁₂; none if the decoder has no expected image.
+  """
+  if not hasattr(model.decoder, "decode"):
+    return {}
+  latents, values = most_active(means, num), np.linspace(-3, 3, 7)
+  z = np.concatenate([traversal(means[0], latent, values) for latent in latents])
+  images = np.split(model.decode(tf.convert_to_tensor(z)).numpy(), len(latents))
+  return {f"z{_subscript(latent)}": row for latent, row in zip(latents, images, strict=True)}
+
+
 def lambda_name(k: int) -> str:
   """λ with k as its subscript, such as λ₂₀."""
-  return "λ" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+  return f"λ{_subscript(k)}"
+
+
+def _subscript(number: int) -> str:
+  return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def save_overview(

@@ -1,6 +1,8 @@
-"""Whether a model uses its latent: mutual information of x and z, and active units."""
+"""Whether a model uses its latent, and for what: mutual information, active units, and walks along one latent."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -80,3 +82,15 @@ def _terms(mean, log_var, seed):
 
   _, chunks = tf.while_loop(lambda i, _: i * size < n, add, (tf.constant(0), chunks), parallel_iterations=1)
   return each.log_prob(z) - chunks.concat()
+
+
+def most_active(means: np.ndarray, n: int) -> np.ndarray:
+  """Indices of the `n` latents whose posterior means `[examples, latent]` vary most, the most active first."""
+  return np.argsort(-np.var(means, axis=0, dtype=np.float64), kind="stable")[:n]
+
+
+def traversal(start: np.ndarray, latent: int, values: Sequence[float]) -> np.ndarray:
+  """The latent code `start` `[latent]` with one of its entries set to each of n values: `[n, latent]`."""
+  z = np.repeat(start[np.newaxis], len(values), axis=0)
+  z[:, latent] = values
+  return z

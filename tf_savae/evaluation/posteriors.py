@@ -83,21 +83,33 @@ class Inference:
       np.concatenate([part.numpy() for part in kl]),
     )
 
+  @property
+  def graph(self) -> tf.Graph:
+    """The graph of inference for a batch; there must have been a call."""
+    return self._traced.get_concrete_function().graph
+
   def _infer(self, x, seen):
+    """The scopes name the parts on TensorBoard's page Graphs."""
     batch = self._model.inference(x, step=seen)
-    initial = final = batch.start()
+    with tf.name_scope("lambda_0"):
+      initial = final = batch.start()
     if not batch.settings.num_steps:
-      bound = batch.bound(final)
+      with tf.name_scope("bound"):
+        bound = batch.bound(final)
       return initial, final, bound.neg_elbo[tf.newaxis], bound.kl
-    final, trajectory, _ = batch.refine(initial, adjoint=None)
+    with tf.name_scope("refinement"):
+      final, trajectory, _ = batch.refine(initial, adjoint=None)
     # One step after another, like the refinement itself, so that memory does not grow with K.
-    bounds = tf.map_fn(
-      lambda params: batch.bound(GaussianParams(*params)).neg_elbo,
-      trajectory,
-      fn_output_signature=final.mean.dtype,
-      parallel_iterations=1,
-    )
-    return initial, final, bounds, final.kl_to_prior()
+    with tf.name_scope("bounds_of_all_steps"):
+      bounds = tf.map_fn(
+        lambda params: batch.bound(GaussianParams(*params)).neg_elbo,
+        trajectory,
+        fn_output_signature=final.mean.dtype,
+        parallel_iterations=1,
+      )
+    with tf.name_scope("kl"):
+      kl = final.kl_to_prior()
+    return initial, final, bounds, kl
 
 
 def _trimmed(x: np.ndarray) -> np.ndarray:

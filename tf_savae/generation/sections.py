@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tf_savae.generation import report
@@ -44,9 +45,9 @@ def sentences(out: report.Report, writer: Writer, given: Sequence[Sentence]) -> 
     )
 
 
-def reconstructions(writer: Writer, given: Sequence[Sentence]) -> str:
-  """A block of sentences, each with the greedy document at its posterior mean."""
-  texts = writer.greedy(tf.constant(writer.posteriors(padded(given)).final.mean))
+def reconstructions(writer: Writer, given: Sequence[Sentence], means: np.ndarray) -> str:
+  """A block of sentences, each with the greedy document at its posterior mean, `[n, latent]`."""
+  texts = writer.greedy(tf.constant(means))
   name = f"mean of {posterior_name(writer)}"
   rows = [[("document", sentence.text), (name, text)] for sentence, text in zip(given, texts, strict=True)]
   return "\n\n".join(map(report.block, rows))

@@ -13,6 +13,7 @@ from tf_savae import tokens
 from tf_savae.data.dataset import SPLITS, DataSet
 from tf_savae.data.text import TextDataSet, dataset_from_file
 from tf_savae.data.vocabulary import UNKNOWN_NAMES, Vocabulary
+from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.generation.samples import write_samples
 from tf_savae.kind import Kind
 from tf_savae.model import SAVAE
@@ -66,9 +67,15 @@ class TextKind(Kind):
     return {"decoder": config.decoder_name, "word_dropout": config.word_dropout}
 
   def write_samples(
-    self, model: SAVAE, data: TextDataSet, writer: tf.summary.SummaryWriter, step: int
+    self,
+    model: SAVAE,
+    data: TextDataSet,
+    x: np.ndarray,
+    posteriors: Posteriors | None,
+    writer: tf.summary.SummaryWriter,
+    step: int,
   ) -> None:
-    write_samples(model, data, writer, step)
+    write_samples(model, data, x, posteriors, writer, step)
 
   def projector_columns(self, x: np.ndarray, data: TextDataSet) -> Mapping[str, Sequence[object]]:
     beginnings = [_beginning(data.vocabulary.decode(row)) for row in x]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -141,6 +142,28 @@ def paths() -> Rule:
     parse=lambda text: tuple(part for part in text.split(",") if part),
     accepts=lambda v: isinstance(v, tuple) and all(one.accepts(part) for part in v),
   )
+
+
+def updates() -> Rule:
+  """Numbers of two updates, `first:last`, counted from 1; the value stays a text."""
+
+  def accepts(value: Any) -> bool:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,18}:[0-9]{1,18}", value):
+      return False
+    first, last = first_and_last(value)
+    return 1 <= first <= last
+
+  return Rule(
+    wording="the first and the last of some updates, counted from 1, such as 100:110",
+    parse=str,
+    accepts=accepts,
+  )
+
+
+def first_and_last(value: str) -> tuple[int, int]:
+  """The numbers in a value that the rule `updates` accepts."""
+  first, last = value.split(":")
+  return int(first), int(last)
 
 
 def switch() -> Rule:

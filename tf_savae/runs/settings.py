@@ -20,6 +20,7 @@ from tf_savae.runs.options import (
   path,
   paths,
   switch,
+  updates,
   whole,
 )
 
@@ -194,6 +195,13 @@ class MachineSettings:
     False,
     switch(),
     "bit-identical reruns where possible (not for text), at the cost of speed",
+    "Machine",
+    OnResume.FREE,
+  )
+  profile: str | None = option(
+    None,
+    optional(updates()),
+    "profile these updates with TensorFlow's profiler, for TensorBoard with the package xprof",
     "Machine",
     OnResume.FREE,
   )

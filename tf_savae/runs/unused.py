@@ -28,6 +28,7 @@ def unused(config: RunConfig, given: Iterable[str]) -> dict[str, str]:
     _by_networks(config),
     _by_data_set(config),
     _by_kind(config),
+    {"profile": "--eval_only"} if config.eval_only else {},
   ):
     found |= {name: reason for name, reason in reasons.items() if name in given}
   return found

@@ -3,6 +3,9 @@
 The page finds the metrics of a row among the scalars of the TensorBoard run that holds its settings, and of the runs
 below it. So both go to one run that has no other scalars. No list of columns is written: it would hide which settings
 differ between runs, and those should come first.
+
+The page orders columns by name, those whose values differ between runs before the others, and shows the first five. So
+the names of the settings that matter most begin with a number.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ _METRICS = {
 }
 _SPLITS = {"test": "test", "valid": "validation"}
 
+# Settings whose columns come first, in this order.
+_FIRST = ("model", "k", "svi_rule", "svi_lr", "learning_rate", "preset", "dataset", "decoder", "seed")
+
 
 def settings(config: RunConfig) -> dict[str, bool | float | str]:
   """The settings that decide a run's results, as values that the page can show; without paths and machine.
@@ -51,6 +57,11 @@ def settings(config: RunConfig) -> dict[str, bool | float | str]:
   return result
 
 
+def column(name: str) -> str:
+  """The name of a setting's column, such as "1 model"; those after the numbered ones have plain names."""
+  return f"{_FIRST.index(name) + 1} {name}" if name in _FIRST else name
+
+
 def as_markdown(config: RunConfig, source: str) -> str:
   """All settings as a table for the Text page, below the line that says where the data came from."""
   rows = [f"| {name} | {show(value)} |" for name, value in config.to_dict().items()]
@@ -66,7 +77,7 @@ def write_settings(writer: tf.summary.SummaryWriter, values: Mapping[str, Any], 
     name: name of the row.
   """
   with writer.as_default():
-    hp.hparams(dict(values), trial_id=name)
+    hp.hparams({column(setting): value for setting, value in values.items()}, trial_id=name)
 
 
 def write_metrics(writer: tf.summary.SummaryWriter, results: Mapping[str, Any], step: int) -> None:

@@ -20,6 +20,7 @@ from tf_savae.runs.directory import RunDirectory, open_run
 from tf_savae.runs.warm_start import warm_start
 from tf_savae.training import results
 from tf_savae.training.keeping import RunKeeper
+from tf_savae.training.profile import Profile
 from tf_savae.training.progress import ProgressBar
 from tf_savae.training.stopping import NotFinite
 from tf_savae.training.tensorboard import TensorBoardLogger
@@ -131,6 +132,10 @@ def _train(
   )
   received = f"--learning_rate={config.learning_rate} --svi_lr={config.svi_lr}"
   guard = NotFinite(config.max_nonfinite, run_dir.checkpoints, received)
+  profile = None
+  if config.profile:
+    profile = Profile(run_dir.tensorboard / "train", config.profile, done=step, end=last)
+    more = [*more, profile]
   # Only `fit` would tell them that training begins, and a resumed run may have nothing left but a validation.
   callbacks = keras.callbacks.CallbackList([keeper, guard, bar, *more], add_history=True, model=model)
   callbacks.on_train_begin()
@@ -138,6 +143,8 @@ def _train(
     _epochs(config, data, model, keeper, callbacks)
   finally:
     bar.close()
+    if profile is not None:
+      profile.close()
 
 
 def _epochs(

@@ -62,11 +62,11 @@ def write_projector(
   atomic_write_text(directory / PROJECTOR_FILENAME, text_format.MessageToString(config))
 
 
-def columns(x: np.ndarray, posteriors: Posteriors) -> dict[str, Sequence[object]]:
-  """Properties of each example x `[n, ...]` of any kind, for `metadata`."""
+def columns(rows: Sequence[int], posteriors: Posteriors) -> dict[str, Sequence[object]]:
+  """Properties of examples of any kind, for `metadata`: their rows in the split, and what inference found."""
   bounds = posteriors.bounds
   return {
-    "example": range(len(x)),
+    "example": rows,
     "KL": np.round(posteriors.kl, 2),
     "bound": np.round(bounds[-1], 1),
     "gain of refinement": np.round(bounds[0] - bounds[-1], 2),

@@ -4,9 +4,11 @@ The log directory holds one TensorBoard run per sub-directory, so that curves of
 
     train        every few updates, the mean since the last point
     train_epoch  the mean of an epoch's updates
-    valid        after every epoch; also pictures and histograms
+    valid        after every epoch; also histograms, and pictures or texts
     svi_steps    the newest validation bound against the SVI step k (the horizontal axis is k)
-    results      settings and final metrics (page HParams), last pictures or texts, posterior means (page Projector)
+    inference    the graph of inference for a batch (page Graphs)
+    results      settings and final metrics (page HParams), last pictures or texts, posterior means (page Projector),
+                 and the layout of the page Custom Scalars
 """
 
 from __future__ import annotations
@@ -32,37 +34,10 @@ from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.runs.config import RunConfig
-from tf_savae.training import event_files, hparams, projector
+from tf_savae.training import charts, event_files, hparams, projector
 from tf_savae.training.clock import Budget
 from tf_savae.training.interval_means import IntervalMeans
 
-# Key in Keras's logs → chart and what it shows.
-_SCALARS = {
-  "bound": ("bound/lambda_K", "−ELBO after refinement, nats per example, KL weighted by 1; lower is better"),
-  "bound_initial": ("bound/lambda_0", "−ELBO at the encoder's posterior, nats per example"),
-  "gain": ("bound/gain_of_refinement", "−ELBO at λ_0 minus −ELBO at λ_K, nats: what K SVI steps gain"),
-  "nll": ("terms/nll", "−log p(x | z) at z drawn from q_λK, nats per example"),
-  "kl": ("terms/kl_lambda_K", "KL(q_λK ‖ prior), nats per example"),
-  "kl_initial": ("terms/kl_lambda_0", "KL(q_λ0 ‖ prior), nats per example"),
-  "loss": ("training/loss", "the objective that is minimised: with β and the method's own terms"),
-  "gradient_norm_encoder": ("training/gradient_norm_encoder", "global norm before clipping"),
-  "gradient_norm_decoder": ("training/gradient_norm_decoder", "global norm before clipping"),
-  "beta": ("training/beta", "weight of the KL in the objective"),
-  "k_now": ("training/svi_steps", "SVI steps of an update"),
-  "learning_rate": ("training/learning_rate", ""),
-  "examples_per_second": ("training/examples_per_second", "while updating; validation does not count"),
-  "skipped": ("training/skipped_updates", "updates so far whose loss or gradient was not finite"),
-  "perplexity": (
-    "perplexity/lambda_K",
-    "exp(total −ELBO at λ_K / total tokens), an upper bound; lower is better",
-  ),
-  "perplexity_initial": ("perplexity/lambda_0", "exp(total −ELBO at λ_0 / total tokens)"),
-  "mutual_information": (
-    "latent/mutual_information",
-    "I(x; z) under q_λK, nats, over some validation examples, at most log of their number; 0: the latent is unused",
-  ),
-  "active_units": ("latent/active_units", "latents whose posterior mean varies over validation examples"),
-}
 _STEPWISE = ("train", "train_epoch", "valid")  # runs whose horizontal axis is the global step
 _EARLIER_CURVES = 8
 _PROJECTED_EXAMPLES = 1000
@@ -121,7 +96,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._train_seconds: float | None = None
     self._budget = Budget(image_share)
     self._curves: list[tuple[str, np.ndarray]] = []
-    self._examples = self._first_of_valid(num_examples)
+    self._examples, _ = self._first_of_valid(num_examples)
     self._infer: Inference | None = None
     self._stand_in = " (stand-in data)" if data.is_stand_in else ""
     self._begun = False
@@ -170,13 +145,14 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._scalars("train_epoch", train)
     self._scalars("valid", valid)
     if posteriors is not None:
+      self._write_graph()
       self._histograms(posteriors)
       if self.model.eval_k:
         self._svi_curve(f"epoch {epoch + 1}", posteriors.bounds.mean(axis=1))
     self._budget.earn(self._train_seconds or 0.0)
     if self._budget.allows():
       with self._budget.spending():
-        self._pictures(posteriors, "valid", self._step())
+        self._show_examples(posteriors, "valid", self._step())
     self._flush()
 
   # The end of the run.
@@ -193,12 +169,9 @@ class TensorBoardLogger(keras.callbacks.Callback):
     self._write_settings()
     step = int(results.get("steps", self._step()))  # the best model's own step may be an earlier one
     hparams.write_metrics(self._writer("results"), results, step)
-    examples = self._first_of_valid(_PROJECTED_EXAMPLES)
-    posteriors = self._posteriors(examples)
-    self._pictures(posteriors, "results", step)
-    self._kind.write_samples(model, self._data, self._writer("results"), step)
-    if posteriors is not None:
-      self._write_projector(examples, posteriors)
+    self._show_examples(self._posteriors(self._examples), "results", step)
+    if model.latent_dim:
+      self._write_projector()
     self.close()
 
   @_outlived
@@ -234,7 +207,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
       values = values | {"gain": values["bound_initial"] - values["bound"]}
     with self._writer(run).as_default(step=self._step() if step is None else step):
       for name, value in values.items():
-        tag, description = _SCALARS.get(name, (f"other/{name}", ""))
+        tag, description = charts.SCALARS.get(name, (f"other/{name}", ""))
         tf.summary.scalar(tag, value, description=description)
 
   def _perplexities(self, bounds: Mapping[str, float]) -> dict[str, float]:
@@ -279,15 +252,24 @@ class TensorBoardLogger(keras.callbacks.Callback):
             f"posterior/stddev_{name}", sigma, description="σ; near 1 with μ near 0: unused"
           )
 
-  def _pictures(self, posteriors: Posteriors | None, run: str, step: int) -> None:
+  def _show_examples(self, posteriors: Posteriors | None, run: str, step: int) -> None:
+    """Logs what the model makes of examples, as pictures or texts."""
     for tag, figure in self._kind.pictures(self.model, self._examples, posteriors, self._stand_in):
       self._figure(tag, figure, run, step)
+    self._kind.write_samples(self.model, self._data, self._examples, posteriors, self._writer(run), step)
 
   def _figure(self, tag: str, figure: Any, run: str, step: int) -> None:
     with self._writer(run).as_default(step=step):
       tf.summary.image(tag, figures.to_array(figure)[np.newaxis])
 
-  # Settings and projector.
+  # Settings, graph and projector.
+
+  def _write_graph(self) -> None:
+    """Writes the graph that infers posteriors: the encoder, the refinement, and the bounds along it."""
+    directory = self._logdir / "inference"
+    if not list(directory.glob("*tfevents*")):
+      with self._writer("inference").as_default(step=0):
+        tf.summary.graph(self._infer.graph)
 
   def _write_settings(self) -> None:
     directory = self._logdir / "results"
@@ -297,15 +279,19 @@ class TensorBoardLogger(keras.callbacks.Callback):
     values |= {"eval_k": self.model.eval_k, "stand_in_data": self._data.is_stand_in}
     writer = self._writer("results")
     hparams.write_settings(writer, values, name=Path(self._config.run_dir).name)
+    charts.write_custom_scalars(writer, self._kind.mean_length(self._data, "valid") is not None)
     with writer.as_default(step=0):
       tf.summary.text("settings", hparams.as_markdown(self._config, self._data.source))
     writer.flush()
 
-  def _write_projector(self, x: np.ndarray, posteriors: Posteriors) -> None:
+  def _write_projector(self) -> None:
+    x, rows = self._first_of_valid(_PROJECTED_EXAMPLES)
+    posteriors = self._posteriors(x)
+    labels = {name: [parts["valid"][i] for i in rows] for name, parts in self._data.labels.items()}
     projector.write_projector(
       self._logdir / "results",
       posteriors.final.mean,
-      projector.columns(x, posteriors) | self._kind.projector_columns(x, self._data),
+      projector.columns(rows, posteriors) | self._kind.projector_columns(x, self._data) | labels,
       self._kind.sprites(x),
       name=f"posterior means{self._stand_in}",
     )
@@ -320,11 +306,12 @@ class TensorBoardLogger(keras.callbacks.Callback):
       self._infer = Inference(self.model, self._data.eval_batches("valid", batch_size).element_spec)
     return self._infer(x, self._config.eval_batch_size)
 
-  def _first_of_valid(self, n: int) -> np.ndarray:
-    """Validation examples, from the shortest to the longest, so that batches hold little padding."""
+  def _first_of_valid(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Validation examples, from the shortest to the longest, so that batches hold little padding; and their rows."""
     x = self._data.examples("valid", n)
     lengths = self._kind.lengths(x)
-    return x if lengths is None else x[np.argsort(lengths, kind="stable")]
+    rows = np.arange(len(x)) if lengths is None else np.argsort(lengths, kind="stable")
+    return x[rows], rows
 
   def _step(self) -> int:
     return int(self.model.step.value)
