@@ -2,15 +2,17 @@
 
 load("@rules_python//python:defs.bzl", "py_test")
 
-def _pytest():
-    """The label of pytest, which requirements-dev.txt pins.
+def _of_developers(names):
+    """The labels of packages that requirements-dev.txt pins.
 
-    Without modules (Bazel 4, .ci/bazel_check) there is no such hub, and pytest is the interpreter's.
+    Without modules (Bazel 4, .ci/bazel_check) there is no such hub, and the packages are the interpreter's.
     """
     module_name = getattr(native, "module_name", None)
-    return ["@pypi_dev//pytest"] if module_name and module_name() else []
+    if not (module_name and module_name()):
+        return []
+    return ["@pypi_dev//" + name.replace("-", "_") for name in names]
 
-def pytest_test(name, src, deps = [], data = [], **kwargs):
+def pytest_test(name, src, deps = [], data = [], dev = [], **kwargs):
     """A py_test that runs pytest on one file.
 
     Args:
@@ -18,6 +20,7 @@ def pytest_test(name, src, deps = [], data = [], **kwargs):
       src: the file.
       deps: what the file imports, but for pytest.
       data: the files that it reads.
+      dev: the packages of requirements-dev.txt that it needs besides pytest.
       **kwargs: further attributes of py_test.
     """
     py_test(
@@ -31,17 +34,18 @@ def pytest_test(name, src, deps = [], data = [], **kwargs):
         # tests/ has no __init__.py files, and pytest takes a directory for a package where one is.
         legacy_create_init = 0,
         main = "tests/run_pytest.py",
-        deps = deps + _pytest(),
+        deps = deps + _of_developers(["pytest"] + dev),
         **kwargs
     )
 
-def pytest_tests(folder, deps = [], data = []):
+def pytest_tests(folder, deps = [], data = [], dev = []):
     """A target for each file of tests in a folder, called like the file.
 
     Args:
       folder: of the files.
       deps: what they import, but for pytest.
       data: the files that they read.
+      dev: the packages of requirements-dev.txt that they need besides pytest.
     """
     for src in native.glob([folder + "/test_*.py"]):
         pytest_test(
@@ -49,4 +53,5 @@ def pytest_tests(folder, deps = [], data = []):
             src = src,
             data = data,
             deps = deps,
+            dev = dev,
         )
