@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tf_savae import plugins
+from tf_savae.commands import train
 from tf_savae.data import DATASETS
 from tf_savae.errors import UserError
 from tf_savae.networks import DECODERS
@@ -294,7 +296,13 @@ def test_plugins_are_imported_once_before_names_are_checked(files, registered_fo
 
 @pytest.mark.parametrize(
   ("text", "words"),
-  [(None, "is no file"), ("import nothing_of_that_name", "ModuleNotFoundError"), ("1 +", "SyntaxError")],
+  [
+    (None, "is no file"),
+    ("import nothing_of_that_name", "ModuleNotFoundError"),
+    ("1 +", "SyntaxError"),
+    ("import sys; sys.exit(3)", "calls sys.exit(3)"),
+    ("raise SystemExit", "calls sys.exit()"),
+  ],
 )
 def test_a_plugin_that_cannot_be_imported_is_one_line_with_its_path(tmp_path, text, words):
   path = tmp_path / "broken.py"
@@ -305,6 +313,22 @@ def test_a_plugin_that_cannot_be_imported_is_one_line_with_its_path(tmp_path, te
   message = str(caught.value)
   assert "\n" not in message
   assert str(path) in message and words in message
+
+
+def test_a_plugin_whose_path_is_not_utf8_is_one_line(tmp_path):
+  path = os.fsdecode(os.fsencode(tmp_path) + b"/mine\xff.py")
+  Path(path).write_text("")
+  with pytest.raises(UserError, match=r"^--plugin=.*mine.*\.py is not UTF-8.*; rename it$"):
+    plugins.load([path])
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_one_line(tmp_path, capsys):
+  path = tmp_path / "interrupted.py"
+  path.write_text("raise KeyboardInterrupt")
+  assert train.COMMAND.main(["train.py", f"--plugin={path}"]) == 130
+  assert capsys.readouterr().err == "interrupted\n"
+  path.write_text("")
+  plugins.load([str(path)])  # nothing of the first attempt is left
 
 
 def test_a_plugin_that_was_moved_is_given_anew(files, tmp_path, registered_for_now):

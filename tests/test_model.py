@@ -146,6 +146,14 @@ class TestEveryMethod:
     assert float(again.beta(50)) == float(schedule(50))
     x = two_patterns(4)
     np.testing.assert_allclose(again.elbo(x), model.elbo(x), rtol=1e-6)
+    for name in ("svi", "adjoint"):
+      config.pop(name)
+    assert SAVAE.from_config(config | {"learn_step_size": "none"}).svi == SVISettings()
+
+  def test_numbers_of_numpy_become_pythons_in_the_config(self, method):
+    given = {"beta": np.float32(0.5), "free_bits": np.float64(0.1), "seed": np.int64(3)}
+    config = make(method, **given).get_config()
+    assert [type(config[name]) for name in given] == [float, float, int]
 
 
 class TestRefinement:

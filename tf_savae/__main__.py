@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tf_savae
 from tf_savae.commands import COMMANDS, terminal
 from tf_savae.commands.flags import Command
+from tf_savae.errors import exit_status
 
 _USAGE = """usage: python -m tf_savae COMMAND [--name=value ...], or tf-savae COMMAND where it was installed by pip
 
@@ -34,12 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   if first in COMMANDS:
     return command(first).main(words)
   if first.lstrip("-") in ("h", "help", "helpshort", "helpfull"):
-    print(_USAGE)
-    print("\n".join(f"  {name:16}{command(name).about.partition('. ')[0].rstrip('.')}" for name in COMMANDS))
-    return 0
+    return exit_status(_print_help)
   if first == "--version":
-    print(f"tf_savae {tf_savae.__version__}")
-    return 0
+    return exit_status(lambda: print(f"tf_savae {tf_savae.__version__}"))
   close = difflib.get_close_matches(first, COMMANDS, n=1)
   hint = f"did you mean {close[0]}? " if close else ""
   print(
@@ -47,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     file=sys.stderr,
   )
   return 2
+
+
+def _print_help() -> None:
+  print(_USAGE)
+  print("\n".join(f"  {name:16}{command(name).about.partition('. ')[0].rstrip('.')}" for name in COMMANDS))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class UserError(ValueError):
@@ -25,7 +28,8 @@ def exit_status(work: Callable[[], None]) -> int:
   """Does a command's work and returns its exit status; errors that a user causes show no traceback.
 
   Returns:
-    0, or 1 (a UserError, shown as one line on stderr, or a closed stdout), 130 (Ctrl-C) or 143 (SIGTERM).
+    0, or 1 (a UserError or a full disk under stdout, shown as one line on stderr; or a closed stdout), 130 (Ctrl-C) or
+    143 (SIGTERM).
   """
   try:
     work()
@@ -35,9 +39,20 @@ def exit_status(work: Callable[[], None]) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
   except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
+    _drop_output()
+    return 1
+  except OSError as error:
+    if error.errno not in _CANNOT_WRITE or error.filename is not None:
+      raise
+    _drop_output()
+    print(f"error: cannot write what the command prints: {error.strerror}", file=sys.stderr)
     return 1
   except KeyboardInterrupt as stop:
     print(f"interrupted: {stop}" if stop.args else "interrupted", file=sys.stderr)
     return 128 + getattr(stop, "signal", signal.SIGINT)
   return 0
+
+
+def _drop_output() -> None:
+  """Lets the rest of stdout go nowhere; otherwise Python complains when it exits."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
 from tf_savae.svi import SVISettings
 from tf_savae.svi import adjoint as adjoint_lib
+from tf_savae.svi.registries import plain
 from tf_savae.svi.settings import settings_from_config, settings_to_config
 from tf_savae.svi.step_sizes import StepSizes
 
@@ -341,15 +343,15 @@ class SAVAE(GuardedModel):
       "decoder": serialize(self.decoder),
       "method": self.method_name,
       "svi": settings_to_config(self.svi),
-      "eval_k": self.eval_k,
+      "eval_k": plain(self.eval_k),
       "k_schedule": None if self.k_schedule is None else serialize(self.k_schedule),
       "adjoint": adjoint_lib.to_config(self.adjoint),
       "learn_step_size": self.step_sizes.learned,
-      "initial_loss_weight": self.initial_loss_weight,
-      "beta": serialize(self.beta) if callable(self.beta) else self.beta,
-      "free_bits": self.free_bits,
-      "global_clip_norm": self.global_clip_norm,
-      "seed": self.seed,
+      "initial_loss_weight": plain(self.initial_loss_weight),
+      "beta": serialize(self.beta) if callable(self.beta) else plain(self.beta),
+      "free_bits": plain(self.free_bits),
+      "global_clip_norm": plain(self.global_clip_norm),
+      "seed": plain(self.seed),
     }
 
   @classmethod
@@ -360,8 +362,10 @@ class SAVAE(GuardedModel):
         config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
     if "clip_norm" in config:  # saved before the setting was renamed
       config["global_clip_norm"] = config.pop("clip_norm")
-    config["svi"] = settings_from_config(config["svi"])
-    config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
+    if isinstance(config.get("svi"), Mapping):
+      config["svi"] = settings_from_config(config["svi"])
+    if isinstance(config.get("adjoint"), Mapping):
+      config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
     return cls(**config)
 
 

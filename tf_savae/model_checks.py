@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 def check(model: Any, encoder: Any, learn_step_size: str) -> None:
   """Checks a model and raises an error if it is impossible.
@@ -51,6 +53,7 @@ def _of_networks(model, encoder):
 
 def _of_refinement(model, learn_step_size):
   """The same for steps and step sizes."""
+  sizes = np.shape(model.svi.step_size)
   method, received, weight = model.method, f"method={model.method_name!r}", model.initial_loss_weight
   return (
     (
@@ -67,6 +70,11 @@ def _of_refinement(model, learn_step_size):
       model.k_schedule is not None and not method.refines,
       "A k_schedule is for methods that refine",
       received,
+    ),
+    (
+      len(sizes) > 1 and sizes[-1] not in (1, model.latent_dim),
+      f"The last dimension of step_size must be 1 or the decoder's latent_dim={model.latent_dim}",
+      f"step_size of shape {list(sizes)}",
     ),
     (model.eval_k < 0, "eval_k is a number of SVI steps, 0 or more", model.eval_k),
     (

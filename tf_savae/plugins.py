@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,9 +28,11 @@ def load(paths: Iterable[str]) -> None:
   """
   for path in map(Path, paths):
     path = path.expanduser().resolve()
-    name = f"tf_savae_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"tf_savae_plugin_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     if name in _LOADED:
       continue
+    if os.fsencode(path) != str(path).encode(errors="replace"):
+      raise UserError(f"--plugin={path} is not UTF-8, so that no run could remember it; rename it")
     if not path.is_file():
       if path.name in {other.name for other in _LOADED.values()}:
         continue
@@ -46,7 +49,14 @@ def _import(name: str, path: Path) -> None:
   sys.modules[name] = module  # before it runs, because dataclasses and Keras look up their module
   try:
     spec.loader.exec_module(module)
-  except Exception as error:
+  except BaseException as error:
     del sys.modules[name]
-    text = " ".join(str(error).split())
-    raise UserError(f"--plugin={path} cannot be imported: {type(error).__name__}: {text}") from error
+    if isinstance(error, SystemExit):
+      what = (
+        f"it calls sys.exit({'' if error.code is None else repr(error.code)}), but may only register things"
+      )
+    elif isinstance(error, Exception):
+      what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    else:  # such as Ctrl-C
+      raise
+    raise UserError(f"--plugin={path} cannot be imported: {what}") from error

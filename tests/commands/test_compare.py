@@ -103,7 +103,7 @@ def test_the_source_is_named_once_and_a_stand_in_is_called_one():
 
 
 def write(directory, results, values=None):
-  directory.mkdir()
+  directory.mkdir(parents=True)
   (directory / "results.json").write_text(json.dumps(results))
   if values is not None:
     per_example.save(directory / per_example.TEST_FILE, values)
@@ -141,6 +141,20 @@ def test_images_are_paired_in_nats(tmp_path, capsys):
   runs = [write(tmp_path / name, run, values) for name, run in (("a", RUN), ("b", PLAIN))]
   assert compare.main(["compare", *runs]) == 0
   assert capsys.readouterr().out.splitlines()[-1] == "| `autoreg` | +0.00 ± 0.00 | +0.00 ± 0.00 |"
+
+
+def test_images_of_one_method_are_told_apart_by_their_runs(tmp_path, capsys):
+  places = (tmp_path / "x" / "run", tmp_path / "y" / "run", tmp_path / "other")
+  runs = [write(place, RUN, examples(tokens=False)) for place in places]
+  assert compare.main(["compare", *runs[1:]]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split("|")[1].strip() for line in lines[2:4]] == ["`savae` (run)", "`savae` (other)"]
+  assert lines[-1].startswith("| `savae` (other) |") and any(
+    "Difference to `savae` (run)," in x for x in lines
+  )
+  assert compare.main(["compare", *runs[:2]]) == 0  # whose directories have one name
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split("|")[1].strip() for line in lines[2:4]] == [f"`savae` ({run})" for run in runs[:2]]
 
 
 def test_runs_that_cannot_be_paired_are_named(tmp_path, capsys):

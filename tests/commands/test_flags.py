@@ -229,6 +229,16 @@ def test_exit_statuses(capsys):
   assert capsys.readouterr().err == "error: no such run\n"
 
 
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--helpxml"]], ids=" ".join)
+def test_a_full_disk_under_the_output_is_one_line(words):
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      [sys.executable, "-m", "tf_savae", *words], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60
+    )
+  assert done.returncode == 1
+  assert done.stderr == b"error: cannot write what the command prints: No space left on device\n"
+
+
 def test_a_repeated_flag_collects_its_values():
   words = Rule("words", parse=lambda given: tuple(given.split("+")), accepts=lambda value: "bad" not in value)
   command = Command("toy", "", lambda: [Flag("word", (), words, "a word", is_repeated=True)], print)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import tiny
+from tf_savae import SAVAE, SVISettings
 from tf_savae.commands import generate as command_line
 from tf_savae.data import text
 from tf_savae.errors import UserError
@@ -22,11 +24,12 @@ from tf_savae.generation.samples import write_samples
 from tf_savae.generation.sentences import Reader, padded
 from tf_savae.generation.settings import GenerateSettings
 from tf_savae.generation.writer import Decoding, Writer, line
+from tf_savae.kind import KINDS
 from tf_savae.networks.decoding import generate as generate_tokens
 from tf_savae.runs.build import build_model
 from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.directory import open_run
-from tf_savae.runs.restore import load_model
+from tf_savae.runs.restore import Restored, load_model
 from tf_savae.tokens import END, PAD
 from tf_savae.training import make_config
 from tf_savae.training import run as train
@@ -173,6 +176,18 @@ def test_a_model_without_latent_has_samples_only(runs):
   assert "## Samples\n" in path.read_text()
   with pytest.raises(UserError, match=r"without latent \(autoreg\)"):
     run(GenerateSettings(run_dir=str(runs / "autoreg"), sentence=("a cat",)), str)
+
+
+def test_a_decoder_of_ones_own_that_draws_no_samples_is_named_in_one_line(tmp_path):
+  encoder, decoder, _ = tiny.dense_networks("float32")
+  model = SAVAE(encoder, decoder, "vae", SVISettings(0))
+  config = make_config(preset="tiny", run_dir=str(tmp_path))
+  restored = Restored(model, config, "image", None, 1, None)
+  settings = GenerateSettings(run_dir=str(tmp_path))
+  with pytest.raises(
+    UserError, match=f"^--run_dir={tmp_path} has a decoder that draws no samples: .*has no method sample"
+  ):
+    run_report.draw_samples(restored, KINDS.get("image"), settings, tmp_path)
 
 
 def test_what_is_written_is_what_the_decoder_says(restored):

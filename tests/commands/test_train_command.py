@@ -105,6 +105,8 @@ def test_flags_can_come_from_a_file(tmp_path):
       "--dilations=1,,2",
       ["--dilations must be", "small, medium, large", "separated by commas", "received 1,,2"],
     ),
+    ("--plugin=", ["--plugin must be paths in UTF-8 separated by commas", "received ['']"]),
+    ("--plugin=a.py,", ["--plugin=", "a.py", "is no file"]),
     ("--max_minutes=long", ["--max_minutes must be", "a number at least 0", "received long"]),
     ("--batchsize=3", ["--batchsize", "did you mean --batch_size"]),
     ("--nok", ["--nok", "--help"]),

@@ -115,10 +115,8 @@ def test_step_sizes_are_trained_where_asked_for_and_possible(tokens):
   assert build_model(config(learn_svi_lr="latent"), tokens).step_sizes.log_sizes.shape == (2, 2)
   assert build_model(config(learn_svi_lr="auto"), tokens).step_sizes.log_sizes.shape == (2, 1)
   assert build_model(config(learn_svi_lr="auto", model="vae"), tokens).step_sizes.log_sizes is None
-  with pytest.raises(UserError) as caught:
-    build_model(config(learn_svi_lr="step", model="vae"), tokens)
-  assert "\n" not in str(caught.value)
-  assert "'step'" in str(caught.value)
+  with pytest.raises(UserError, match="--learn_svi_lr=step"):
+    config(learn_svi_lr="step", model="vae")
 
 
 def test_optimizer_precision_and_sizes_are_those_of_the_flags(tokens):

@@ -430,6 +430,11 @@ class TestNames:
     for adjoint in (TruncatedAdjoint(steps=2), FiniteDifferenceAdjoint(radius=0.5)):
       assert adjoint_lib.from_config(adjoint_lib.to_config(adjoint)) == adjoint
 
+  @pytest.mark.parametrize("steps", [1.5, -1, True])
+  def test_steps_are_whole(self, steps):
+    with pytest.raises(ValueError, match=f"whole steps. Received: {steps}"):
+      TruncatedAdjoint(steps)
+
   def test_an_object_is_itself(self):
     adjoint = TruncatedAdjoint(steps=2)
     assert adjoint_lib.get(adjoint) is adjoint

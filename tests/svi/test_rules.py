@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -282,6 +283,8 @@ class TestWhatIsRefused:
     [
       lambda: NaturalGradient(trust=0.0),
       lambda: NaturalGradient(log_var_range=(1.0, 1.0)),
+      lambda: NaturalGradient(log_var_range=(-8.0, 1.0, 2.0)),
+      lambda: NaturalGradient(log_var_range=(-8.0,)),
       lambda: Adam(beta_1=1.0),
       lambda: Adam(epsilon=0.0),
       lambda: GradientStep(momentum=1.0),
@@ -316,3 +319,61 @@ def test_at_the_mean_there_is_no_noise():
   settings = SVISettings(2, 0.1, draws="mean")
   noise = settings.noise_draws.all_samples(normal(2, 1, BATCH, LATENT))
   np.testing.assert_array_equal(noise, np.zeros([2, 1, BATCH, LATENT]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(GradientStep):
+  """A rule with a field that is called as the name of rules in a configuration."""
+
+  name: str = "mine"
+  fields: int = 0
+
+
+def test_a_rule_may_have_a_field_called_name(monkeypatch):
+  monkeypatch.setattr(RULES, "_parts", dict(RULES._parts))
+  RULES.register("named", Named)
+  settings = SVISettings(1, 0.1, rule=Named(0.25, name="yours", fields=3))
+  assert settings_from_config(json.loads(json.dumps(settings_to_config(settings)))) == settings
+  # Others keep the form that files of earlier versions have.
+  assert settings_to_config(SVISettings(1, 0.1, rule=Adam()))["rule"] == {
+    "name": "adam",
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-7,
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class WithList(GradientStep):
+  """A rule whose state is a list."""
+
+  def init(self, params):
+    return list(super().init(params))
+
+  def update(self, *args):
+    params, state = super().update(*args)
+    return params, list(state)
+
+
+class WithTensor(WithList):
+  """A rule whose state is a tensor, which is not allowed."""
+
+  def init(self, params):
+    return super().init(params)[0]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-3])
+def test_a_state_may_be_a_list_and_nothing_else(tolerance):
+  initial = GaussianParams(normal(BATCH, LATENT, seed=1), 0.1 * normal(BATCH, LATENT, seed=2))
+
+  def refined(rule):
+    settings = SVISettings(3, 0.1, rule=rule, tolerance=tolerance)
+    noise = normal(3, BATCH, LATENT, seed=3)
+    return refine(
+      lambda q, noise: tf.reduce_sum(q.sample(noise) ** 2, -1), initial, settings, noise=noise
+    ).params
+
+  for ours, theirs in zip(refined(WithList()), refined(GradientStep()), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  with pytest.raises(ValueError, match="state must be a tuple of tensors"):
+    refined(WithTensor())

@@ -1,5 +1,8 @@
 """The SVI steps: v ← γ v − clip(g), λ ← λ + α v, each example for itself."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +12,8 @@ from tf_savae.posterior import GaussianParams
 from tf_savae.svi import SVISettings, descent
 from tf_savae.svi.derivatives import over_samples
 from tf_savae.svi.refine import refine
-from tf_savae.svi.rules import clip
+from tf_savae.svi.rules import Adam, clip
+from tf_savae.svi.settings import settings_from_config, settings_to_config
 
 TARGET = normal(2, seed=9)
 
@@ -168,11 +172,35 @@ class TestSteps:
 
 
 class TestSettings:
+  def test_other_draws_are_not_antithetic_any_more(self):
+    pairs = SVISettings(2, num_samples=2, antithetic=True)
+    assert pairs.antithetic and pairs.draws == "antithetic"
+    alone = dataclasses.replace(pairs, draws="independent")
+    assert not alone.antithetic and alone.draws == "independent"
+    assert (
+      dataclasses.replace(alone, antithetic=True) == dataclasses.replace(alone, draws="antithetic") == pairs
+    )
+    with pytest.raises(ValueError, match="antithetic=False, draws='antithetic'"):
+      dataclasses.replace(pairs, antithetic=False)
+
+  def test_their_configuration_is_json_whatever_numbers_they_were_given(self):
+    settings = SVISettings(
+      np.int64(2), np.float32(0.5), tolerance=np.float64(1.0), rule=Adam(np.float32(0.5))
+    )
+    assert settings_from_config(json.loads(json.dumps(settings_to_config(settings)))) == settings
+
+  def test_sizes_for_another_number_of_latents_are_refused(self):
+    for sizes in (np.ones([2, 5]), np.ones([2, 2, 5])):
+      with pytest.raises(ValueError, match=r"must be for 3 latents. Received shape: \(2,.* 5\)"):
+        SVISettings(2, step_size=sizes).step_sizes(tf.float32, latent_dim=3)
+
   @pytest.mark.parametrize(
     "wrong",
     [
       {"num_steps": -1},
       {"num_steps": 2.5},
+      {"num_steps": True, "step_size": 0.1},
+      {"num_samples": True},
       {"momentum": 1.0},
       {"momentum": -0.1},
       {"clip_norm": 0.0},
@@ -182,6 +210,8 @@ class TestSettings:
       {"num_samples": 1.5},
       {"antithetic": True},
       {"antithetic": True, "num_samples": 3},
+      {"antithetic": True, "num_samples": 2, "draws": "signs"},
+      {"antithetic": False, "num_samples": 2, "draws": "antithetic"},
       {"step_size": -0.1},
       {"step_size": float("nan")},
       {"step_size": [0.1, float("inf"), 0.1]},

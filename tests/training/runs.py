@@ -69,7 +69,7 @@ def tiny_config(run_dir: str | Path, dataset: str = "synthetic", **changes: Any)
 
 def command_line(config: RunConfig) -> list[str]:
   """The arguments of train.py that give `config`."""
-  values = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+  values = {name: value for name, value in dataclasses.asdict(config).items() if value not in (None, ())}
   return [
     "train.py",
     *(f"--{name}={str(v).lower() if isinstance(v, bool) else show(v)}" for name, v in values.items()),

@@ -14,6 +14,7 @@ import difflib
 import functools
 import logging
 import os
+import signal
 import sys
 import textwrap
 import types
@@ -147,6 +148,9 @@ class Command:
     except UserError as error:
       print(f"error: {error}", file=sys.stderr)
       return 2
+    except KeyboardInterrupt:  # while a plug-in is imported
+      print("interrupted", file=sys.stderr)
+      return 128 + signal.SIGINT
     return exit_status(act)
 
   def parse(self, argv: Sequence[str]) -> Given:

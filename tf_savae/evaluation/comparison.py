@@ -35,9 +35,7 @@ def read(run_dir: str) -> dict[str, Any]:
 def paired(run_dirs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
   """The table of differences to the first run, with a line of explanation for each run that cannot be compared."""
   first, *others = (per_example.load(Path(run_dir) / per_example.TEST_FILE) for run_dir in run_dirs)
-  names = (
-    tables.systems(results) if tables.has_perplexity(results[0]) else [f"`{r['model']}`" for r in results]
-  )
+  names = (tables.systems if tables.has_perplexity(results[0]) else tables.methods)(results)
   if first is None:
     return f"No paired differences: {run_dirs[0]} has no {per_example.TEST_FILE}; --eval_only writes it."
   rows, notes = {}, []
@@ -61,6 +59,9 @@ def paired(run_dirs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
 def report(run_dirs: Sequence[str]) -> str:
   """All tables of the finished runs in `run_dirs`. Raises UserError if a directory holds no finished run."""
   results = [read(run_dir) for run_dir in run_dirs]
+  runs = [result["run"] for result in results]
+  if len(set(runs)) < len(runs):  # directories of equal names
+    results = [result | {"run": str(run_dir)} for result, run_dir in zip(results, run_dirs, strict=True)]
   parts = [tables.table(results)]
   if len(run_dirs) > 1:
     parts.append(paired(run_dirs, results))

@@ -46,7 +46,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
   other = [result for result in results if not has_perplexity(result)]
   blocks = []
   if other:
-    blocks.append(markdown(_IMAGE_HEAD, [_image_row(result) for result in other]))
+    names = methods(other)
+    blocks.append(markdown(_IMAGE_HEAD, [_image_row(*pair) for pair in zip(names, other, strict=True)]))
   if text:
     names = systems(text)
     blocks.append(markdown(_TEXT_HEAD, [_text_row(*pair) for pair in zip(names, text, strict=True)]))
@@ -96,7 +97,15 @@ def has_latent(result: Mapping[str, Any]) -> bool:
 
 def systems(results: Sequence[Mapping[str, Any]]) -> list[str]:
   """Names of runs as in the paper's table for text, with the name of the run added where they would be equal."""
-  names = [_system(result) for result in results]
+  return _distinct([_system(result) for result in results], results)
+
+
+def methods(results: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Names of runs by their methods, with the name of the run added where they would be equal."""
+  return _distinct([f"`{result['model']}`" for result in results], results)
+
+
+def _distinct(names, results):
   return [
     f"{name} ({result['run']})" if names.count(name) > 1 and "run" in result else name
     for name, result in zip(names, results, strict=True)
@@ -120,10 +129,10 @@ def _system(result):
   return name
 
 
-def _image_row(result):
+def _image_row(name, result):
   test, latent = result["test"], has_latent(result)
   return (
-    f"`{result['model']}`",
+    name,
     str(result["eval_k"]) if latent else "–",
     _number(test.get("nll_bound_initial")),
     _number(test["nll_bound"]) if latent else "–",

@@ -37,7 +37,7 @@ def write(settings: GenerateSettings, show: Callable[[str], None] = print) -> Pa
   directory = Path(restored.config.run_dir) / "generations"
   kind = KINDS.get(restored.kind)
   if not kind.writes:
-    path = _draw_samples(restored, kind, settings, directory)
+    path = draw_samples(restored, kind, settings, directory)
     show(f"{settings.num} samples from the prior: {path}")
     return path
   given, source = _sentences(restored, settings)
@@ -122,7 +122,17 @@ def _head(restored: Restored, settings: GenerateSettings, source: str) -> list[s
   return [title, "", report.block([row for row in rows if row[1]])]
 
 
-def _draw_samples(restored: Restored, kind: Kind, settings: GenerateSettings, directory: Path) -> Path:
+def draw_samples(restored: Restored, kind: Kind, settings: GenerateSettings, directory: Path) -> Path:
+  """Draws samples from the prior to a new picture in `directory`, and returns its path.
+
+  Raises:
+    UserError: the decoder cannot sample, or its samples cannot be drawn.
+  """
+  if not hasattr(restored.model.decoder, "sample"):
+    raise UserError(
+      f"--run_dir={settings.run_dir} has a decoder that draws no samples: {type(restored.model.decoder).__name__}"
+      " has no method sample; give it one"
+    )
   samples = restored.model.sample(settings.num, settings.seed).numpy()
   figure = kind.sample_figure(samples, f"samples from the prior, seed {settings.seed}")
   if figure is None:

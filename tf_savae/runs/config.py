@@ -104,11 +104,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         "--generator=oracle is for --dataset=synthetic, a --model with a latent and --latent_dim=2; received"
         f" --dataset={self.dataset} --model={self.model} --latent_dim={self.latent_dim}"
       )
-    if self.svi_noise in ("antithetic", "signs") and self.svi_samples % 2:
-      raise UserError(
-        f"--svi_noise={self.svi_noise} draws in pairs and needs an even --svi_samples, such as"
-        f" {self.svi_samples + 1}; received --svi_samples={self.svi_samples}"
-      )
+    self._check_refinement()
     if self.bound_samples > 1 and self.bound_samples % 2:
       raise UserError(
         f"--bound_samples must be 1 or even, because draws come in pairs; received {self.bound_samples}"
@@ -129,6 +125,34 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
       )
     if self.eval_file is not None and not self.eval_only:
       raise UserError(f"--eval_file goes with --eval_only; received {self.eval_file} for training")
+
+  def _check_refinement(self):
+    """The part of `_check_together` that is about SVI steps."""
+    method, model = METHODS.get(self.model), f"--model={self.model}"
+    if self.svi_noise in ("antithetic", "signs") and self.svi_samples % 2:
+      raise UserError(
+        f"--svi_noise={self.svi_noise} draws in pairs and needs an even --svi_samples, such as"
+        f" {self.svi_samples + 1}; received --svi_samples={self.svi_samples}"
+      )
+    if self.svi_noise in ("mean", "quadrature") and self.svi_samples != 1:
+      raise UserError(
+        f"--svi_noise={self.svi_noise} has no noise to average over and needs --svi_samples=1; received"
+        f" --svi_samples={self.svi_samples}"
+      )
+    if self.learn_svi_lr not in ("none", "auto") and not method.learns_step_size:
+      raise UserError(
+        f"--learn_svi_lr={self.learn_svi_lr} is for a --model that learns through the refinement, such as savae;"
+        f" received {model}; auto trains step sizes only where the model can"
+      )
+    if self.initial_loss_weight and not method.weighs_initial_loss:
+      raise UserError(
+        "--initial_loss_weight is for a --model that learns through the refinement, such as savae; received"
+        f" {model} --initial_loss_weight={show(self.initial_loss_weight)}; leave it out"
+      )
+    if self.eval_k and not method.has_latent:
+      raise UserError(
+        f"--eval_k={self.eval_k} has nothing to refine: {model} has no latent; leave it out, or give 0"
+      )
 
   @property
   def network_precision(self) -> str:

@@ -128,18 +128,27 @@ def text() -> Rule:
 def path() -> Rule:
   """A file name or directory."""
   return Rule(
-    wording="a path that is not empty",
+    wording="a path that is not empty, in UTF-8",
     parse=str,
-    accepts=lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v,
+    accepts=lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v and _is_utf8(v),
   )
 
 
+def _is_utf8(path: str) -> bool:
+  """Whether a path can be written as UTF-8, as TensorFlow and JSON need it; Python marks other bytes."""
+  try:
+    path.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
 def paths() -> Rule:
-  """Any number of file names, written with commas."""
+  """Any number of file names, written with commas; a command line gives at least one."""
   one = path()
   return Rule(
-    wording="paths separated by commas",
-    parse=lambda text: tuple(part for part in text.split(",") if part),
+    wording="paths in UTF-8 separated by commas",
+    parse=lambda text: tuple(text.split(",")),
     accepts=lambda v: isinstance(v, tuple) and all(one.accepts(part) for part in v),
   )
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -30,7 +30,7 @@ import tensorflow as tf
 from tf_savae.ops import xla_gradients  # noqa: F401, registers what a compiled adjoint differentiates
 from tf_savae.ops.gradients import dense_gradients
 from tf_savae.posterior import GaussianParams
-from tf_savae.svi import descent
+from tf_savae.svi import descent, registries
 from tf_savae.svi.derivatives import ExampleLoss, directional_derivative, over_draws
 from tf_savae.svi.descent import Problem, Trace
 from tf_savae.svi.registries import ADJOINTS
@@ -125,7 +125,8 @@ class RecursiveAdjoint(Adjoint):
     In one pass, by `neg_elbo.directional_derivative_of_all(params, noise, tangents, *context) -> [batch]`, whose
     arguments have K in front.
     """
-    dtype, neg_elbo = self.compute_dtype, problem.neg_elbo
+    dtype = self.compute_dtype
+    neg_elbo: Any = problem.neg_elbo  # which has these methods, or `_stacks` would be false
     with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(targets)
@@ -306,15 +307,15 @@ class TruncatedAdjoint(RecursiveAdjoint):
     compute_dtype: as for `ExactAdjoint`.
 
   Raises:
-    ValueError: `steps` is negative.
+    ValueError: `steps` is negative, or no whole number.
   """
 
   steps: int = 5
   compute_dtype: str | None = None
 
   def __post_init__(self):
-    if self.steps < 0:
-      raise ValueError(f"TruncatedAdjoint differentiates 0 or more steps. Received: {self.steps}")
+    if not registries.is_whole(self.steps) or self.steps < 0:
+      raise ValueError(f"TruncatedAdjoint differentiates 0 or more whole steps. Received: {self.steps}")
 
   def differentiated_steps(self, num_steps: int) -> int:
     return self.steps
@@ -375,9 +376,9 @@ def get(adjoint: str | Adjoint) -> Adjoint:
 
 def to_config(adjoint: Adjoint) -> dict[str, Any]:
   """Name and parameters of an adjoint in `ADJOINTS`, as plain values."""
-  return {"name": ADJOINTS.name_of(type(adjoint)), **vars(adjoint)}
+  return registries.to_config(ADJOINTS, adjoint)
 
 
-def from_config(config: dict[str, Any]) -> Adjoint:
+def from_config(config: Mapping[str, Any]) -> Adjoint:
   """The inverse of `to_config`."""
-  return ADJOINTS.get(config["name"])(**{k: v for k, v in config.items() if k != "name"})
+  return registries.from_config(ADJOINTS, config)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi.derivatives import ExampleLoss, mean_value_and_gradient
-from tf_savae.svi.rules import Rule, State
+from tf_savae.svi.rules import Rule, State, as_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +99,8 @@ class Trace(NamedTuple):
 def start(problem: Problem) -> Point:
   """The point before step 0."""
   first = problem.initial[:, 0]
-  return Point(
-    problem.initial, problem.rule.init(problem.initial), tf.ones_like(first, tf.bool), tf.zeros_like(first)
-  )
+  state = as_state(problem.rule.init(problem.initial))
+  return Point(problem.initial, state, tf.ones_like(first, tf.bool), tf.zeros_like(first))
 
 
 def step(problem: Problem, k: tf.Tensor | int, at: Point) -> tuple[Point, tf.Tensor]:
@@ -133,6 +132,7 @@ def move(
 ) -> tuple[tf.Tensor, State]:
   """λ_{k+1} and s_{k+1}: from the rule for examples that are `active` `[batch]`, unchanged for the others."""
   new, new_state = problem.rule.update(k, params, gradient, state, step_size)
+  new_state = as_state(new_state)
   if not problem.may_stop:
     return new, new_state
 

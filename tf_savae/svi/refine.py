@@ -18,6 +18,7 @@ from tf_savae.posterior import GaussianParams
 from tf_savae.svi import adjoint as adjoint_lib
 from tf_savae.svi.derivatives import ExampleLoss
 from tf_savae.svi.descent import Problem
+from tf_savae.svi.rules import as_state
 from tf_savae.svi.settings import SVISettings
 
 
@@ -100,7 +101,7 @@ def _problem(neg_elbo, initial, settings, noise, context, k_now):
   packed, rule = initial.pack(), settings.step_rule
   sizes = settings.step_sizes(packed.dtype, initial.mean.shape[-1])
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
-  state = tuple(map(tf.stop_gradient, rule.init(packed)))
+  state = tuple(map(tf.stop_gradient, as_state(rule.init(packed))))
   by_rule = closed_over_tensors(rule.update, 0, packed, packed, state, packed[0])
   by_rule += closed_over_tensors(rule.init, packed)
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)

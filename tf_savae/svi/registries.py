@@ -1,6 +1,13 @@
-"""The names of rules, adjoints and noise draws. No TensorFlow."""
+"""The names of rules, adjoints and noise draws, and such parts as plain values. No TensorFlow."""
 
 from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from tf_savae.registry import Registry
 
@@ -36,3 +43,36 @@ DRAWS: Registry[type] = Registry(
     "quadrature": "tf_savae.svi.noise:Quadrature",
   },
 )
+
+
+def to_config(registry: Registry[type], part: Any) -> dict[str, Any]:
+  """The name of a part in its registry and its fields, as plain values.
+
+  The fields stand beside the name. If one of them is called "name" or "fields", they are all under "fields" instead.
+  """
+  is_dataclass = dataclasses.is_dataclass(part)
+  names = [f.name for f in dataclasses.fields(part) if f.init] if is_dataclass else list(vars(part))
+  fields = {name: plain(getattr(part, name)) for name in names}
+  name = registry.name_of(type(part))
+  return {"name": name, "fields": fields} if {"name", "fields"} & set(fields) else {"name": name, **fields}
+
+
+def from_config(registry: Registry[type], config: Mapping[str, Any]) -> Any:
+  """The inverse of `to_config`."""
+  fields = dict(config)
+  part = registry.get(fields.pop("name"))
+  return part(**(fields["fields"] if set(fields) == {"fields"} else fields))
+
+
+def plain(value: Any) -> Any:
+  """The value with Python's numbers and lists in place of NumPy's, as JSON needs them."""
+  if isinstance(value, Mapping):
+    return {name: plain(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+  return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def is_whole(value: object) -> bool:
+  """Whether a value is a whole number, NumPy's included; True and False are none."""
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -105,7 +105,7 @@ class NaturalGradient(Rule):
       raise ValueError(f"trust must be positive, or None for no bound. Received: {self.trust}")
     if self.log_var_range is not None:
       object.__setattr__(self, "log_var_range", tuple(self.log_var_range))  # a list after JSON
-      if not self.log_var_range[0] < self.log_var_range[1]:
+      if len(self.log_var_range) != 2 or not self.log_var_range[0] < self.log_var_range[1]:
         raise ValueError(
           f"log_var_range must be (low, high), or None for no bound. Received: {self.log_var_range}"
         )
@@ -183,6 +183,17 @@ class Adam(Rule):
     # Bounded from below before the square root, whose derivative at 0 would be infinite.
     root = tf.sqrt(tf.maximum(square, np.finfo(params.dtype.as_numpy_dtype).tiny))
     return params - step_size * mean / (root + self.epsilon), (first, second)
+
+
+def as_state(state: Any) -> State:
+  """What a rule returned as its state, as a tuple; a list counts as one.
+
+  Raises:
+    ValueError: it is neither.
+  """
+  if not isinstance(state, list | tuple):
+    raise ValueError(f"A rule's state must be a tuple of tensors. Received: {type(state).__name__}")
+  return tuple(state)
 
 
 def clip(rows: tf.Tensor, clip_norm: float | None) -> tf.Tensor:

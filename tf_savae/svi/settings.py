@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from tf_savae.svi import noise, rules
-from tf_savae.svi.registries import RULES
+from tf_savae.svi.registries import RULES, from_config, is_whole, plain, to_config
+
+
+class _OfDraws(int):
+  """True or False as it follows from `draws`. So `dataclasses.replace` with other draws changes it, too."""
+
+  def __repr__(self) -> str:
+    return repr(bool(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +35,8 @@ class SVISettings:
     num_samples: noise draws whose gradients are averaged in every step.
     tolerance: an example stops when a step is expected to gain no more nats than this; 0: all K steps are taken. Noise
       keeps the expected gain up: with one draw per step, a tolerance below α tr Cov(g) stops few examples.
-    antithetic: the same as `draws="antithetic"`; num_samples must then be even.
+    antithetic: True is the same as `draws="antithetic"`; num_samples must then be even. It follows from `draws` where
+      it is not given.
     rule: what a step does with the gradient: a name in `tf_savae.svi.RULES`, or a `tf_savae.svi.Rule`.
     draws: the noise draws of a step: a name in `tf_savae.svi.DRAWS`.
 
@@ -43,25 +50,32 @@ class SVISettings:
   clip_norm: float | None = None
   num_samples: int = 1
   tolerance: float = 0.0
-  antithetic: bool = False
+  antithetic: bool = _OfDraws(False)  # type: ignore[assignment] # True or False, and knows that it was not given
   rule: str | rules.Rule = "gradient"
   draws: str = "independent"
 
   def __post_init__(self):
-    if not isinstance(self.num_steps, numbers.Integral) or self.num_steps < 0:
+    if not is_whole(self.num_steps) or self.num_steps < 0:
       raise ValueError(f"num_steps is a number of SVI steps, 0 or more. Received: {self.num_steps}")
     _ = self.step_rule  # which refuses what it cannot be made from
-    if not isinstance(self.num_samples, numbers.Integral) or self.num_samples < 1:
+    if not is_whole(self.num_samples) or self.num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {self.num_samples}")
-    if self.antithetic and self.draws not in ("independent", "antithetic"):
-      raise ValueError(f"antithetic goes with draws='antithetic' alone. Received: draws={self.draws!r}")
-    if self.antithetic or self.draws == "antithetic":
-      object.__setattr__(self, "antithetic", True)
-      object.__setattr__(self, "draws", "antithetic")
+    self._join_antithetic_and_draws()
     _ = self.noise_draws
     if not 0.0 <= self.tolerance < np.inf:
       raise ValueError(f"tolerance is a number of nats, 0 or more. Received: {self.tolerance}")
     self._check_step_size()
+
+  def _join_antithetic_and_draws(self):
+    given = not isinstance(self.antithetic, _OfDraws)
+    if given and self.antithetic and self.draws == "independent":
+      object.__setattr__(self, "draws", "antithetic")
+    if given and bool(self.antithetic) != (self.draws == "antithetic"):
+      raise ValueError(
+        "antithetic goes with draws='antithetic' alone. Received:"
+        f" antithetic={self.antithetic}, draws={self.draws!r}"
+      )
+    object.__setattr__(self, "antithetic", _OfDraws(self.draws == "antithetic"))
 
   def _check_step_size(self):
     if is_tensor(self.step_size):
@@ -89,12 +103,22 @@ class SVISettings:
     return noise.get(self.draws, self.num_samples)
 
   def step_sizes(self, dtype: tf.DType, latent_dim: int | None = None) -> tf.Tensor:
-    """α_0 … α_{K−1} for a rule: `[K, 1]`, or `[K, 2 · latent]` if μ, log σ² or latents have separate sizes."""
+    """α_0 … α_{K−1} for a rule: `[K, 1]`, or `[K, 2 · latent]` if μ, log σ² or latents have separate sizes.
+
+    Raises:
+      ValueError: there are sizes for another number of latents.
+    """
     # Python numbers are converted directly to `dtype`; through float32 they would lose half of their digits in float64.
     sizes = self.step_size if is_tensor(self.step_size) else np.asarray(self.step_size, np.float64)
     sizes = tf.cast(sizes, dtype)
     if sizes.shape.rank < 2:
       return tf.broadcast_to(tf.reshape(sizes, [-1, 1]), [self.num_steps, 1])
+    if (
+      latent_dim is not None
+      and not sizes.shape[-1:].is_compatible_with([latent_dim])
+      and sizes.shape[-1] != 1
+    ):
+      raise ValueError(f"step_size must be for {latent_dim} latents. Received shape: {sizes.shape}")
     if sizes.shape.rank == 2:
       return sizes if sizes.shape[1] == 1 else tf.concat([sizes, sizes], axis=1)
     if sizes.shape[2] == 1:
@@ -109,11 +133,12 @@ def is_tensor(value: object) -> bool:
 
 def settings_to_config(settings: SVISettings) -> dict[str, Any]:
   """The settings as plain values; a rule object becomes its name in `tf_savae.svi.RULES` and its fields."""
-  values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+  values = {field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+  values["antithetic"] = bool(settings.antithetic)
   sizes, rule = settings.step_size, settings.rule
   values["step_size"] = sizes.numpy().tolist() if hasattr(sizes, "numpy") else np.asarray(sizes).tolist()
   if isinstance(rule, rules.Rule):
-    values["rule"] = {"name": RULES.name_of(type(rule)), **dataclasses.asdict(rule)}  # type: ignore[call-overload] # every rule is a dataclass
+    values["rule"] = to_config(RULES, rule)
   return values
 
 
@@ -121,6 +146,5 @@ def settings_from_config(config: Mapping[str, Any]) -> SVISettings:
   """The inverse of `settings_to_config`; settings that an older configuration lacks get their defaults."""
   values = dict(config)
   if isinstance(values.get("rule"), Mapping):
-    fields = dict(values["rule"])
-    values["rule"] = RULES.get(fields.pop("name"))(**fields)
+    values["rule"] = from_config(RULES, values["rule"])
   return SVISettings(**values)
