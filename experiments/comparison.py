@@ -54,6 +54,8 @@ class Table:
     tune: whether there is a search.
     test_examples: number of test examples; None: all.
     bound_samples, iw_samples: draws per example.
+    curve: seconds of processor time after which the model is measured on test data, as it is then; none: it is not.
+    curve_examples: number of test examples for that.
   """
 
   name: str
@@ -69,6 +71,8 @@ class Table:
   test_examples: int | None = None
   bound_samples: int = 16
   iw_samples: int = 500
+  curve: tuple[float, ...] = ()
+  curve_examples: int = 300
 
   @property
   def wanted(self) -> tuple[Row, ...]:
@@ -221,6 +225,8 @@ def about(table: Table, task: Task, changes: Settings | None = None) -> dict[str
   settings = {name: value for name, value in table.run_settings(task).items() if name not in hidden}
   draws = {"bound_samples": table.bound_samples, "iw_samples": table.iw_samples}
   measured = {"test_examples": table.test_examples, **draws}
+  if table.curve:
+    measured |= {"curve": list(table.curve), "curve_examples": table.curve_examples}
   return {"budget": table.budget, **measured, "settings": settings, "at_test_time": dict(changes or {})}
 
 

@@ -54,7 +54,12 @@ def flags(name: str, reference: str, budget: float, seeds: int = 3) -> list[Flag
 
 
 def command(
-  name: str, about: str, flags: Callable[[], Sequence[Flag]], table_of: Callable[[Given], Table]
+  name: str,
+  about: str,
+  flags: Callable[[], Sequence[Flag]],
+  table_of: Callable[[Given], Table],
+  finish: Callable[[Given, Table, Files], None] | None = None,
+  program: str | None = None,
 ) -> Command:
   """A command that fills the table that the flags ask for.
 
@@ -63,17 +68,24 @@ def command(
     about: for `--help`.
     flags: makes the flags.
     table_of: the table that they ask for. Its UserErrors are those of wrong flags.
+    finish: makes more of the results; default: nothing.
+    program: as the user calls it; default: `python -m experiments.NAME`.
   """
 
   def prepare(given: Given) -> tuple[Given, Table]:
     return given, table_of(given)
 
   return Command(
-    name, about, flags, lambda asked: _work(*asked), prepare, program=f"python -m experiments.{name}"
+    name,
+    about,
+    flags,
+    lambda asked: _work(*asked, finish),
+    prepare,
+    program=program or f"python -m experiments.{name}",
   )
 
 
-def _work(given: Given, table: Table) -> None:
+def _work(given: Given, table: Table, finish: Callable[[Given, Table, Files], None] | None) -> None:
   out = Path(os.path.expanduser(given.out)).absolute()
   place = RunDirectory(out)
   try:
@@ -85,13 +97,12 @@ def _work(given: Given, table: Table) -> None:
     files = Files(out)
     comparison.check(table, files)
     if given.jobs:
-      try:
-        run(out, table, given.jobs)
-      finally:
-        found = comparison_report.write(table, files)
+      run(out, table, given.jobs)
     found = comparison_report.write(table, files)
     print(comparison_report.page(found), flush=True)
     _draw(found, out)
+    if finish is not None:
+      finish(given, table, files)
     print(f"\nwritten to {out}", flush=True)
 
 

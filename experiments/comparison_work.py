@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import comparison, example_values
 from experiments.comparison import Files, Table, Task
+from experiments.learning_curve import Curve, points_of
 from experiments.processor_time import ProcessorTime
 from tf_savae.atomic_files import read_json, write_json
 from tf_savae.errors import UserError, reason
@@ -70,7 +71,9 @@ def _train(table: Table, task: Task, run_dir: Path) -> None:
   if run.is_finished:
     run.check_same_run(config)
     return
-  loop.run(config, callbacks=[ProcessorTime(table.budget, run_dir / _COUNT)], splits=())
+  count = ProcessorTime(table.budget, run_dir / _COUNT)
+  callbacks = [count, Curve(count, table, config)] if table.curve else [count]
+  loop.run(config, callbacks=callbacks, splits=())
 
 
 def _write_trial(files: Files, task: Task, run_dir: Path) -> None:
@@ -85,7 +88,7 @@ def _write_trial(files: Files, task: Task, run_dir: Path) -> None:
 def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[str, Any]) -> None:
   run_dir = files.run_dir(task)
   run, data = restore.load_with_data(run_dir, **changes)
-  values = example_values.of_split(
+  values = example_values.Measure(
     run.model,
     data,
     "test",
@@ -93,7 +96,7 @@ def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[st
     batch_size=run.config.eval_batch_size,
     bound_samples=table.bound_samples,
     iw_samples=table.iw_samples,
-  )
+  )()
   if not np.isfinite(values["nll_bound"]).all():
     share = np.mean(~np.isfinite(values["nll_bound"]))
     raise UserError(f"diverged: the bound of {100 * share:.3g} % of the test examples is not finite")
@@ -120,6 +123,7 @@ def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[st
       **{
         name: trained.get(name) for name in ("steps", "stopped_by", "best_epoch", "epochs", "skipped_updates")
       },
+      **({"curve": points_of(run_dir)} if table.curve else {}),
       "about": comparison.about(table, task, changes),
     },
   )

@@ -14,17 +14,8 @@ from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 
 
-def of_split(
-  model: SAVAE,
-  data: DataSet,
-  split: str,
-  *,
-  num: int | None,
-  batch_size: int,
-  bound_samples: int,
-  iw_samples: int,
-) -> dict[str, np.ndarray]:
-  """Values of the examples of a split, each `[examples]`, in nats.
+class Measure:
+  """Measures a model with its current weights on examples of a split; traced once.
 
   Args:
     model: the model; K is its `eval_k`.
@@ -34,34 +25,53 @@ def of_split(
     batch_size: examples per batch.
     bound_samples: Gaussian draws per bound, in pairs ε, −ε, the same at λ_0 and λ_K.
     iw_samples: draws from q_λK for the importance-sampled likelihood.
-
-  Returns:
-    `nll_bound` and `nll_iw`, equal without a latent. With a latent `kl`, with an encoder `nll_bound_initial` and
-    `kl_initial`, for text `tokens`. `digest` tells whether two results are about the same examples.
   """
-  total = data.num_examples(split)
-  batches = data.eval_batches(split, batch_size)
-  if num is not None and num < total:
-    # Files are in some order, such as that of drawers or of lengths: the first examples would be a biased choice.
-    batches = batches.shard(max(1, total // num), 0)
 
-  def values(x: Any, seen: tf.Tensor) -> dict[str, tf.Tensor]:
+  def __init__(
+    self,
+    model: SAVAE,
+    data: DataSet,
+    split: str,
+    *,
+    num: int | None,
+    batch_size: int,
+    bound_samples: int,
+    iw_samples: int,
+  ):
+    self._model, self._data, self._num = model, data, num
+    self._bound_samples, self._iw_samples = bound_samples, iw_samples
+    total = data.num_examples(split)
+    self._batches = data.eval_batches(split, batch_size)
+    if num is not None and num < total:
+      # Files are in some order, such as that of drawers or of lengths: the first examples would be a biased choice.
+      self._batches = self._batches.shard(max(1, total // num), 0)
+    self._values = examples.traced(self._of_batch, self._batches)
+
+  def __call__(self) -> dict[str, np.ndarray]:
+    """Values of the examples, each `[examples]`, in nats.
+
+    Returns:
+      `nll_bound` and `nll_iw`, equal without a latent. With a latent `kl`, with an encoder `nll_bound_initial` and
+      `kl_initial`, for text `tokens`. `digest` tells whether two results are about the same examples.
+    """
+    return examples.rows(self._values, self._batches, self._num, observe=self._observe)
+
+  def _of_batch(self, x: Any, seen: tf.Tensor) -> dict[str, tf.Tensor]:
+    model = self._model
     batch = model.inference(x, step=seen)
     params, start, _ = model.posterior(batch)
-    found = {"nll_iw": -batch.log_likelihood(params, iw_samples)}
+    found = {"nll_iw": -batch.log_likelihood(params, self._iw_samples)}
     if params is None:
       return found | {"nll_bound": found["nll_iw"]}
-    found |= {"nll_bound": -mean_elbo(batch, params, bound_samples), "kl": params.kl_to_prior()}
+    found |= {"nll_bound": -mean_elbo(batch, params, self._bound_samples), "kl": params.kl_to_prior()}
     if model.method.has_encoder:
       same = not model.eval_k
-      found["nll_bound_initial"] = found["nll_bound"] if same else -mean_elbo(batch, start, bound_samples)
-      found["kl_initial"] = start.kl_to_prior()
+      of_start = found["nll_bound"] if same else -mean_elbo(batch, start, self._bound_samples)
+      found |= {"nll_bound_initial": of_start, "kl_initial": start.kl_to_prior()}
     return found
 
-  def observe(x: Any) -> dict[str, np.ndarray]:
-    lengths = KINDS.get(data.kind).lengths(x)
+  def _observe(self, x: Any) -> dict[str, np.ndarray]:
+    lengths = KINDS.get(self._data.kind).lengths(x)
     observed = [part.numpy() for part in tf.nest.flatten(x)]
     found = {} if lengths is None else {"tokens": lengths}
     return found | {"digest": per_example.digests(observed, lengths)}
-
-  return examples.rows(examples.traced(values, batches), batches, num, observe=observe)

@@ -1,0 +1,258 @@
+"""How good a model is after how much processor time: `python -m benchmarks.quality --workload=text`.
+
+Trains methods for equally long, and measures bound and importance-sampled likelihood on test data meanwhile. All run on
+one thread, in turn, with the same data and seeds; the processor time of updates counts. Writes curves, a page and, as
+one number per method, how much sooner it reaches the bound that SA-VAE with 20 plain steps has at the end. The same
+command goes on where a killed one stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from experiments import comparison_command, images, text
+from experiments.comparison import Files, Row, Settings, Table, select
+from tf_savae.atomic_files import atomic_write_text, read_json, write_json
+from tf_savae.commands.flags import Flag, Given
+from tf_savae.evaluation.tables import markdown
+from tf_savae.runs.options import one_of, optional, path
+
+BASE = "savae-plain"  # reaches the bound that times are compared at
+
+# What PyTorch takes for an update of the paper's algorithm, plain K=20 with finite differences, in ours with exact
+# derivatives: the largest K that `benchmarks.compare` measured, models of the paper's size.
+PEER = {"image": 1.34, "text": 1.10, "synthetic": 1.74}
+
+_PLAIN = {"model": "savae", "k": 20}
+_SYNTHETIC_STEPS = {
+  "svi_rule": "natural_multiplicative",
+  "svi_noise": "signs",
+  "svi_samples": 2,
+  "svi_lr": 0.8,
+  "svi_lr_log_var": 0.3,
+  "svi_schedule": "harmonic",
+  "learn_svi_lr": "none",
+}
+
+
+def _refined(row: Row, steps: Settings) -> Row:
+  """A VAE that is refined at test time; in training it is the same."""
+  return Row(
+    "vae-refined", "VAE, 2 natural steps at test time", {**row.settings, "k": 2, "eval_k": 2, **steps}
+  )
+
+
+def _of_text() -> tuple[Row, ...]:
+  by_key = {row.key: row for row in text.ROWS}
+  keys = ("savae-k4-lstm", "vae-lstm", "autoreg", "vae_svi-k4-lstm", "savae-k20-lstm")
+  vae = by_key["vae-lstm"]
+  plain = Row(BASE, "SA-VAE K=20, plain steps, LSTM encoder", {**_PLAIN, "encoder": "lstm"})
+  state = {**plain.settings, "latent_to": "state"}
+  return (
+    plain,
+    *(by_key[key] for key in keys),
+    _refined(vae, vae.refined[2]),
+    Row("savae-paper", "SA-VAE K=20, plain steps, z in the state", state),
+  )
+
+
+def _of_images() -> tuple[Row, ...]:
+  by_key = {row.key: row for row in images.ROWS}
+  vae = by_key["vae"]
+  others = ("savae-k1", "vae", "autoreg", "vae_svi", "savae-k2")
+  return (by_key[BASE], *(by_key[key] for key in others), _refined(vae, vae.refined[2]))
+
+
+def _of_synthetic() -> tuple[Row, ...]:
+  def natural(model: str, k: int, **more: Any) -> Settings:
+    return {"model": model, "k": k, **_SYNTHETIC_STEPS, **more}
+
+  vae = Row("vae", "VAE", {"model": "vae", "k": 0})
+  return (
+    Row(BASE, "SA-VAE K=20, plain steps", _PLAIN),
+    *(
+      Row(f"savae-k{k}", f"SA-VAE K={k}, natural steps", natural("savae", k, initial_loss_weight=1.0))
+      for k in (1, 2, 4)
+    ),
+    vae,
+    Row("vae_svi", "VAE+SVI 1, K=2 natural steps", natural("vae_svi", 2)),
+    _refined(vae, _SYNTHETIC_STEPS),
+  )
+
+
+ROWS = {"text": _of_text(), "image": _of_images(), "synthetic": _of_synthetic()}
+_TITLES = {"text": "Text: Yahoo Answers", "image": "Images: Omniglot", "synthetic": "Synthetic data"}
+_SETTINGS: dict[str, dict[str, Any]] = {
+  "text": {"dataset": "yahoo"},
+  "image": {"dataset": "omniglot"},
+  "synthetic": {"dataset": "synthetic", "learning_rate": 3e-3},
+}
+_OF_SMALL: dict[str, dict[str, Any]] = {
+  "text": {"max_length": 60, "latent_to": "softmax", "eval_batch_size": 50},
+  "image": {"beta_warmup_epochs": 0.5},
+  "synthetic": {"eval_batch_size": 250},
+}
+
+
+def _flags() -> list[Flag]:
+  own = {"out", "reference", "test_examples", "bound_samples", "iw_samples", "tune"}
+  shared = [flag for flag in comparison_command.flags("quality", "", 120.0) if flag.name not in own]
+  return [
+    Flag("workload", "text", one_of(*ROWS), "what to model"),
+    Flag(
+      "out",
+      None,
+      optional(path()),
+      "directory; the same command goes on there",
+      shown_default="runs/quality-WORKLOAD",
+    ),
+    *shared,
+  ]
+
+
+def table(given: Given) -> Table:
+  """The table that flags ask for. Raises UserError for an unknown row."""
+  given.out = given.out or f"runs/quality-{given.workload}"
+  rows = ROWS[given.workload]
+  only = tuple(given.only.split(",")) if given.only else None
+  select(rows, only)
+  settings = {
+    **_SETTINGS[given.workload],
+    "data_dir": given.data_dir,
+    "preset": given.preset,
+    "jit_compile": "false",
+  }
+  if given.preset == "small":
+    settings |= {"checkpoint_every": 250, **_OF_SMALL[given.workload]}
+  few = given.preset == "tiny"
+  return Table(
+    given.workload,
+    f"{_TITLES[given.workload]}: quality against processor time",
+    settings,
+    rows,
+    ({},),
+    "vae-lstm" if given.workload == "text" else "vae",
+    given.budget_s,
+    given.seeds,
+    only,
+    test_examples=20 if few else 1000,
+    bound_samples=2 if few else 16,
+    iw_samples=2 if few else 100,
+    curve=times(given.budget_s),
+    curve_examples=20 if few else 300,
+  )
+
+
+def times(budget: float) -> tuple[float, ...]:
+  """When a model is measured: eight times from a sixteenth of the budget on, denser at first."""
+  return tuple(round(budget * part, 3) for part in (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0))
+
+
+def curves(table: Table, files: Files) -> dict[str, dict[str, Any]]:
+  """Row → name and, by measure, points (seconds, nats, standard error over seeds or, with one seed, examples)."""
+  found: dict[str, dict[str, Any]] = {}
+  for row in table.rows:
+    results = [read_json(files.result(row.key, seed)) for seed in range(table.seeds)]
+    each = [one["curve"] for one in results if one is not None and one.get("curve")]
+    if each:
+      shown = ("nll_bound", "nll_iw", "nll_bound_initial")
+      points = {name: _mean_curve(each, name) for name in shown if name in each[0][0]}
+      found[row.key] = {"name": row.name, "seeds": len(each), **points}
+  return found
+
+
+def _mean_curve(each: list[list[Mapping[str, Any]]], name: str) -> list[tuple[float, float, float]]:
+  points = []
+  for at in zip(*each, strict=False):
+    values = [point[name] for point in at]
+    mean = sum(values) / len(values)
+    spread = (sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)) ** 0.5 / len(values) ** 0.5
+    error = spread if len(values) > 1 else at[0].get(f"{name}_se") or 0.0
+    points.append((sum(point["seconds"] for point in at) / len(at), mean, error))
+  return points
+
+
+def seconds_to(points: list[tuple[float, float, float]], target: float) -> float | None:
+  """The processor time at which a curve first reaches a bound, linear between its points; None: it does not."""
+  before = None
+  for seconds, value, _ in points:
+    if value <= target:
+      if before is None or before[1] == value:
+        return seconds
+      share = (before[1] - target) / (before[1] - value)
+      return before[0] + share * (seconds - before[0])
+    before = (seconds, value)
+  return None
+
+
+def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) -> str:
+  """The page in Markdown: the last points of all curves, and times to the bound of the base."""
+  base = found.get(BASE)
+  target = None if base is None else base["nll_bound"][-1]
+  lines = []
+  for one in found.values():
+    reached = None if target is None else seconds_to(one["nll_bound"], target[1])
+    ratio = "–" if reached is None else f"{target[0] / reached:.1f}"
+    peer = "–" if reached is None else f"{PEER[workload] * target[0] / reached:.1f}"
+    at_start = one.get("nll_bound_initial")
+    lines.append(
+      [
+        one["name"],
+        str(one["seeds"]),
+        "–" if at_start is None else f"{at_start[-1][1]:.2f}",
+        *(f"{one[name][-1][1]:.2f}" for name in ("nll_bound", "nll_iw")),
+        "–" if reached is None else f"{reached:.1f}",
+        ratio,
+        peer,
+      ]
+    )
+  head = [
+    "",
+    "seeds",
+    "−ELBO at λ_0, nats",
+    "at λ_K",
+    "−log p(x)",
+    "seconds to the bound",
+    "times faster",
+    "PyTorch",
+  ]
+  blocks = [f"# {table.title}", markdown(head, lines)]
+  if target is not None:
+    blocks.append(
+      f"The bound to reach is {target[1]:.2f} nats, which SA-VAE with 20 plain steps has after {target[0]:.0f} seconds"
+      f" of processor time. Numbers are of {table.curve_examples} test examples, the model as it is at the end."
+      f" Likelihoods have {table.iw_samples} importance samples. The last column is an estimate, not a measured"
+      " training: it compares with the paper's finite differences in PyTorch, whose update takes"
+      f" {PEER[workload]:g} times as long as ours with exact derivatives in models of the paper's size. It assumes that"
+      " both learn as much per update."
+    )
+  return "\n\n".join(blocks)
+
+
+def _finish(given: Given, table: Table, files: Files) -> None:
+  """Writes curves.json, quality.md and quality.png beside the table."""
+  found = curves(table, files)
+  write_json(files.out / "curves.json", found)
+  text_of_page = page(table, found, given.workload)
+  atomic_write_text(files.out / "quality.md", text_of_page + "\n")
+  if found:
+    from benchmarks import quality_figure
+
+    quality_figure.draw(files.out / "quality.png", found, table.title)
+  print(f"\n{text_of_page}", flush=True)
+
+
+COMMAND = comparison_command.command(
+  "quality",
+  "Bound and likelihood against processor time of training.",
+  _flags,
+  table,
+  finish=_finish,
+  program="python -m benchmarks.quality",
+)
+main = COMMAND.main
+
+if __name__ == "__main__":
+  sys.exit(main())
