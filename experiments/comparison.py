@@ -56,6 +56,7 @@ class Table:
     bound_samples, iw_samples: draws per example.
     curve: seconds of processor time after which the model is measured on test data, as it is then; none: it is not.
     curve_examples: number of test examples for that.
+    command: the command line that makes the table, for its page.
   """
 
   name: str
@@ -73,6 +74,7 @@ class Table:
   iw_samples: int = 500
   curve: tuple[float, ...] = ()
   curve_examples: int = 300
+  command: str = ""
 
   @property
   def wanted(self) -> tuple[Row, ...]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments import comparison, comparison_report, pool
 from experiments.comparison import Files, Table, Task
-from tf_savae.commands.flags import Command, Flag, Given
+from tf_savae.commands.flags import Command, Flag, Given, show_default
 from tf_savae.errors import UserError
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.runs.options import number, one_of, optional, path, switch, whole
 
 _MOST_JOBS = 64
+_NOT_SHOWN = ("out", "only", "jobs", "data_dir")  # on the page: they change no number
 
 
 def flags(name: str, reference: str, budget: float, seeds: int = 3) -> list[Flag]:
@@ -72,8 +75,13 @@ def command(
     program: as the user calls it; default: `python -m experiments.NAME`.
   """
 
+  program = program or f"python -m experiments.{name}"
+
   def prepare(given: Given) -> tuple[Given, Table]:
-    return given, table_of(given)
+    shown = [
+      f"--{flag}={_shown(value)}" for flag, value in given.typed.items() if flag not in _NOT_SHOWN
+    ]
+    return given, dataclasses.replace(table_of(given), command=" ".join([program, *shown]))
 
   return Command(
     name,
@@ -81,8 +89,12 @@ def command(
     flags,
     lambda asked: _work(*asked, finish),
     prepare,
-    program=program or f"python -m experiments.{name}",
+    program=program,
   )
+
+
+def _shown(value: Any) -> str:
+  return f"{value:g}" if isinstance(value, float) else show_default(value)
 
 
 def _work(given: Given, table: Table, finish: Callable[[Given, Table, Files], None] | None) -> None:

@@ -26,6 +26,7 @@ def collect(table: Table, files: Files) -> dict[str, Any]:
       cells.append(_cell(table, files, row, key, [one for one in found if one is not None]))
   return {
     "title": table.title,
+    "command": table.command,
     "preset": table.settings.get("preset"),
     "reference": table.name_of(table.reference),
     "budget": table.budget,
@@ -160,6 +161,7 @@ def _about(found: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> str:
     else "Each training ended when validation stopped improving"
   )
   return (
+    f"Made by `{found['command']}`.\n\n"
     f"Data: {one['dataset_source']}; {one['train_examples']:,} training examples and {tested}.{stand_in}\n\n"
     f"{time}. Tracing and validation do not count. The best epoch by validation is evaluated. The models are those of"
     f" preset `{found['preset']}`, not the paper's, so **the numbers are not comparable with published ones**."

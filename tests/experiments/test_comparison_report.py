@@ -89,6 +89,7 @@ def test_a_page_alone_needs_no_training(out, capsys):
   from experiments import text
 
   assert text.main(["text", f"--out={out}", "--jobs=0", "--budget_s=90"]) == 0
+  assert "Made by `python -m experiments.text --budget_s=90`." in (out / "table.md").read_text()
   assert "| Language model | 2 |" in capsys.readouterr().out
   assert (out / "table.png").exists() and (out / "table.md").exists() and (out / "results.json").exists()
   assert not (out / "runs").exists()
