@@ -78,9 +78,7 @@ def command(
   program = program or f"python -m experiments.{name}"
 
   def prepare(given: Given) -> tuple[Given, Table]:
-    shown = [
-      f"--{flag}={_shown(value)}" for flag, value in given.typed.items() if flag not in _NOT_SHOWN
-    ]
+    shown = [f"--{flag}={_shown(value)}" for flag, value in given.typed.items() if flag not in _NOT_SHOWN]
     return given, dataclasses.replace(table_of(given), command=" ".join([program, *shown]))
 
   return Command(
