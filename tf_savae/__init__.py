@@ -16,7 +16,7 @@ if TYPE_CHECKING:
   from tf_savae.svi.refine import Refinement, refine
   from tf_savae.svi.settings import SVISettings
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __license__ = "Apache-2.0"  # SPDX; pyproject.toml says the same
 
 _HOMES = {
