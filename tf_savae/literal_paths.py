@@ -7,10 +7,18 @@ It is therefore given such a directory under another name, a symbolic link witho
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
 _SPECIAL = set("*?[]\\")
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+  """Whether a path is a URL such as gs://bucket/folder, which this package does not write to or read from."""
+  return bool(_URL.match(os.fspath(path)))
 
 
 class LiteralPath:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -299,9 +299,43 @@ class SAVAE(GuardedModel):
     """The method's λ_0. Use `refine` for λ_K."""
     return self.inference(x, 0).start()
 
-  def export(self, filepath: Any, format: str = "tf_saved_model", verbose: bool | None = None) -> None:
-    """Writes the posterior, as `predict` gives it, as a SavedModel; see `tf_savae.saved_model.export`."""
-    saved_model.export(self, filepath, format, verbose)
+  def export(
+    self,
+    filepath: Any,
+    format: str = "tf_saved_model",
+    verbose: bool | None = None,
+    *,
+    k: int | Sequence[int] | None = None,
+    inputs: Any = None,
+    seed: int = 0,
+    num_samples: int | None = None,
+  ) -> None:
+    """Writes a SavedModel: the posterior, or everything that `python -m tf_savae export` gives to clients.
+
+    In both, `serve` and `serving_default` map x `[batch, ...]` to what `predict` gives for each row alone. With `k` or
+    `inputs`, there are also `encode`, `encode_refined` and `encode_refined_<K>`, `elbo`, and, if the decoder has
+    `decode`, `reconstruct` and `decode`. Such an export comes with a model card and warm-up requests. It is
+    written only if TensorFlow's C++ loader, without Python, gives the model's numbers for every signature.
+
+    Args:
+      filepath: the new directory, such as models/mine/1 for TensorFlow Serving; a SavedModel there is replaced.
+      format: "tf_saved_model".
+      verbose: without `k` and `inputs`: whether Keras prints what it wrote.
+      k: numbers of SVI steps to serve; the first is that of `encode_refined`, `elbo` and `reconstruct`. Default:
+        `eval_k`.
+      inputs: example observations `[n, ...]` for the checks; default: made up within the decoder's `support`. Or a
+        mapping: "" to such examples, and further suffixes of signatures to a `tf_savae.serving.payloads.Input`.
+      seed: seed of the noise of the signatures that `k` adds; all rows share it.
+      num_samples: noise draws averaged in each SVI step and bound; default: as in training.
+
+    Raises:
+      UserError: an argument is wrong, the shape of x is not known, or the gate found a difference.
+    """
+    if k is None and inputs is None:
+      return saved_model.export(self, filepath, format, verbose)
+    return saved_model.export_for_clients(
+      self, filepath, format, k=k, inputs=inputs, seed=seed, num_samples=num_samples
+    )
 
   def _networks(self):
     return [net for net in (self.encoder, self.decoder) if net is not None]

@@ -8,7 +8,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_savae import registry, startup
 from tf_savae.errors import UserError
+
+# By name, because serving stands on the model.
+_FOR_CLIENTS = "tf_savae.serving.exporter:export_model"
+
+
+def export_for_clients(model: Any, path: Any, format: str, **options: Any) -> None:
+  """Writes a checked SavedModel with signatures for clients; arguments and errors as of `SAVAE.export`."""
+  _check_format(format)
+  startup.require_serving()
+  registry.resolve(_FOR_CLIENTS)(model, path, **options)
 
 
 def export(model: Any, path: Any, format: str, verbose: bool | None) -> None:
@@ -25,8 +36,7 @@ def export(model: Any, path: Any, format: str, verbose: bool | None) -> None:
   Raises:
     UserError: another format; a model without posterior, or one that does not know the shape of x yet.
   """
-  if format != "tf_saved_model":
-    raise UserError(f'export writes format="tf_saved_model" only; received {format!r}')
+  _check_format(format)
   if not model.method.has_latent:
     raise UserError(
       f"export writes a posterior, and the method has none; received method={model.method_name!r};"
@@ -43,3 +53,8 @@ def export(model: Any, path: Any, format: str, verbose: bool | None) -> None:
   signature = tf.TensorSpec(shape, config["dtype"], name="x")
   archive.add_endpoint("serve", lambda x: model.posterior_outputs(x, row_by_row=True), [signature])
   archive.write_out(str(Path(path).expanduser()), verbose=bool(verbose))
+
+
+def _check_format(format: str) -> None:
+  if format != "tf_saved_model":
+    raise UserError(f'export writes format="tf_saved_model" only; received {format!r}')

@@ -3,4 +3,15 @@
 from __future__ import annotations
 
 # Each is a module of this package with a `COMMAND`, imported when it is asked for.
-COMMANDS = ("train", "evaluate", "generate", "sweep", "gaps", "compare", "export", "client", "serving_config")
+COMMANDS = (
+  "train",
+  "evaluate",
+  "generate",
+  "sweep",
+  "gaps",
+  "compare",
+  "encode",
+  "export",
+  "client",
+  "serving_config",
+)

@@ -51,7 +51,15 @@ def without_mark(line: bytes) -> bytes:
 
 
 def _texts(path: pathlib.Path) -> Iterator[str]:
-  """Yields the lines of `path` that contain words."""
+  return (text for _, text in numbered(path))
+
+
+def numbered(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+  """Yields the lines of `path` that contain words, each with its number, from 1.
+
+  Raises:
+    UserError: as `documents`.
+  """
   for number, line in _lines(path):
     try:
       text = line.decode("utf-8")
@@ -61,7 +69,7 @@ def _texts(path: pathlib.Path) -> Iterator[str]:
         f"convert it (iconv -t UTF-8), or remove that line"
       ) from error
     if text.strip().strip(_NOTHING).strip():
-      yield text
+      yield number, text
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tf_savae.literal_paths import is_url
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -128,9 +130,11 @@ def text() -> Rule:
 def path() -> Rule:
   """A file name or directory."""
   return Rule(
-    wording="a path that is not empty, in UTF-8",
+    wording="a path on this machine that is not empty, in UTF-8, and no URL",
     parse=str,
-    accepts=lambda v: isinstance(v, str) and bool(v.strip()) and "\0" not in v and _is_utf8(v),
+    accepts=lambda v: (
+      isinstance(v, str) and bool(v.strip()) and "\0" not in v and _is_utf8(v) and not is_url(v)
+    ),
   )
 
 

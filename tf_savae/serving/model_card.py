@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import tensorflow as tf
 
 import tf_savae
+from tf_savae.model import SAVAE
 from tf_savae.runs.restore import Restored
 from tf_savae.serving.gate import Difference
 from tf_savae.serving.signatures import Options, Signature
@@ -25,41 +27,59 @@ _METRICS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class About:
+  """What a card says about the model, besides what can be called.
+
+  Attributes:
+    title: its heading.
+    data: lines about the data that it was trained on, and its results.
+  """
+
+  title: str
+  data: tuple[str, ...]
+
+
+def of_run(trained: Restored, version: int) -> About:
+  """About the model of a run, exported as `version`."""
+  config = trained.config
+  return About(f"{config.model} on {config.dataset}, version {version}", tuple(_results(trained.results)))
+
+
 def text(
-  trained: Restored,
+  about: About,
+  model: SAVAE,
   options: Options,
   signatures: Mapping[str, Signature],
   differences: list[Difference],
-  version: int,
   today: datetime.date,
 ) -> str:
   """The card, Markdown.
 
   Args:
-    trained: what was exported.
+    about: its heading, data and results.
+    model: what was exported.
     options: what was baked in.
     signatures: by name.
     differences: what the gate measured.
-    version: number of the export.
-    today: its date.
+    today: the date.
   """
-  model, config = trained.model, trained.config
   worst = max(differences, key=lambda difference: difference.value)
   lines = [
-    f"# {config.model} on {config.dataset}, version {version}",
+    f"# {about.title}",
     "",
     f"A variational autoencoder of tf_savae {tf_savae.__version__}"
-    f" (method `{config.model}`, {model.latent_dim} latents),"
+    f" (method `{model.method_name}`, {model.latent_dim} latents),"
     f" exported on {today.isoformat()} with TensorFlow {tf.__version__} and Keras {keras.__version__}."
     f" Licence of the code: {tf_savae.__license__}.",
     "",
     "## Data and results",
     "",
-    *_results(trained.results),
+    *about.data,
     "",
     "## Refinement",
     "",
-    *_refinement(trained, options),
+    *_refinement(model, options),
     "",
     "## Signatures",
     "",
@@ -105,8 +125,7 @@ def _results(results: Mapping[str, Any] | None) -> list[str]:
   return lines
 
 
-def _refinement(trained: Restored, options: Options) -> list[str]:
-  model = trained.model
+def _refinement(model: SAVAE, options: Options) -> list[str]:
   if not model.method.has_latent:
     return ["None: the model has no latent."]
   samples = options.num_samples

@@ -73,16 +73,16 @@ class Payloads:
   Attributes:
     inputs: suffix of a signature's name, as in `encode_png` → the form of its input.
     plain: suffix of the input that is x itself.
-    drawn: form of an x that was sampled.
-    from_latent: form of p(x | z).
+    drawn: form of an x that was sampled; None: samples are not served.
+    from_latent: form of p(x | z); None: it is not served.
     measures: further outputs of `elbo` by name: a graph from x, and a description.
     tables: lookup tables that a SavedModel must hold besides variables.
   """
 
   inputs: Mapping[str, Input]
   plain: str
-  drawn: Output
-  from_latent: FromLatent
+  drawn: Output | None
+  from_latent: FromLatent | None
   measures: Mapping[str, tuple[Callable[[tf.Tensor], tf.Tensor], str]] = dataclasses.field(
     default_factory=dict
   )

@@ -20,7 +20,7 @@ from typing import Any
 
 from tf_savae.atomic_files import atomic_write_text
 from tf_savae.errors import UserError, reason
-from tf_savae.serving.version_dir import versions
+from tf_savae.serving.version_dir import check_model_dir, versions, without_versions
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")  # what Kubernetes takes as a name
 
@@ -168,9 +168,11 @@ def files(
   Raises:
     UserError: there is no such version, or the name is not one that Kubernetes takes.
   """
+  check_model_dir(model_dir, f"--model_dir={model_dir}")
   found = versions(model_dir)
   if not found:
-    raise UserError(f"--model_dir={model_dir} holds no version; export one with python -m tf_savae export")
+    why = without_versions(model_dir)
+    raise UserError(f"--model_dir={model_dir} {why}; export one with python -m tf_savae export")
   if not _NAME.fullmatch(name):
     raise UserError(
       f"a model's name must be lower-case letters, digits and -, for Kubernetes; received {name!r}"

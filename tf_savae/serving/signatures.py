@@ -60,16 +60,21 @@ class Signature:
 
 
 def signatures(trained: Restored, options: Options) -> dict[str, Signature]:
-  """All signatures of a trained model, by name, `serving_default` included; equal ones are one object.
+  """All signatures of the trained model of a run; see `of_model`."""
+  return of_model(trained.model, payloads.of(trained, options.seed), options)
+
+
+def of_model(model: SAVAE, form: payloads.Payloads, options: Options) -> dict[str, Signature]:
+  """All signatures of a model, by name, `serving_default` included; equal ones are one object.
 
   A method without encoder has no `encode`: its default is `encode_refined`, from one random λ_0 for all rows. A model
   without latent has `elbo`, which is log p(x), as its default, and `sample` of a seed.
 
   Args:
-    trained: the model, and what it was trained on.
+    model: a built model.
+    form: how its observations are sent and received.
     options: what to bake in.
   """
-  model, form = trained.model, payloads.of(trained, options.seed)
   endpoints = _Endpoints(model, options, form)
   found = {}
   if model.method.has_encoder:
@@ -81,13 +86,26 @@ def signatures(trained: Restored, options: Options) -> dict[str, Signature]:
       for name, endpoint in refined.items():
         found |= _of_inputs(name, endpoint, form)
   found |= _of_inputs("elbo", endpoints.elbo(), form)
-  if model.method.has_latent:
+  if model.method.has_latent and form.from_latent:
     found |= _of_inputs("reconstruct", endpoints.reconstruct(), form)
     found[form.from_latent.signature] = endpoints.from_latent()
-  else:
+  elif not model.method.has_latent and form.drawn:
     found["sample"] = endpoints.sample()
   default = next(name for name in ("encode", "encode_refined", "elbo") if name in found)
   return {"serving_default": found[default], **found}
+
+
+def keras_default(model: SAVAE, form: payloads.Payloads) -> Signature:
+  """What `predict` gives for each row alone, with the noise of training's seed: the signature of a Keras export."""
+  x, latent = form.x, f"`[{model.latent_dim}]`"
+  texts = {"mean": f"μ of q_λK, K = {model.eval_k}, {latent}", "log_var": f"log σ² of q_λK, {latent}"}
+  if model.method.has_encoder:
+    texts |= {"mean_initial": f"μ of q_λ0, {latent}", "log_var_initial": f"log σ² of q_λ0, {latent}"}
+
+  def function(raw):
+    return _of_any_size(lambda x: model.posterior_outputs(x, row_by_row=True), x.to_x(raw))
+
+  return Signature(function, x.spec, x.examples, x.text, texts)
 
 
 def _of_inputs(name: str, of_x: Signature, form: payloads.Payloads) -> dict[str, Signature]:
