@@ -30,8 +30,12 @@ def required() -> list[str]:
   return names(PROJECT["project"]["dependencies"])
 
 
-def serving() -> list[str]:
-  return names(PROJECT["project"]["optional-dependencies"]["serving"])
+def extras(*groups: str) -> list[str]:
+  """What a user installs for a part of the program."""
+  return names([line for group in groups for line in PROJECT["project"]["optional-dependencies"][group]])
+
+
+USED = ("serving", "parquet")
 
 
 def test_version_and_licence_are_said_once():
@@ -49,9 +53,9 @@ def test_dependencies_are_bounded_and_those_of_the_requirements():
   listed = re.findall(
     r"^([\w-]+)", (ROOT / "requirements.in").read_text(encoding="utf-8"), flags=re.MULTILINE
   )
-  assert sorted(required() + serving()) == sorted(set(listed) | {"protobuf"})
+  assert sorted(required() + extras(*USED)) == sorted(set(listed) | {"protobuf"})
   pinned = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-  for name in required() + serving():
+  for name in required() + extras(*USED):
     assert re.search(rf"^{name}==", pinned, flags=re.MULTILINE), name
   assert all(">=" in requirement for requirement in PROJECT["project"]["dependencies"])
 
@@ -66,7 +70,7 @@ def test_the_package_imports_what_it_requires():
         found.add(node.module.partition(".")[0])
   found -= set(sys.stdlib_module_names) | {"tf_savae"}
   modules = {MODULES.get(name, name.replace("-", "_")) for name in required()}
-  assert found - modules == {"grpc", "tensorflow_serving"}  # the extra `serving`
+  assert found - modules == {"grpc", "tensorflow_serving", "pyarrow"}  # the extras
   # tensorflow-probability imports these two.
   assert modules - found == {"tf_keras", "setuptools"}
 

@@ -55,7 +55,7 @@ def export(
   model = found.model
   if k is None:
     k = (model.eval_k or found.config.k,)
-  options = _options(model, k, seed, num_samples, f"the run in {run_dir}")
+  options = _options(model, k, seed, num_samples, "--num_samples", f"the run in {run_dir}")
   made = signatures(found, options)
   with new_version(output) as (version, path):
     write(model, made, options, path, output.name, model_card.of_run(found, version))
@@ -81,7 +81,7 @@ def export_model(
   path = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
   k = _steps(model, k)
   form = own_inputs.payloads_of(model, inputs)
-  options = _options(model, k, seed, num_samples, "this model")
+  options = _options(model, k, seed, num_samples, "num_samples", "this model")
   made = of_model(model, form, options)
   if model.method.has_latent:
     made["serve"] = made["serving_default"] = keras_default(model, form)
@@ -153,10 +153,12 @@ def _resources(parts: Iterable[keras.layers.Layer]) -> list[Any]:
   return [value for layer in layers for value in vars(layer).values() if isinstance(value, kinds)]
 
 
-def _options(model: SAVAE, k: Sequence[int], seed: int, num_samples: int | None, what: str) -> Options:
+def _options(
+  model: SAVAE, k: Sequence[int], seed: int, num_samples: int | None, name: str, what: str
+) -> Options:
   if isinstance(model.svi.noise_draws, Antithetic) and num_samples and num_samples % 2:
     raise UserError(
-      f"num_samples must be even for {what}, which draws in pairs (--svi_noise={model.svi.draws}); received"
+      f"{name} must be even for {what}, which draws in pairs (--svi_noise={model.svi.draws}); received"
       f" {num_samples}"
     )
   return Options(tuple(k), seed, num_samples or model.svi.num_samples)

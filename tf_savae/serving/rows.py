@@ -40,8 +40,8 @@ def of_files(files: Sequence[str | os.PathLike[str]], form: Payloads) -> Iterato
   """The rows of files, in order; folders and zips are searched for pictures, sorted by name.
 
   Args:
-    files: PNG or JPEG files, folders or zips of them for a model of images; text files, .txt or .txt.gz, with one
-      document per line, for a model of text; .npy and .npz arrays of x for any model.
+    files: Pictures, or folders or zips of them, for a model of images. Text files with one document per line for a
+      model of text. .npy and .npz arrays of x for any model.
     form: how the model's observations are sent.
 
   Raises:
