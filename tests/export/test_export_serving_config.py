@@ -1,6 +1,7 @@
 """The files for the server say what it must know, in its own formats."""
 
 import json
+import re
 
 import pytest
 import tensorflow as tf
@@ -65,7 +66,7 @@ def test_what_the_server_is_pointed_at_is_what_is_mounted(model_dir):
 
 def test_limits_and_batch_size_are_as_asked_for(model_dir):
   files = made(model_dir, cores=3, memory_mb=512, max_batch_size=8)
-  assert "max_batch_size { value: 8 }" in files["batching_parameters.txt"]
+  assert "max_execution_batch_size { value: 8 }" in files["batching_parameters.txt"]
   assert "num_batch_threads { value: 3 }" in files["batching_parameters.txt"]
   assert "memory: 512M\n" in files["docker-compose.yml"]
   assert 'limits: {cpu: "3", memory: 512Mi}' in files["kubernetes.yaml"]
@@ -78,9 +79,69 @@ def test_the_health_check_is_one_quoted_word_of_the_shell(model_dir):
   assert "$" not in script
 
 
+def parameters(**options):
+  """Names and values of the batching file, whose format has no Python classes in the server's API."""
+  sizes = {"cores": 2, "max_batch_size": 64, "max_request_size": 4096, "allowed": ()}
+  found = {}
+  for line in serving_config.batching(**{**sizes, **options}).splitlines():
+    name, value = re.fullmatch(r"(\w+)(?: \{ value: (?:\w+) \}|: \d+)(?:  # [\w ]+)?", line)[1], line.split()
+    found.setdefault(name, []).append(value[3] if "{" in value else value[1])
+  return found
+
+
+def test_large_requests_are_split_into_batches():
+  found = parameters(max_batch_size=32, max_request_size=1000)
+  assert found["max_batch_size"] == ["1000"] and found["max_execution_batch_size"] == ["32"]
+  assert found["enable_large_batch_splitting"] == ["true"]
+  assert "allowed_batch_sizes" not in found
+  assert parameters(allowed=(1, 8, 64))["allowed_batch_sizes"] == ["1", "8", "64"]
+
+
+def test_liveness_is_asked_of_the_health_service_that_the_server_is_told_to_have(model_dir):
+  text = made(model_dir)["kubernetes.yaml"]
+  assert "--enable_grpc_healthcheck_service=true" in text
+  assert re.search(r"livenessProbe:\n +grpc: \{port: 8500\}\n", text)
+  assert "tcpSocket" not in text
+
+
+def test_accelerators_have_their_image_and_their_limits(model_dir):
+  without, with_gpus = made(model_dir), made(model_dir, gpus=2)
+  for name in ("docker-compose.yml", "kubernetes.yaml", "kserve.yaml"):
+    assert re.search(r"image: tensorflow/serving:[\d.]+-gpu\n", with_gpus[name])
+    assert "gpu" not in without[name]
+  for name in ("kubernetes.yaml", "kserve.yaml"):
+    assert "Mi, nvidia.com/gpu: 2}" in with_gpus[name]
+  reservation = "- driver: nvidia\n              count: 2\n              capabilities: [gpu]\n"
+  assert reservation in with_gpus["docker-compose.yml"]
+  assert "image: mine:1\n" in made(model_dir, gpus=1, image="mine:1")["kubernetes.yaml"]
+
+
+def test_manifests_are_yaml_of_their_kinds(model_dir):
+  yaml = pytest.importorskip("yaml")
+  for gpus in (0, 1):
+    files = made(model_dir, gpus=gpus)
+    config_map, deployment, service = yaml.safe_load_all(files["kubernetes.yaml"])
+    assert [part["kind"] for part in (config_map, deployment, service)] == [
+      "ConfigMap",
+      "Deployment",
+      "Service",
+    ]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"].get("nvidia.com/gpu", 0) == gpus
+    kserve = yaml.safe_load(files["kserve.yaml"])
+    assert (kserve["kind"], kserve["metadata"]["name"]) == ("InferenceService", "savae")
+    model = kserve["spec"]["predictor"]["model"]
+    assert model["modelFormat"] == {"name": "tensorflow"} and model["storageUri"] == "pvc://savae-models"
+    [compose] = yaml.safe_load(files["docker-compose.yml"])["services"].values()
+    assert ("reservations" in compose["deploy"]["resources"]) == bool(gpus)
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
+    ({"allowed_batch_sizes": (8, 1, 64)}, "must rise and end with --max_batch_size=64; received 8,1,64"),
+    ({"allowed_batch_sizes": (1, 32)}, "must rise and end with --max_batch_size=64; received 1,32"),
+    ({"max_request_size": 8}, "--max_request_size must be at least --max_batch_size=64; received 8"),
     ({"stable": 3}, "--stable=3 is no version in .*; there are 1, 2, 10"),
     ({"name": "Savae_1"}, "received 'Savae_1'"),
   ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
-from tf_savae.runs.options import optional, path, text, whole
+from tf_savae.runs.options import optional, path, text, whole, whole_list
 
 
 def _flags() -> list[Flag]:
@@ -27,7 +27,22 @@ def _flags() -> list[Flag]:
     ),
     Flag("cores", 2, whole(1), "cores that the server may use"),
     Flag("memory_mb", 2048, whole(256), "memory that the server may use, MB"),
+    Flag("gpus", 0, whole(0), "NVIDIA GPUs that the server gets; the default image is then that for GPUs"),
     Flag("max_batch_size", 64, whole(1), "rows that the server computes at once"),
+    Flag(
+      "max_request_size",
+      4096,
+      whole(1),
+      "rows of the largest request, which the server splits into batches; larger ones are refused",
+    ),
+    Flag(
+      "allowed_batch_sizes",
+      None,
+      optional(whole_list(1)),
+      "rising sizes to which the server fills batches up, such as 1,8,64, so that it meets few shapes; the last is"
+      " --max_batch_size",
+      shown_default="any size",
+    ),
   ]
 
 
@@ -46,7 +61,8 @@ def _work(given: Given) -> None:
 COMMAND = Command(
   "serving_config",
   "Writes what TensorFlow Serving needs to serve an exported model. The files are models.config,"
-  " batching_parameters.txt, monitoring.config, docker-compose.yml and kubernetes.yaml.",
+  " batching_parameters.txt, monitoring.config, docker-compose.yml,"
+  " kubernetes.yaml and kserve.yaml.",
   _flags,
   _work,
   usage="--model_dir=models/savae --output=serving [--name=value ...]",

@@ -5,6 +5,7 @@
     monitoring.config         where Prometheus finds the server's figures
     docker-compose.yml        the official image on one machine: REST on 8501, gRPC on 8500
     kubernetes.yaml           a Deployment, its Service, and the three files above as a ConfigMap
+    kserve.yaml               the same model as an InferenceService of KServe, which has a server of its own
 
 Warm-up requests are part of each exported version: `exporter` writes them.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,6 @@ from tf_savae.errors import UserError, reason
 from tf_savae.serving.version_dir import check_model_dir, versions, without_versions
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")  # what Kubernetes takes as a name
-
-_BATCHING = """\
-max_batch_size {{ value: {max_batch_size} }}
-batch_timeout_micros {{ value: 2000 }}
-max_enqueued_batches {{ value: 100 }}
-num_batch_threads {{ value: {cores} }}
-"""
 
 _MONITORING = """\
 prometheus_config {
@@ -70,7 +64,15 @@ services:
         limits:
           cpus: "{cores}"
           memory: {memory_mb}M
-    restart: unless-stopped
+{compose_gpus}    restart: unless-stopped
+"""
+
+_COMPOSE_GPUS = """\
+        reservations:
+          devices:
+            - driver: nvidia
+              count: {gpus}
+              capabilities: [gpu]
 """
 
 _KUBERNETES = """\
@@ -110,12 +112,13 @@ spec:
           readinessProbe:
             httpGet: {{path: /v1/models/{name}/metadata, port: rest}}
             periodSeconds: 10
+          # The standard health service of gRPC; Kubernetes 1.27 or later.
           livenessProbe:
-            tcpSocket: {{port: grpc}}
+            grpc: {{port: 8500}}
             periodSeconds: 20
           resources:
             requests: {{cpu: "{cores}", memory: {memory_mb}Mi}}
-            limits: {{cpu: "{cores}", memory: {memory_mb}Mi}}
+            limits: {{cpu: "{cores}", memory: {memory_mb}Mi{pod_gpus}}}
           volumeMounts:
             - {{name: models, mountPath: /models/{name}, readOnly: true}}
             - {{name: config, mountPath: /config, readOnly: true}}
@@ -136,10 +139,30 @@ spec:
     - {{name: rest, port: 8501, targetPort: rest}}
 """
 
+_KSERVE = """\
+# kubectl apply -f kserve.yaml; KServe mounts the PersistentVolumeClaim {name}-models and serves the newest version in
+# it, with its own ports, probes and image. Version labels and the batching file are for the other manifest.
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+spec:
+  predictor:
+    minReplicas: 1
+    model:
+      modelFormat: {{name: tensorflow}}
+      image: {image}
+      storageUri: pvc://{name}-models
+      resources:
+        requests: {{cpu: "{cores}", memory: {memory_mb}Mi}}
+        limits: {{cpu: "{cores}", memory: {memory_mb}Mi{pod_gpus}}}
+"""
 
-def default_image() -> str:
-  """The official image of the version whose API is installed."""
-  return f"tensorflow/serving:{importlib.metadata.version('tensorflow-serving-api')}"
+
+def default_image(gpus: int = 0) -> str:
+  """The official image of the version whose API is installed, for processors or for GPUs."""
+  version = importlib.metadata.version("tensorflow-serving-api")
+  return f"tensorflow/serving:{version}{'-gpu' if gpus else ''}"
 
 
 def files(
@@ -152,7 +175,10 @@ def files(
   image: str | None = None,
   cores: int = 2,
   memory_mb: int = 2048,
+  gpus: int = 0,
   max_batch_size: int = 64,
+  max_request_size: int = 4096,
+  allowed_batch_sizes: Sequence[int] | None = None,
 ) -> dict[str, str]:
   """The files' contents by their names.
 
@@ -163,10 +189,14 @@ def files(
     stable, canary: versions that get these labels; default: the newest.
     image: of the server; default: `default_image`.
     cores, memory_mb: limits of the server.
+    gpus: NVIDIA GPUs that the server gets.
     max_batch_size: rows that the server computes at once.
+    max_request_size: rows of the largest request, which the server splits; those of larger ones are refused.
+    allowed_batch_sizes: rising sizes to which the server fills up batches, the last of them `max_batch_size`; default:
+      batches stay as they are.
 
   Raises:
-    UserError: there is no such version, or the name is not one that Kubernetes takes.
+    UserError: there is no such version, the name is not one that Kubernetes takes, or sizes do not fit together.
   """
   check_model_dir(model_dir, f"--model_dir={model_dir}")
   found = versions(model_dir)
@@ -184,16 +214,21 @@ def files(
       raise UserError(f"--{label}={version} is no version in {model_dir}; there are {known}")
   settings = {
     "models.config": models_config(name, labels),
-    "batching_parameters.txt": _BATCHING.format(max_batch_size=max_batch_size, cores=cores),
+    "batching_parameters.txt": batching(cores, max_batch_size, max_request_size, allowed_batch_sizes or ()),
     "monitoring.config": _MONITORING,
   }
-  common = {"name": name, "image": image or default_image(), "cores": cores, "memory_mb": memory_mb}
+  common = {"name": name, "image": image or default_image(gpus), "cores": cores, "memory_mb": memory_mb}
+  common |= {
+    "compose_gpus": _COMPOSE_GPUS.format(gpus=gpus) if gpus else "",
+    "pod_gpus": f", nvidia.com/gpu: {gpus}" if gpus else "",
+  }
   health = _yaml_string(_HEALTH.format(name=name))
   where = {"model_dir": model_dir.resolve(), "output": output.resolve()}
   return {
     **settings,
     "docker-compose.yml": _COMPOSE.format(**common, **where, arguments=_arguments(6), health=health),
     "kubernetes.yaml": _KUBERNETES.format(**common, arguments=_arguments(12), files=_blocks(settings)),
+    "kserve.yaml": _KSERVE.format(**common),
   }
 
 
@@ -223,6 +258,33 @@ def models_config(name: str, labels: Mapping[str, int]) -> str:
   return text_format.MessageToString(config)
 
 
+def batching(cores: int, max_batch_size: int, max_request_size: int, allowed: Sequence[int]) -> str:
+  """batching_parameters.txt, text of a BatchingParameters: large requests are split into batches.
+
+  Raises:
+    UserError: sizes do not fit together.
+  """
+  if max_request_size < max_batch_size:
+    raise UserError(
+      f"--max_request_size must be at least --max_batch_size={max_batch_size}; received {max_request_size}"
+    )
+  if allowed and (list(allowed) != sorted(set(allowed)) or allowed[-1] != max_batch_size):
+    received = ",".join(map(str, allowed))
+    raise UserError(
+      f"--allowed_batch_sizes must rise and end with --max_batch_size={max_batch_size}; received {received}"
+    )
+  lines = [
+    f"max_batch_size {{ value: {max_request_size} }}  # rows of a request",
+    "enable_large_batch_splitting { value: true }",
+    f"max_execution_batch_size {{ value: {max_batch_size} }}  # rows computed at once",
+    *(f"allowed_batch_sizes: {size}" for size in allowed),
+    "batch_timeout_micros { value: 2000 }",
+    "max_enqueued_batches { value: 100 }",
+    f"num_batch_threads {{ value: {cores} }}",
+  ]
+  return "".join(f"{line}\n" for line in lines)
+
+
 def _arguments(indent: int) -> str:
   arguments = (
     "--port=8500",
@@ -230,6 +292,7 @@ def _arguments(indent: int) -> str:
     "--model_config_file=/config/models.config",
     "--model_config_file_poll_wait_seconds=30",
     "--allow_version_labels_for_unavailable_models=true",
+    "--enable_grpc_healthcheck_service=true",
     "--enable_batching=true",
     "--batching_parameters_file=/config/batching_parameters.txt",
     "--monitoring_config_file=/config/monitoring.config",
