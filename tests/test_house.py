@@ -32,7 +32,7 @@ LAYERS = (
     "tokens",
     "metrics",
   ),
-  ("ops",),
+  ("likelihoods", "ops"),
   ("svi",),
   ("data", "kind", "networks"),
   (

@@ -46,6 +46,47 @@ class Support:
       )
 
 
+LABEL = "label"  # among the parts of an observation that a model is conditional on
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditional:
+  """The observations of a conditional likelihood: of what it covers, and of the label that it is given.
+
+  Attributes:
+    observed: which values the likelihood covers.
+    name, label: names of both among the parts of an observation.
+    num_labels: labels are whole numbers from 0 to this, less one.
+  """
+
+  observed: Support
+  name: Any
+  label: Any
+  num_labels: int
+
+  def check(self, x: Any) -> None:
+    """Raises a UserError that names range and remedy if a part of x lies outside."""
+    self.observed.check(part(x, self.name))
+    labels = part(x, self.label)
+    Support(0, self.num_labels - 1, True, "number the labels from 0").check(labels)
+
+
+def part(x: Any, name: Any) -> Any:
+  """The part of an observation, a dict or a tuple, that is called `name` or has that place.
+
+  Raises:
+    UserError: x has no such part.
+  """
+  if isinstance(x, dict) and name in x:
+    return x[name]
+  if isinstance(x, list | tuple) and isinstance(name, int) and name < len(x):
+    return x[name]
+  has = f"the parts {', '.join(map(repr, x))}" if isinstance(x, dict) else f"a {type(x).__name__}"
+  raise UserError(
+    f"a conditional model needs observations with a part {name!r}; received {has}; give both as a dict"
+  )
+
+
 BINARY = Support(0, 1, remedy="divide grey values by 255 and binarise them")
 
 

@@ -11,14 +11,17 @@ import tensorflow as tf
 import tf_savae.networks as networks
 from tests import tiny
 from tf_savae.errors import UserError
+from tf_savae.likelihoods import LogisticMixture
 from tf_savae.networks import (
   BagOfWordsEncoder,
+  ConvDecoder,
   DilatedConvDecoder,
   GatedPixelCNN,
   LatePixelCNN,
   LateSoftmaxDecoder,
   LSTMDecoder,
   LSTMEncoder,
+  MLPDecoder,
   ResNetEncoder,
   TextLSTMDecoder,
   TextLSTMEncoder,
@@ -31,6 +34,10 @@ SEED = (3, 4)
 
 def binary_images(batch):
   return tf.cast(tf.random.stateless_uniform([batch, 5, 6, 1], [1, 2]) < 0.4, tf.float32)
+
+
+def colour_images(batch):
+  return tf.round(255 * tf.random.stateless_uniform([batch, 9, 6, 3], [1, 2])) / 255
 
 
 def tokens(batch):
@@ -52,6 +59,8 @@ class Case:
   takes_dropout: bool = True
   mixed_context: tf.DType | None = tf.bfloat16  # of a context in mixed precision; None: that and float32
 
+  context_has_x: bool = True  # whether the network sees x itself, beside its likelihood
+
   @property
   def of_documents(self):
     return self.x is documents
@@ -63,6 +72,14 @@ def pixelcnn(latent_dim, **kwargs):
 
 def late_pixelcnn(latent_dim, **kwargs):
   return LatePixelCNN(latent_dim, 4, (3, 5), (5, 6, 1), position_maps=2, **kwargs)
+
+
+def conv(latent_dim, **kwargs):
+  return ConvDecoder(latent_dim, (9, 6, 3), LogisticMixture(2), width=4, **kwargs)
+
+
+def mlp(latent_dim, **kwargs):
+  return MLPDecoder(latent_dim, (5, 6, 1), "bernoulli", units=(5, 4), **kwargs)
 
 
 def lstm(latent_dim, **kwargs):
@@ -96,6 +113,10 @@ DECODERS = {
   "late_pixelcnn_plain": Case(
     lambda **k: late_pixelcnn(0, **k), binary_images, latent_dim=0, mixed_context=tf.float32
   ),
+  "conv": Case(lambda **k: conv(3, **k), colour_images, context_has_x=False),
+  "conv_plain": Case(lambda **k: conv(0, **k), colour_images, latent_dim=0, context_has_x=False),
+  "mlp": Case(lambda **k: mlp(3, **k), binary_images, context_has_x=False),
+  "mlp_plain": Case(lambda **k: mlp(0, **k), binary_images, latent_dim=0, context_has_x=False),
   "lstm": Case(lambda **k: lstm(3, **k), tokens),
   "lstm_state": Case(lambda **k: lstm(3, latent_to_state=True, **k), tokens),
   "lstm_logits": Case(lambda **k: lstm(3, latent_to_logits=True, **k), tokens),
@@ -224,6 +245,8 @@ def test_all_weights_receive_a_gradient(case):
 @every_decoder
 def test_precomputed_context_carries_the_observation(case):
   """log p(x | z) under another x's context is another number: nothing is computed twice unnoticed."""
+  if not case.context_has_x:
+    pytest.skip("its network sees z alone")
   decoder, x, z = case.make(), case.x(4), latent(case, 2)
   own = decoder.log_prob(x[:2], z, decoder.precompute(x[:2]))
   other = decoder.log_prob(x[:2], z, decoder.precompute(x[2:]))
@@ -308,7 +331,7 @@ def test_mixed_precision_keeps_log_prob_in_float32(case):
   x, z = case.x(3), latent(case, 3)
   assert {v.dtype for v in mixed.weights} == {"float32"}
   dtypes = {tf.bfloat16, tf.float32} if case.mixed_context is None else {case.mixed_context}
-  assert {t.dtype for t in mixed.precompute(x)} == dtypes
+  assert {t.dtype for t in mixed.precompute(x)} == (dtypes if case.context_has_x else set())
   ours = mixed.log_prob(x, z, mixed.precompute(x))
   assert ours.dtype == tf.float32
   np.testing.assert_allclose(ours, full.log_prob(x, z, full.precompute(x)), rtol=0.02)

@@ -7,6 +7,7 @@ from tf_savae.networks.catalogue import DECODERS, ENCODERS, Network, register
 
 _HOMES = {
   "BagOfWordsEncoder": "tf_savae.networks.bag_of_words",
+  "ConvDecoder": "tf_savae.networks.conv",
   "Decoder": "tf_savae.networks.decoder",
   "DilatedConvDecoder": "tf_savae.networks.dilated_conv",
   "GatedPixelCNN": "tf_savae.networks.pixelcnn",
@@ -14,6 +15,7 @@ _HOMES = {
   "LSTMEncoder": "tf_savae.networks.lstm",
   "LatePixelCNN": "tf_savae.networks.late_pixelcnn",
   "LateSoftmaxDecoder": "tf_savae.networks.late_softmax",
+  "MLPDecoder": "tf_savae.networks.mlp",
   "ResNetEncoder": "tf_savae.networks.resnet",
   "TextLSTMDecoder": "tf_savae.networks.text_lstm",
   "TextLSTMEncoder": "tf_savae.networks.text_lstm",

@@ -141,6 +141,13 @@ DECODERS.register(
 )
 _LATE = Network("tf_savae.networks.late_pixelcnn:for_data", (*_PIXELCNN, "quadrature_nodes"), label="z late")
 DECODERS.register("late_pixelcnn", _LATE, ["image"])
+_ANY_LIKELIHOOD = ("dropout", "likelihood", "likelihood_scale", "mixture_components")
+_CONV = Network(
+  "tf_savae.networks.conv:for_data", ("decoder_channels", *_ANY_LIKELIHOOD), label="convolutions"
+)
+_MLP = Network("tf_savae.networks.mlp:for_data", ("mlp_units", *_ANY_LIKELIHOOD), label="dense layers")
+DECODERS.register("conv", _CONV, ["image"])
+DECODERS.register("mlp", _MLP, ["image"])
 DECODERS.register(
   "lstm", Network("tf_savae.networks.late_softmax:lstm_for", (*_TEXT, "hidden_dim")), ["text"]
 )

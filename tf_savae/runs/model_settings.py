@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tf_savae.likelihoods import LIKELIHOODS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.runs.options import (
   OnResume,
@@ -210,8 +211,30 @@ class ModelSettings:
     "auto",
     name_in(DECODERS, "auto"),
     "decoder; auto: pixelcnn for images, lstm for sequences; images can have late_pixelcnn, whose convolutions do not"
-    " see z, which makes SVI steps cheap; text can have dilated_conv",
+    " see z, which makes SVI steps cheap, and conv or mlp, whose pixels are independent given z and have any"
+    " --likelihood; text can have dilated_conv",
     "Networks",
+  )
+  likelihood: str = option(
+    "auto",
+    name_in(LIKELIHOODS, "auto"),
+    "conv and mlp: what is said of a pixel given z; auto: bernoulli for binary images, logistic_mixture for grey values"
+    " and colour. Any but bernoulli trains on the grey values of a data set and not on binary draws of them",
+    "Networks",
+    only=_IMAGES,
+  )
+  likelihood_scale: float | None = option(
+    None,
+    optional(number(above=0)),
+    "--likelihood=gaussian: σ of a pixel, whose range is 1 (default: learned, for each pixel)",
+    "Networks",
+    only=_IMAGES,
+  )
+  mixture_components: int = option(
+    10, whole(1), "--likelihood=logistic_mixture: components", "Networks", only=_IMAGES
+  )
+  mlp_units: tuple[int, ...] = option(
+    (512, 512), whole_list(1), "--decoder=mlp: units of each hidden layer", "Networks", only=_IMAGES
   )
   generator: str = option(
     "learned",
