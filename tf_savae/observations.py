@@ -46,29 +46,30 @@ class Support:
       )
 
 
-LABEL = "label"  # among the parts of an observation that a model is conditional on
+IMAGE, LABEL = "image", "label"  # parts of the observations of a conditional model of images
 
 
 @dataclasses.dataclass(frozen=True)
 class Conditional:
-  """The observations of a conditional likelihood: of what it covers, and of the label that it is given.
+  """The observations of a conditional likelihood: what it covers, and the label that it is given.
 
   Attributes:
-    observed: which values the likelihood covers.
+    observed: which values the likelihood covers; None: not known.
     name, label: names of both among the parts of an observation.
     num_labels: labels are whole numbers from 0 to this, less one.
   """
 
-  observed: Support
+  observed: Any
   name: Any
   label: Any
   num_labels: int
 
   def check(self, x: Any) -> None:
     """Raises a UserError that names range and remedy if a part of x lies outside."""
-    self.observed.check(part(x, self.name))
-    labels = part(x, self.label)
-    Support(0, self.num_labels - 1, True, "number the labels from 0").check(labels)
+    if self.observed is not None:
+      observed = self.observed if isinstance(self.observed, Support) else Support(*self.observed)
+      observed.check(part(x, self.name))
+    Support(0, self.num_labels - 1, True, "number the labels from 0").check(part(x, self.label))
 
 
 def part(x: Any, name: Any) -> Any:
@@ -85,6 +86,11 @@ def part(x: Any, name: Any) -> Any:
   raise UserError(
     f"a conditional model needs observations with a part {name!r}; received {has}; give both as a dict"
   )
+
+
+def image_of(x: Any) -> Any:
+  """The image of an observation, which may have a label beside it."""
+  return x[IMAGE] if isinstance(x, dict) else x
 
 
 BINARY = Support(0, 1, remedy="divide grey values by 255 and binarise them")

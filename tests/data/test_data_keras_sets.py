@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -85,3 +86,58 @@ def test_without_download_a_missing_set_is_one_line(name, tmp_path, monkeypatch)
   with pytest.raises(UserError, match=f"no {name} in .* download is switched off") as caught:
     data.load(name, data_dir="unused", seed=0, download=False)
   assert "\n" not in str(caught.value)
+
+
+def write_mnist(home, num=20):
+  rng = np.random.default_rng(0)
+  (home / "datasets").mkdir(parents=True)
+  parts = {"x_train": (num, 28, 28), "x_test": (4, 28, 28), "y_train": (num,), "y_test": (4,)}
+  arrays = {name: rng.integers(0, 10, shape).astype(np.uint8) for name, shape in parts.items()}
+  np.savez(home / "datasets" / "mnist.npz", **arrays)
+  return arrays
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+  """A made-up set of the form that `keras.datasets.cifar10` gives; Keras checks the sum of the real file."""
+  rng = np.random.default_rng(0)
+
+  def pair(num):
+    return rng.integers(0, 256, (num, 32, 32, 3)).astype(np.uint8), rng.integers(0, 10, (num, 1)).astype(
+      np.uint8
+    )
+
+  pairs = pair(30), pair(5)
+  monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+  (tmp_path / "datasets").mkdir()
+  (tmp_path / "datasets" / "cifar-10-batches-py-target_archive").write_bytes(b"")
+  monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: pairs)
+  return pairs
+
+
+def test_cifar10_is_in_colour_with_the_labels_of_its_images(cifar10):
+  found = data.load("cifar10", data_dir="unused", seed=0, download=False).condition_on()
+  assert (found.pixels, found.image_shape, found.num_labels) == ("levels", (32, 32, 3), 10)
+  assert found.source == "cifar10 of keras.datasets, 256 levels: 27 train, 3 valid, 5 test images"
+  (train, labels), _ = cifar10
+  known = {image.tobytes(): label for image, label in zip(train, labels[:, 0], strict=True)}
+  x = found.examples("train", 99)
+  for image, label in zip(x["image"], x["label"], strict=True):
+    assert known[np.uint8(np.round(255 * image)).tobytes()] == label
+
+
+def test_cifar10_has_no_bernoulli_likelihood_and_is_missing_in_one_line(cifar10, tmp_path):
+  with pytest.raises(UserError, match="cifar10 is in colour, and --likelihood=bernoulli"):
+    data.load("cifar10", data_dir="unused", seed=0, download=False, likelihood="bernoulli")
+  (tmp_path / "datasets" / "cifar-10-batches-py-target_archive").unlink()
+  with pytest.raises(UserError, match=r"no cifar10 in .* download is switched off"):
+    data.load("cifar10", data_dir="unused", seed=0, download=False)
+
+
+def test_grey_values_stay_for_a_likelihood_of_levels(monkeypatch, tmp_path):
+  arrays = write_mnist(tmp_path)
+  monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+  pairs = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+  monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: pairs)
+  found = data.load("mnist", data_dir="unused", seed=0, download=False, likelihood="logistic_mixture")
+  np.testing.assert_array_equal(found.examples("test", 9)[..., 0], np.float32(arrays["x_test"]) / 255)

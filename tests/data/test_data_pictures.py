@@ -8,9 +8,11 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tf_savae import data, training
+from tf_savae.data import image_arrays
 from tf_savae.data.images import split_rows
 from tf_savae.errors import UserError
 from tf_savae.runs.presets import make_config
@@ -142,13 +144,153 @@ def test_a_large_first_image_asks_for_a_size(tmp_path):
   assert "200×300 pixels" in refusal(tmp_path) and "--image_size" in refusal(tmp_path)
 
 
-def test_colour_is_refused_or_made_grey(pictures):
+def test_colour_is_seen_or_made_grey(pictures):
   pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3)).astype(np.uint8)
   save(pictures / "colour.png", pixels)
-  message = refusal(pictures)
-  assert "colour.png" in message and "no likelihood for colour; --image_channels=grey" in message
-  dataset = load(pictures, image_channels="grey")
-  assert "made grey" in dataset.source and sum(sizes(dataset)) == 21
+  dataset = load(pictures)
+  assert "in colour, 256 levels" in dataset.source
+  assert (dataset.pixels, dataset.image_shape, sum(sizes(dataset))) == ("levels", (28, 28, 3), 21)
+  everything = np.concatenate([dataset.examples(split, 99) for split in data.SPLITS])
+  assert np.any(
+    np.all(np.round(255 * everything) == pixels, axis=(1, 2, 3))
+  )  # as it is, light where it is light
+  grey_ones = [image for image in everything if not np.any(np.ptp(image, axis=-1))]
+  assert len(grey_ones) == 20
+  made_grey = load(pictures, image_channels="grey")
+  assert "made grey" in made_grey.source and made_grey.pixels == "binary" and sum(sizes(made_grey)) == 21
+
+
+def test_colour_has_no_bernoulli_likelihood(pictures):
+  save(pictures / "colour.png", np.random.default_rng(0).integers(0, 256, (28, 28, 3)).astype(np.uint8))
+  message = refusal(pictures, likelihood="bernoulli")
+  assert "colour.png" in message and "--likelihood=logistic_mixture, or --image_channels=binary" in message
+  assert load(pictures, likelihood="bernoulli", image_channels="binary").pixels == "binary"
+
+
+def test_grey_values_are_seen_where_the_likelihood_is_of_levels(pictures):
+  dataset = load(pictures, likelihood="logistic_mixture")
+  assert dataset.source.endswith("; grey values, 256 levels")
+  np.testing.assert_array_equal(dataset.examples("train", 99), dataset.grey("train", 99))
+  assert load(pictures, likelihood="logistic_mixture", image_channels="binary").pixels == "binary"
+  assert load(pictures, image_channels="colour").image_shape == (28, 28, 3)
+
+
+def test_resized_colours_are_levels(tmp_path):
+  rng = np.random.default_rng(0)
+  for i in range(5):
+    save(tmp_path / f"{i}.png", rng.integers(0, 256, (20, 24, 3)).astype(np.uint8))
+  levels = 255 * load(tmp_path, image_size=10).examples("train", 9)
+  np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+
+
+class TestLabels:
+  def test_are_the_names_of_folders(self, pictures):
+    dataset = load(pictures)
+    assert dataset.condition_on("label") is dataset and dataset.label_names == ("of0", "of1", "of2")
+    label_of = {(255 - grey(i)).tobytes(): i % 3 for i in range(20)}
+    for split in data.SPLITS:
+      x = dataset.examples(split, 99)
+      for image, label in zip(np.round(255 * dataset.grey(split, 99)), x["label"], strict=True):
+        assert label_of[np.uint8(image).tobytes()] == label
+    (batch,) = dataset.train_batches(16, 0, 1)
+    assert batch["image"].shape == (16, 28, 28, 1) and batch["label"].dtype == "int32"
+
+  def test_are_arrays_beside_the_images(self, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12, 9, 9)).astype(np.uint8)
+    for names in (("train_images", "train_labels"), ("images", "labels"), ("x_train", "y_train")):
+      np.savez(tmp_path / "x.npz", **{names[0]: images, names[1]: np.arange(12)[:, np.newaxis] % 11})
+      assert load(tmp_path / "x.npz").condition_on().label_names == tuple(map(str, range(11)))
+
+  def test_missing_ones_are_one_line(self, pictures, tmp_path):
+    save(pictures / "top.png", grey(0))
+    with pytest.raises(UserError, match="'images' has no labels; pictures have one in folders named"):
+      load(pictures).condition_on("label")
+    np.savez(tmp_path / "x.npz", x_train=np.zeros([4, 8, 8]), y_train=np.arange(3))
+    assert "y_train must have one label for each of 4 images" in refusal(tmp_path / "x.npz")
+
+
+def write_records(path, contents, **features):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    for i, content in enumerate(contents):
+      made = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))}
+      made["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[i % 4]))
+      writer.write(tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString())
+
+
+class TestRecords:
+  @pytest.fixture
+  def contents(self, pictures):
+    return [path.read_bytes() for path in sorted(pictures.rglob("*.png"))]
+
+  def test_a_file_is_its_pictures(self, contents, pictures, tmp_path):
+    write_records(tmp_path / "x.tfrecord", contents)
+    dataset = load(tmp_path / "x.tfrecord")
+    assert set(dataset.labels["label"]["train"]) == set("0123")
+    for split in data.SPLITS:
+      np.testing.assert_array_equal(dataset.grey(split, 99), load(pictures).grey(split, 99))
+
+  def test_files_are_splits_by_name(self, contents, tmp_path):
+    names = (
+      "train.tfrecord-00000-of-00002",
+      "train.tfrecord-00001-of-00002",
+      "my_valid.tfrecord",
+      "test.tfrecords",
+    )
+    for i, name in enumerate(names):
+      write_records(tmp_path / "records" / name, contents[4 * i : 4 * i + 4])
+    dataset = load(tmp_path / "records")
+    assert sizes(dataset) == [8, 4, 4] and "split as given" in dataset.source
+
+  def test_damage_is_counted_and_named(self, contents, tmp_path):
+    path = tmp_path / "x.tfrecord"
+    write_records(path, [*contents[:8], b"no picture", *contents[8:]])
+    path.write_bytes(path.read_bytes()[:-40])
+    dataset = load(path)
+    assert sum(sizes(dataset)) == 19
+    assert "2 unreadable files left out: x.tfrecord from record 20 on (" in dataset.source
+    assert "x.tfrecord record 8 (" in dataset.source and "\n" not in dataset.source
+
+  def test_records_of_something_else_are_one_line(self, tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as writer:
+      writer.write(b"\xff\xff no message")
+      writer.write(tf.train.Example().SerializeToString())
+    message = refusal(tmp_path / "x.tfrecord")
+    assert "no usable image in" in message and "no feature image or image/encoded" in message
+    (tmp_path / "y.tfrecord").write_bytes(b"no record")
+    assert "y.tfrecord from record 0 on" in refusal(tmp_path / "y.tfrecord")
+
+
+class TestOnDisk:
+  """Sets that do not fit into memory are the same sets."""
+
+  @pytest.fixture(autouse=True)
+  def small_memory(self, monkeypatch):
+    monkeypatch.setattr(image_arrays, "IN_MEMORY_BYTES", 1000)
+
+  def test_training_batches_are_those_in_memory(self, pictures, monkeypatch):
+    on_disk = load(pictures)
+    assert on_disk.source.endswith("; kept on disk")
+    monkeypatch.undo()
+    in_memory = load(pictures)
+    assert "on disk" not in in_memory.source
+    for ours, theirs in zip(on_disk.train_batches(5, 2, 4), in_memory.train_batches(5, 2, 4), strict=True):
+      np.testing.assert_array_equal(ours, theirs)
+
+  def test_evaluation_images_are_fixed_whatever_the_batch(self, pictures):
+    dataset = load(pictures, image_size=14)
+    assert dataset.examples("valid", 2).shape == (2, 14, 14, 1)
+    assert set(np.unique(dataset.examples("test", 2))) == {0, 1}
+    one, two = (np.concatenate(list(dataset.eval_batches("test", size))) for size in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert np.any(dataset.examples("valid", 2) != dataset.examples("test", 2))
+
+  def test_a_full_disk_is_one_line(self, pictures, monkeypatch):
+    def full(*args, **kwargs):
+      raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "memmap", full)
+    assert "No space left on device; set TMPDIR" in refusal(pictures)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
@@ -243,7 +385,6 @@ def test_an_npz_file_has_splits_by_name(tmp_path):
     ({"x": np.full([9, 8, 8], 300)}, "from 300 to 300"),
     ({"x": np.full([9, 8, 8], "a")}, "must be numbers"),
     ({"x": np.array([None] * 3)}, "cannot be read as a NumPy file"),
-    ({"x": np.random.default_rng(0).random([9, 8, 8, 3])}, "images in colour, such as x"),
   ],
   ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -75,48 +75,6 @@ def test_samples_agree_with_decode(make, name):
   assert np.all(np.abs(draws.mean(axis=0) - decoder.decode(z)[0]) < 5 * error + slack)
 
 
-@both
-class TestLabels:
-  def observations(self, num=4):
-    image = tf.cast(tf.random.stateless_uniform([num, *SHAPE], [1, 2]) < 0.4, tf.float32)
-    return {"image": image, "label": tf.range(num) % 4}
-
-  def test_the_likelihood_covers_the_image_and_depends_on_the_label(self, make):
-    decoder, x, z = make(num_labels=4), self.observations(), tf.zeros([4, 2])
-    other = {**x, "label": (x["label"] + 1) % 4}
-    ours, others = (decoder.log_prob(o, z, decoder.precompute(o)) for o in (x, other))
-    assert ours.shape == (4,)
-    assert np.all(np.abs(ours - others) > 1e-4)
-
-  def test_a_tuple_has_its_parts_by_place(self, make):
-    x, z = self.observations(), tf.zeros([4, 2])
-    named, placed = make(num_labels=4), make(num_labels=4, observed=0, given=1)
-    pair = x["image"], x["label"]
-    np.testing.assert_array_equal(
-      named.log_prob(x, z, named.precompute(x)), placed.log_prob(pair, z, placed.precompute(pair))
-    )
-
-  def test_samples_take_labels_or_count_them_through(self, make):
-    decoder, z = make(num_labels=4), tf.zeros([6, 2])
-    through = decoder.sample(z, (1, 2))
-    np.testing.assert_array_equal(through, decoder.sample(z, (1, 2), condition=[0, 1, 2, 3, 0, 1]))
-    assert np.any(through != decoder.sample(z, (1, 2), condition=[3] * 6))
-    assert np.ptp(decoder.decode(z, condition=[0, 1, 2, 3, 0, 0]), axis=0).max() > 1e-3
-    np.testing.assert_array_equal(decoder.condition_of({"image": z, "label": [3]}), [3])
-
-  def test_labels_out_of_range_and_missing_parts_are_one_line(self, make):
-    decoder, x = make(num_labels=4), {k: v.numpy() for k, v in self.observations().items()}
-    decoder.support.check(x)
-    with pytest.raises(UserError, match="from 0 to 3; received numbers from 0 to 4"):
-      decoder.support.check({**x, "label": np.array([0, 4])})
-    with pytest.raises(UserError, match="from 0 to 1; received numbers from 0 to 255"):
-      decoder.support.check({**x, "image": 255 * x["image"]})
-    with pytest.raises(UserError, match="a part 'label'; received the parts 'image'"):
-      decoder.precompute({"image": x["image"]})
-    with pytest.raises(UserError, match="no labels: leave condition out"):
-      make().sample(tf.zeros([1, 2]), (1, 2), condition=[0])
-
-
 class TestLikelihoodOfARun:
   def data(self, pixels):
     blank = np.zeros([1, 8, 8, 1], np.float32)
@@ -146,7 +104,6 @@ class TestLikelihoodOfARun:
     (lambda: ConvDecoder(2, SHAPE, width=0), "width must be at least 1"),
     (lambda: MLPDecoder(2, SHAPE, units=()), "units must be positive numbers"),
     (lambda: MLPDecoder(-1, SHAPE), "latent_dim must be 0 or more"),
-    (lambda: MLPDecoder(2, SHAPE, num_labels=-1), "num_labels must be 0 or more"),
   ],
 )
 def test_impossible_sizes_are_one_line(make, message):

@@ -7,7 +7,6 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 
 from tf_savae.data import batches
@@ -32,9 +31,10 @@ class DataSet(abc.ABC):
       with the run and in its results.
     oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None if it is not known.
     labels: what is known about each example besides what the model sees, such as its class: name → split → one value
-      per example. They are shown in TensorBoard's projector and nowhere enter training.
-    kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, 1]` in {0, 1}), "tokens"
-      (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
+      per example. They are shown in TensorBoard's projector, and enter training only if a model is conditional on them.
+    kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, channels]` in [0, 1], or
+      {"image": that, "label": int32 `[batch]`} for a conditional model), "tokens" (int32 `[batch, length]`, all of one
+      length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
   """
 
   kind: ClassVar[str]
@@ -88,9 +88,10 @@ class DataSet(abc.ABC):
       lambda rows: self._eval_batch(split, rows), self.num_examples(split), batch_size
     )
 
-  def examples(self, split: str, n: int) -> np.ndarray:
+  def examples(self, split: str, n: int) -> Any:
     """The first `n` examples of `split` (all, if there are fewer) in the form the model takes."""
-    return self._eval_batch(split, tf.range(min(n, self.num_examples(split)), dtype=tf.int64)).numpy()
+    x = self._eval_batch(split, tf.range(min(n, self.num_examples(split)), dtype=tf.int64))
+    return tf.nest.map_structure(lambda part: part.numpy(), x)
 
 
 def check_split(split: str) -> str:

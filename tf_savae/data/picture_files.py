@@ -1,48 +1,71 @@
-"""Reads grey images from a folder or zip of PNG and JPEG files, or from NumPy's .npy and .npz files."""
+"""Pictures of any size, read one at a time: of PNG and JPEG files, or of NumPy's .npy and .npz files."""
 
 from __future__ import annotations
 
+import abc
 import io
 import pathlib
-import zipfile
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from tf_savae.data import picture_entries
 from tf_savae.data.dataset import SPLITS
+from tf_savae.data.picture_entries import SPLIT_OF_NAME, Entry
 from tf_savae.errors import UserError, reason
 
 MAX_FILE_SIDE = 4096  # pixels: a few bytes of PNG can claim to be gigabytes of image
 ARRAY_SUFFIXES = (".npy", ".npz")
 
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_SPLIT_OF_NAME = {
-  "train": "train",
-  "training": "train",
-  "valid": "valid",
-  "val": "valid",
-  "validation": "valid",
-  "dev": "valid",
-  "test": "test",
-}
 _ARRAY_NAMES = ("images", "x", "data")
+_LABEL_NAMES = ("labels", "label", "y")
 _NAMES_SHOWN = 3
+_CHUNK = 1024  # images checked at a time
 
 
-class Pictures(NamedTuple):
+class Pictures(abc.ABC):
+  """The pictures of one split, or of all.
+
+  Attributes:
+    sizes: (height, width) of each, or a single one for all.
+    colour: name of the first in colour; None if there is none.
+    is_bytes: whether `read` gives uint8.
+    labels: of each, in words; None where it has none.
+  """
+
+  sizes: Sequence[tuple[int, int]]
+  colour: str | None = None
+  is_bytes: bool
+  labels: Sequence[str | None]
+
+  @abc.abstractmethod
+  def __len__(self) -> int: ...
+
+  @abc.abstractmethod
+  def read(self, row: int, colour: bool) -> np.ndarray:
+    """One picture: ink `[height, width, 1]`, high where it is dark; or red, green and blue `[height, width, 3]`.
+
+    uint8, or float32 in [0, 1].
+    """
+
+
+class Found(NamedTuple):
   """What was read.
 
   Attributes:
-    images: for each split named by a folder or array, or for "all": uint8 or float `[height, width]`, ink high.
-    colour: the first image in colour, made grey like the others; None if there is none.
+    parts: the pictures of each split named by a folder or array, or of "all".
     damaged: what was left out, and why.
   """
 
-  images: dict[str, list[np.ndarray]]
-  colour: str | None
+  parts: dict[str, Pictures]
   damaged: list[str]
+
+  @property
+  def colour(self) -> str | None:
+    """The first picture in colour."""
+    return next((part.colour for part in self.parts.values() if part.colour), None)
 
   def describe_damaged(self) -> str:
     """How many files are damaged, with the first few names."""
@@ -51,27 +74,59 @@ class Pictures(NamedTuple):
     return f"{len(self.damaged)} unreadable files left out: {shown}"
 
 
-def read(path: pathlib.Path) -> Pictures:
-  """The images of a folder, a zip, an .npy or an .npz file, sorted by name.
+def find(path: pathlib.Path) -> Found:
+  """The pictures of a folder, a zip, an .npy, an .npz or a .tfrecord file, sorted by name.
 
   Raises:
     UserError: the path is missing, of another kind, or without images.
   """
   if not path.exists():
     raise UserError(f"no images in {path}, which does not exist; name a folder or file with --data_dir")
-  if path.is_dir():
-    return _from_files(path, _in_folder(path))
-  if path.suffix.lower() == ".zip":
-    return _from_zip(path)
   if path.suffix.lower() in ARRAY_SUFFIXES:
-    return _from_arrays(path)
+    return _of_arrays(path)
+  if path.is_dir() or path.suffix.lower() in (".zip", *picture_entries.RECORD_SUFFIXES):
+    return _of_files(path)
   raise UserError(
-    f"{path} holds no images that can be read; give a folder or a .zip of PNG or JPEG files, or an .npy or .npz file"
+    f"{path} holds no images that can be read; give a folder or a .zip of PNG or JPEG files, or an .npy, .npz or"
+    " .tfrecord file"
   )
 
 
-def grey_of(content: bytes) -> tuple[np.ndarray, bool]:
-  """One file as ink, uint8 `[height, width]`: 255 where it is black; and whether it was in colour.
+# Files ----------------------------------------------------------------------------------------------------------
+
+
+class _Files(Pictures):
+  is_bytes = True
+
+  def __init__(self):
+    self.entries: list[Entry] = []
+    self.sizes: list[tuple[int, int]] = []
+
+  def __len__(self):
+    return len(self.entries)
+
+  @property
+  def labels(self):
+    return [entry.label for entry in self.entries]
+
+  def add(self, entry: Entry) -> None:
+    """Raises an exception of any type where the file is damaged."""
+    image, is_colour = _decode(entry.read(), colour=False)
+    self.entries.append(entry)
+    self.sizes.append(image.shape[:2])
+    if is_colour and self.colour is None:
+      self.colour = entry.name
+
+  def read(self, row, colour):
+    entry = self.entries[row]
+    try:
+      return _decode(entry.read(), colour)[0]
+    except Exception as error:  # see `add`
+      raise UserError(f"{entry.name} changed while it was read ({reason(error, 60)}); start again") from error
+
+
+def _decode(content: bytes, colour: bool) -> tuple[np.ndarray, bool]:
+  """One file as `Pictures.read` has it, uint8; and whether it is in colour.
 
   What is transparent counts as white paper. 16 bits are reduced to 8.
 
@@ -83,84 +138,95 @@ def grey_of(content: bytes) -> tuple[np.ndarray, bool]:
     raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_FILE_SIDE} on a side")
   image = ImageOps.exif_transpose(image)
   if image.mode.startswith("I"):
-    return np.uint8(255 - np.asarray(image.convert("I")) // 257), False
+    light = np.uint8(np.asarray(image.convert("I")) // 257)[..., np.newaxis]
+    return (np.repeat(light, 3, axis=-1) if colour else 255 - light), False
   image = image.convert("RGBA")
   image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-  is_colour = bool(np.ptp(np.asarray(image), axis=-1).any())
-  return 255 - np.asarray(image.convert("L")), is_colour
+  pixels = np.asarray(image)
+  is_colour = bool(np.ptp(pixels, axis=-1).any())
+  return (pixels if colour else 255 - np.asarray(image.convert("L"))[..., np.newaxis]), is_colour
 
 
-def _in_folder(folder: pathlib.Path) -> dict[str, Callable[[], bytes]]:
-  try:
-    return {
-      file.relative_to(folder).as_posix(): file.read_bytes for file in folder.rglob("*") if file.is_file()
-    }
-  except OSError as error:
-    raise UserError(f"{folder} cannot be read: {reason(error)}") from error
-
-
-def _from_zip(path: pathlib.Path) -> Pictures:
-  try:
-    archive = zipfile.ZipFile(path)
-  except Exception as error:  # a damaged directory of members shows in many ways
-    raise UserError(f"{path} cannot be read as a zip ({reason(error)}); replace it") from error
-  with archive:
-    members = [info for info in archive.infolist() if not info.is_dir()]
-    return _from_files(path, {info.filename: lambda info=info: archive.read(info) for info in members})
-
-
-def _from_files(path: pathlib.Path, contents: dict[str, Callable[[], bytes]]) -> Pictures:
-  """The pictures among files, whose `contents` are read by name."""
-  names = sorted(filter(_is_picture, contents))
-  if not names:
-    others = sorted(contents)
+def _of_files(path: pathlib.Path) -> Found:
+  entries, damaged, others = picture_entries.find(path)
+  if not entries and not damaged:
     found = f"; received {len(others)} other files, such as {others[0]}" if others else ""
     raise UserError(
-      f"no images in {path}: put PNG or JPEG files there, or give an .npy or .npz file as --data_dir{found}"
+      f"no images in {path}: put PNG or JPEG files there, or give an .npy, .npz or .tfrecord file as --data_dir{found}"
     )
-  splits = {name: _split_of(name) for name in names}
-  has_splits = "train" in splits.values()
-  found = Pictures({}, None, [])
-  for name in names:
-    split = splits[name] if has_splits else "all"
+  parts: dict[str, _Files] = {}
+  has_splits = any(entry.split == "train" for entry in entries)
+  damaged = list(damaged)
+  for entry in entries:
+    split = entry.split if has_splits else "all"
     if split is None:
-      found.damaged.append(f"{name} (outside train/, valid/ and test/)")
+      damaged.append(f"{entry.name} (outside train/, valid/ and test/)")
       continue
+    part = parts.setdefault(split, _Files())
     try:
-      image, is_colour = grey_of(contents[name]())
+      part.add(entry)
     except Exception as error:  # damage shows as a zip, zlib, Pillow, struct or operating-system error
-      found.damaged.append(f"{name} ({reason(error, 60)})")
-      continue
-    found.images.setdefault(split, []).append(image)
-    if is_colour and found.colour is None:
-      found = found._replace(colour=name)
-  if not {"train", "all"} & found.images.keys():
+      damaged.append(f"{entry.name} ({reason(error, 60)})")
+  found = Found({split: part for split, part in parts.items() if len(part)}, damaged)
+  if not {"train", "all"} & found.parts.keys():
     raise UserError(f"no usable image in {path}; {found.describe_damaged()}")
   return found
 
 
-def _is_picture(name: str) -> bool:
-  path = pathlib.PurePosixPath(name)
-  is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-  return path.suffix.lower() in _PICTURE_SUFFIXES and not is_hidden
+# Arrays ---------------------------------------------------------------------------------------------------------
 
 
-def _split_of(name: str) -> str | None:
-  """The split that a file's first or second folder is named after."""
-  folders = pathlib.PurePosixPath(name).parts[:-1][:2]
-  return next((_SPLIT_OF_NAME[part.lower()] for part in folders if part.lower() in _SPLIT_OF_NAME), None)
+class _Array(Pictures):
+  def __init__(self, array: np.ndarray, labels: np.ndarray | None, name: str):
+    """Of an array that `_check` accepted."""
+    self._array = array if array.ndim == 4 else array[..., np.newaxis]
+    # Integers up to 1 are binary.
+    self.is_bytes = array.dtype == np.uint8 and _maximum(array) > 1
+    self._scale = 1 if array.dtype.kind not in "iu" or self.is_bytes or _maximum(array) <= 1 else 255
+    self.sizes = [self._array.shape[1:3]] * len(array)
+    self.labels = [None] * len(array) if labels is None else [str(label) for label in labels]
+    self.colour = name if self._array.shape[-1] == 3 and _has_colour(self._array) else None
+
+  def __len__(self):
+    return len(self._array)
+
+  def read(self, row, colour):
+    image = self._array[row]
+    if not self.is_bytes:
+      image = image.astype(np.float32) / self._scale
+    if colour:
+      return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
+    # ITU-R 601 luma, as Pillow's convert("L").
+    if image.shape[-1] == 3:
+      grey = image.astype(np.float32) @ np.float32([[0.299], [0.587], [0.114]])
+      return np.uint8(np.round(grey)) if self.is_bytes else grey
+    return image
 
 
-def _from_arrays(path: pathlib.Path) -> Pictures:
+def _maximum(array):
+  return np.max([part.max() for part in _chunks(array)])
+
+
+def _has_colour(array):
+  return any(bool(np.any(part.max(axis=-1) != part.min(axis=-1))) for part in _chunks(array))
+
+
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+  """Parts of an array that may be on disk."""
+  return (array[first : first + _CHUNK] for first in range(0, len(array), _CHUNK))
+
+
+def _of_arrays(path: pathlib.Path) -> Found:
   """The arrays of an .npy or .npz file: one of all images, or one for each split."""
   try:
-    loaded = np.load(path, allow_pickle=False)
-    arrays = dict(loaded) if hasattr(loaded, "files") else {"all": loaded}
+    loaded = np.load(path, mmap_mode="r", allow_pickle=False)  # an .npy file stays on disk
+    arrays: dict[str, Any] = dict(loaded) if hasattr(loaded, "files") else {"all": loaded}
   except Exception as error:  # a damaged file shows as a zip, zlib, NumPy or operating-system error
     raise UserError(f"{path} cannot be read as a NumPy file ({reason(error)}); replace it") from error
   if not arrays:
     raise UserError(f"{path} holds no array; save images `[n, height, width]` there")
   by_split = dict(_splits_of_arrays(arrays))
+  labels = {split: _label_name(name, arrays) for split, name in by_split.items()}
   if "train" not in by_split:
     named = [name for name in _ARRAY_NAMES if name in arrays]
     if not named and len(arrays) > 1:
@@ -169,36 +235,46 @@ def _from_arrays(path: pathlib.Path) -> Pictures:
         f" {', '.join(arrays)}"
       )
     by_split = {"all": next(iter(named or arrays))}
-  found = {split: _checked(arrays[name], path, name) for split, name in by_split.items()}
-  colour = next((by_split[split] for split, (_, is_colour) in found.items() if is_colour), None)
-  return Pictures({split: list(images) for split, (images, _) in found.items()}, colour, [])
+    labels = {"all": next((name for name in _LABEL_NAMES if name in arrays), "")}
+  parts = {}
+  for split, name in by_split.items():
+    _check(arrays[name], path, name)
+    of_split = arrays.get(labels[split])
+    if of_split is not None and of_split.reshape(-1).shape != (len(arrays[name]),):
+      raise UserError(
+        f"{path}: {labels[split]} must have one label for each of {len(arrays[name])} images. Received:"
+        f" {list(of_split.shape)}"
+      )
+    parts[split] = _Array(arrays[name], None if of_split is None else of_split.reshape(-1), name)
+  return Found(parts, [])
 
 
 def _splits_of_arrays(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
   """(split, name) of arrays that are called after a split, such as x_train; labels such as y_train are none."""
   for name in arrays:
-    split = _SPLIT_OF_NAME.get(name.lower().removeprefix("x_").removesuffix("_images"))
+    split = SPLIT_OF_NAME.get(name.lower().removeprefix("x_").removesuffix("_images"))
     if split in SPLITS:
       yield split, name
 
 
-def _checked(array: np.ndarray, path: pathlib.Path, name: str) -> tuple[np.ndarray, bool]:
-  """An array as uint8 or float32 images `[n, height, width]`, and whether they were in colour."""
-  if array.ndim == 3:
-    array = array[..., np.newaxis]
-  if array.ndim != 4 or array.shape[-1] not in (1, 3) or array.dtype.kind not in "fiub" or not array.size:
+def _label_name(name: str, arrays: dict[str, np.ndarray]) -> str:
+  """The name of the labels of images called x_train, train or train_images; empty if there are none."""
+  stem = name.removeprefix("x_").removesuffix("_images")
+  return next((each for each in (f"y_{stem}", f"{stem}_labels") if each in arrays), "")
+
+
+def _check(array: np.ndarray, path: pathlib.Path, name: str) -> None:
+  """Raises UserError unless these are images `[n, height, width]`, or with 1 or 3 channels."""
+  fits = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
+  if not fits or array.dtype.kind not in "fiub" or not array.size:
     raise UserError(
-      f"{path}: {name} must be numbers of shape [n, height, width], with n above 0. Received: {array.dtype}"
-      f" {list(array.shape)}"
+      f"{path}: {name} must be numbers of shape [n, height, width] or [n, height, width, 3], with n above 0. Received:"
+      f" {array.dtype} {list(array.shape)}"
     )
-  low, high = array.min(), array.max()
+  low, high = np.min([part.min() for part in _chunks(array)]), _maximum(array)
   is_bytes = array.dtype.kind in "iu" and high > 1
   if not (low >= 0 and high <= (255 if is_bytes else 1)):  # also refuses NaN
     raise UserError(
       f"{path}: {name} must have grey values from 0 to 255 as integers or from 0 to 1, 1 being ink. Received:"
       f" {array.dtype} from {low:g} to {high:g}"
     )
-  is_colour = array.shape[-1] == 3 and bool(np.ptp(array.astype(np.float32), axis=-1).any())
-  array = array.astype(np.float32) / (255 if is_bytes else 1)
-  # ITU-R 601 luma, as Pillow's convert("L").
-  return (array @ np.float32([0.299, 0.587, 0.114]) if array.shape[-1] == 3 else array[..., 0]), is_colour

@@ -48,9 +48,14 @@ DATASETS.register(
   "omniglot",
   Source("tf_savae.data.omniglot:load", "image", ("omniglot_split",), {"omniglot_split": "random"}),
 )
-DATASETS.register("images", Source("tf_savae.data.pictures:load", "image", ("image_size", "image_channels")))
-DATASETS.register("mnist", Source("tf_savae.data.keras_sets:mnist", "image"))
-DATASETS.register("fashion_mnist", Source("tf_savae.data.keras_sets:fashion_mnist", "image"))
+DATASETS.register(
+  "images",
+  Source("tf_savae.data.pictures:load", "image", ("image_size", "image_channels", "likelihood")),
+)
+_OF_KERAS = ("likelihood",)
+DATASETS.register("mnist", Source("tf_savae.data.keras_sets:mnist", "image", _OF_KERAS))
+DATASETS.register("fashion_mnist", Source("tf_savae.data.keras_sets:fashion_mnist", "image", _OF_KERAS))
+DATASETS.register("cifar10", Source("tf_savae.data.keras_sets:cifar10", "image", _OF_KERAS))
 DATASETS.register("yahoo", Source("tf_savae.data.yahoo:load", "text", _OF_WORDS))
 DATASETS.register("text", Source("tf_savae.data.text:load", "text", _OF_WORDS))
 DATASETS.register("synthetic", Source("tf_savae.data.synthetic:load", "tokens", _OF_ORACLE))

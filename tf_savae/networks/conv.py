@@ -24,10 +24,10 @@ class ConvDecoder(FactorisedDecoder):
   Activations are swish, x σ(x), whose second derivatives the refinement uses.
 
   Args:
-    latent_dim, event_shape, likelihood, num_labels, dropout, seed: see `FactorisedDecoder`; the event is an image
+    latent_dim, event_shape, likelihood, dropout, seed: see `FactorisedDecoder`; the event is an image
       `(height, width, channels)`.
     width: number of maps at the size of the image.
-    **kwargs: `observed`, `given`, and those of `keras.layers.Layer`.
+    **kwargs: those of `keras.layers.Layer`.
 
   Raises:
     UserError: a size that is not positive, or events that are no images.
@@ -105,6 +105,5 @@ def for_data(
     chosen,
     width=decoder_channels,
     dropout=dropout,
-    num_labels=getattr(data, "num_labels", 0),
     **common,
   )

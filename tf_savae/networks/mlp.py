@@ -19,10 +19,10 @@ class MLPDecoder(FactorisedDecoder):
   """Dense layers with swish activations from z to the parameters of every place.
 
   Args:
-    latent_dim, event_shape, likelihood, num_labels, dropout, seed: see `FactorisedDecoder`; the last dimension of
+    latent_dim, event_shape, likelihood, dropout, seed: see `FactorisedDecoder`; the last dimension of
       `event_shape` counts as channels.
     units: of each hidden layer.
-    **kwargs: `observed`, `given`, and those of `keras.layers.Layer`.
+    **kwargs: those of `keras.layers.Layer`.
 
   Raises:
     UserError: a size that is not positive, or no hidden layer.
@@ -84,6 +84,5 @@ def for_data(
     chosen,
     units=mlp_units,
     dropout=dropout,
-    num_labels=getattr(data, "num_labels", 0),
     **common,
   )

@@ -100,8 +100,18 @@ class RunSettings:
   )
   image_channels: str | None = option(
     None,
-    optional(one_of("grey")),
-    "grey: pictures of --dataset=images that are in colour are made grey (default: they are refused)",
+    optional(one_of("colour", "grey", "binary")),
+    "channels of the pictures of --dataset=images: colour, grey, or binary draws of grey values (default: colour if any"
+    " picture is in colour, else grey; --likelihood=bernoulli, the default for grey, binarises)",
+    "Data",
+    only=("image",),
+  )
+  condition: str | None = option(
+    None,
+    optional(one_of("alphabet", "class", "label")),
+    "a conditional model p(x | z, c), which is given the alphabet of omniglot; the class of mnist, fashion_mnist and"
+    " cifar10; or the label of images, such as the folder of a picture. label means whichever there is (default: no"
+    " condition)",
     "Data",
     only=("image",),
   )
