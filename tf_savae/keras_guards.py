@@ -116,10 +116,9 @@ class GuardedModel(keras.Model):
     first, call["x"] = self._first(call.get("x"))
     observations.check(self.decoder, first)
     if builds and first is not None:
-      dtype = tf.as_dtype(first.dtype)
-      self._build_on([None, *first.shape[1:]], keras.config.floatx() if dtype.is_floating else dtype.name)
+      self._build_on(**observations.described(tf.nest.map_structure(_as_keras_takes_it, first)))
     if call.get("sample_weight") is not None and call.get("y") is None:
-      call["y"] = np.zeros(len(call["x"]), "float32")  # without targets Keras drops the weights
+      call["y"] = np.zeros(observations.size(call["x"]), "float32")  # without targets Keras drops the weights
 
   def _validation(self, data: Any) -> Any:
     """`validation_data` as `fit` takes them, looked at, and with targets where there are weights."""
@@ -127,7 +126,7 @@ class GuardedModel(keras.Model):
     first, x = self._first(x)
     observations.check(self.decoder, first)
     if len(rest) == 2 and rest[0] is None:
-      rest[0] = np.zeros(len(x), "float32")
+      rest[0] = np.zeros(observations.size(x), "float32")
     return (x, *rest) if isinstance(data, tuple) else x
 
   def _first(self, data: Any) -> tuple[Any, Any]:
@@ -140,8 +139,14 @@ class GuardedModel(keras.Model):
 
   def _build_on_spec(self, element_spec: Any) -> None:
     spec = keras.utils.unpack_x_y_sample_weight(element_spec)[0]
-    if isinstance(spec, tf.TensorSpec) and spec.shape.rank:
-      self._build_on([None, *spec.shape[1:]], spec.dtype.name)
+    if all(isinstance(each, tf.TensorSpec) and each.shape.rank for each in tf.nest.flatten(spec)):
+      self._build_on(**observations.described(spec))
+
+
+def _as_keras_takes_it(x: Any) -> tf.TensorSpec:
+  """The spec of an array; Keras makes floating ones its `floatx`."""
+  dtype = tf.as_dtype(x.dtype)
+  return tf.TensorSpec(x.shape, keras.config.floatx() if dtype.is_floating else dtype)
 
 
 class SkippedUpdates(keras.callbacks.Callback):

@@ -73,6 +73,10 @@ class Kind:
     """The number of updates above which compiling the step with XLA saves time; infinity: never."""
     return math.inf
 
+  def dimensions(self, data: Any) -> int | None:
+    """Numbers in an observation whose probability is reported in bits per dimension, too; None: it is not."""
+    return None
+
   def lengths(self, x: Any) -> Any:
     """Tokens per example of x `[batch, ...]`, `[batch]`, by which perplexity divides; None: there is no perplexity."""
     return None
@@ -125,7 +129,7 @@ class Kind:
     return {}
 
   def sprites(self, x: Any) -> Any:
-    """Images `[n, height, width, 1]` in [0, 1] that represent examples in the projector; None: points do."""
+    """Images `[n, height, width, channels]` in [0, 1] that represent examples in the projector; None: points do."""
     return None
 
   # Serving.

@@ -87,7 +87,7 @@ class SAVAE(GuardedModel):
     model_checks.check(self, encoder, learn_step_size)
     options = {"name": "step_sizes", "dtype": self.dtype_policy}
     self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, **options)
-    self._built_on: tuple[list[int | None], str] | None = None  # shape and dtype of x
+    self._built_on: tuple[Any, Any] | None = None  # shape and dtype of x, or of its parts
     self._make_counters_and_metrics()
 
   def _make_counters_and_metrics(self):
@@ -138,21 +138,33 @@ class SAVAE(GuardedModel):
 
   # Generation -------------------------------------------------------------------------------------------------
 
-  def decode(self, z: tf.Tensor) -> tf.Tensor:
-    """The decoder's expected observation at z `[batch, latent]`; for images these are pixel probabilities."""
-    return self.decoder.decode(z)
+  def decode(self, z: tf.Tensor, **given: Any) -> tf.Tensor:
+    """The decoder's expected observation at z `[batch, latent]`; for binary images these are pixel probabilities.
 
-  def sample(self, n: int, seed: int = 0, progress: bool = False) -> tf.Tensor:
-    """`n` observations x ~ p_θ(x | z), z ~ p(z), a function of (model seed, `seed`)."""
+    Args:
+      z: the latent.
+      **given: further arguments of the decoder's `decode`, such as the `condition` of a conditional one.
+    """
+    return self.decoder.decode(z, **given)
+
+  def given(self, x: Any) -> dict[str, Any]:
+    """What observations x are conditional on, as arguments of the decoder's `sample` and `decode`."""
+    return {"condition": self.decoder.condition_of(x)} if hasattr(self.decoder, "condition_of") else {}
+
+  def sample(self, n: int, seed: int = 0, progress: bool = False, **given: Any) -> tf.Tensor:
+    """`n` observations x ~ p_θ(x | z), z ~ p(z), a function of (model seed, `seed`); `given` as for `decode`."""
     z = None
     if self.latent_dim:
       z = tf.random.stateless_normal([n, self.latent_dim], stateless_seed(self.seed, seed, Purpose.PRIOR))
-    return self.decoder.sample(z, stateless_seed(self.seed, seed, Purpose.GENERATE), num=n, progress=progress)
+    seed = stateless_seed(self.seed, seed, Purpose.GENERATE)
+    return self.decoder.sample(z, seed, num=n, progress=progress, **given)
 
   def reconstruct(self, x: Any, k: int | None = None, seed: int = 0) -> tf.Tensor:
     """Observations drawn from p_θ(x | z) at the mean z of q_λ after `k` steps (default `eval_k`)."""
     params = self.refine(x, k)
-    return self.decoder.sample(params.mean, stateless_seed(self.seed, seed, Purpose.GENERATE))
+    return self.decoder.sample(
+      params.mean, stateless_seed(self.seed, seed, Purpose.GENERATE), **self.given(x)
+    )
 
   # Training ---------------------------------------------------------------------------------------------------
 
@@ -343,20 +355,20 @@ class SAVAE(GuardedModel):
   def ensure_built(self, x: Any) -> None:
     """Creates the networks' variables by one pass over the shape of `x`, in a graph that is never run."""
     if self._built_on is None:
-      x = tf.convert_to_tensor(x)
-      self._build_on([None, *x.shape[1:]], x.dtype.name)
+      self._build_on(**observations.described(tf.nest.map_structure(tf.convert_to_tensor, x)))
 
   def _build_on(self, shape, dtype):
     if self._built_on is not None:
       return
-    self._built_on = (list(shape), dtype)
+    self._built_on = (shape, dtype)
 
     def once(x):
       return self._inference(x, 0).infer(refines=False).final.nll
 
     graph = tf.__internal__.FuncGraph("build")
     with graph.as_default():
-      once(tf.compat.v1.placeholder(dtype, shape))
+      specs = observations.specs(shape, dtype)
+      once(tf.nest.map_structure(lambda spec: tf.compat.v1.placeholder(spec.dtype, spec.shape), specs))
     self.built = True
 
   def build(self, input_shape: Any) -> None:

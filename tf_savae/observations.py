@@ -88,6 +88,35 @@ def part(x: Any, name: Any) -> Any:
   )
 
 
+def size(x: Any) -> int:
+  """How many observations there are in x, an array or a nest of arrays."""
+  return len(tf.nest.flatten(x)[0])
+
+
+def take(x: Any, rows: Any) -> Any:
+  """Some rows of x, an array or a nest of arrays; `rows` is what an array takes in brackets."""
+  return tf.nest.map_structure(lambda each: each[rows], x)
+
+
+def described(x: Any) -> dict[str, Any]:
+  """Shapes without the batch, and names of dtypes, of x or of its specs: JSON values in the structure of x."""
+  if isinstance(x, dict | list | tuple):
+    items = x.items() if isinstance(x, dict) else enumerate(x)
+    parts = {name: described(each) for name, each in items}
+    found = {key: {name: each[key] for name, each in parts.items()} for key in ("shape", "dtype")}
+    return found if isinstance(x, dict) else {key: list(each.values()) for key, each in found.items()}
+  return {"shape": [None, *x.shape[1:]], "dtype": tf.as_dtype(x.dtype).name}
+
+
+def specs(shape: Any, dtype: Any) -> Any:
+  """The inverse of `described`: specs of observations."""
+  if isinstance(dtype, str):
+    return tf.TensorSpec(shape, dtype)
+  if isinstance(dtype, dict):
+    return {name: specs(shape[name], dtype[name]) for name in dtype}
+  return tuple(specs(*each) for each in zip(shape, dtype, strict=True))
+
+
 def image_of(x: Any) -> Any:
   """The image of an observation, which may have a label beside it."""
   return x[IMAGE] if isinstance(x, dict) else x
@@ -106,20 +135,33 @@ def check(decoder: Any, x: Any) -> None:
 
   Args:
     decoder: may have a `support`: a `Support`, a pair (low, high), or None.
-    x: `[batch, ...]`.
+    x: `[batch, ...]`, or a nest of such arrays, which a `Conditional` support knows.
 
   Raises:
     UserError: some are outside.
   """
   support = getattr(decoder, "support", None)
-  if support is None or not (isinstance(x, np.ndarray) or (tf.is_tensor(x) and hasattr(x, "numpy"))):
+  if support is None or not all(map(_has_values, tf.nest.flatten(x))):
+    return
+  if isinstance(support, Conditional):
+    support.check(x)
+    return
+  if isinstance(x, dict | list | tuple):
     return
   (support if isinstance(support, Support) else Support(*support)).check(x)
 
 
+def _is_array(x: Any) -> bool:
+  return isinstance(x, np.ndarray) or tf.is_tensor(x)
+
+
+def _has_values(x: Any) -> bool:
+  return isinstance(x, np.ndarray) or (tf.is_tensor(x) and hasattr(x, "numpy"))
+
+
 def check_array(decoder: Any, x: Any) -> None:
   """`check` for NumPy arrays only: tensors come from code that checked already."""
-  if isinstance(x, np.ndarray):
+  if all(isinstance(each, np.ndarray) for each in tf.nest.flatten(x)):
     check(decoder, x)
 
 
@@ -129,7 +171,7 @@ def first_batch(data: Any) -> tuple[Any, Any]:
   An array is its own first batch. A generator is a new one afterwards, as its first batch was taken.
 
   Returns:
-    x, None where it is no single array; and data.
+    x, None where it is no array and no nest of arrays; and data.
   """
   if isinstance(data, tf.data.Dataset):
     first = next(iter(data), None)
@@ -142,7 +184,7 @@ def first_batch(data: Any) -> tuple[Any, Any]:
     first = data
   if isinstance(first, tuple):
     first = keras.utils.unpack_x_y_sample_weight(first)[0]
-  return (first if isinstance(first, np.ndarray) or tf.is_tensor(first) else None), data
+  return (first if all(_is_array(each) for each in tf.nest.flatten(first)) else None), data
 
 
 def _again(first, rest):

@@ -46,6 +46,17 @@ def test_ink_is_dark_on_light_paper():
     np.testing.assert_array_equal(middle, pixel)
 
 
+def test_colours_are_shown_as_they_are():
+  images = np.random.default_rng(0).random((3, 4, 5, 3))
+  canvas = figures.mosaic(images, columns=2)
+  assert canvas.shape == (11, 13, 3)
+  np.testing.assert_array_equal(canvas[6:10, 1:6], images[2].astype(np.float32))
+  colour = np.array([0.9, 0.2, 0.4])
+  picture = figures.to_array(figures.image_grid(np.broadcast_to(colour, (1, 8, 8, 3))))
+  middle = picture[picture.shape[0] // 2, picture.shape[1] // 2]
+  np.testing.assert_allclose(middle, 255 * colour, atol=1.01)
+
+
 def test_the_svi_curve_is_drawn_relative_to_its_start_and_names_both_ends():
   old, new = np.array([140.0, 139.0, 138.5]), np.array([120.0, 118.0, 117.25])
   (ax,) = figures.svi_curve([("epoch 1", old), ("epoch 2", new)]).axes

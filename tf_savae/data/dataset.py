@@ -32,9 +32,9 @@ class DataSet(abc.ABC):
     oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None if it is not known.
     labels: what is known about each example besides what the model sees, such as its class: name → split → one value
       per example. They are shown in TensorBoard's projector, and enter training only if a model is conditional on them.
-    kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, channels]` in [0, 1], or
-      {"image": that, "label": int32 `[batch]`} for a conditional model), "tokens" (int32 `[batch, length]`, all of one
-      length), "text" (int32 `[batch, length]`, padded, see `tf_savae.tokens`).
+    kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, channels]` in [0, 1]),
+      "tokens" (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see
+      `tf_savae.tokens`). Conditional models have {"image": …, "label": int32 `[batch]`}.
   """
 
   kind: ClassVar[str]

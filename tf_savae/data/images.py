@@ -80,7 +80,9 @@ class ImageDataSet(DataSet):
         " one in folders named after it, and arrays in an array y_train, y_valid, y_test or labels"
       )
     words = {split: [str(word) for word in self.labels[chosen][split]] for split in SPLITS}
-    return self.set_condition(sorted(set().union(*words.values()), key=_in_order), words)
+    names = sorted(set().union(*words.values()), key=_in_order)
+    self.source += f"; given the {chosen}, one of {len(names)}"
+    return self.set_condition(names, words)
 
   def set_condition(self, names: Sequence[str], words: Mapping[str, Sequence[str]]) -> ImageDataSet:
     """`condition_on` labels that are called `names` and are `words` of each split."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,10 @@ from tf_savae.posterior import GaussianParams
 
 # Name of the nats of a document, and name of the perplexity computed from them.
 _PERPLEXITIES = {"nll_bound_initial": "ppl_bound_initial", "nll_bound": "ppl_bound", "nll_iw": "ppl_iw"}
+
+
+# Name of the nats of an image, and name of its bits per dimension.
+_BITS = {"nll_bound_initial": "bits_bound_initial", "nll_bound": "bits_bound", "nll_iw": "bits_iw"}
 
 
 class Evaluator:
@@ -71,10 +76,12 @@ class Evaluator:
     Returns:
       A dictionary. For all data: `examples`, `eval_k`, `iw_samples`, and in nats per example `nll_bound` and `kl` (at
       λ_K), `nll_bound_initial` and `kl_initial` (at λ_0, with an encoder), `refinement_gain` (their paired difference)
-      and `nll_iw`. With a latent: `active_units` and `mutual_information` (nats), both at λ_K, and
-      `mutual_information_initial` at λ_0. If the kind of data has perplexities: `ppl_bound_initial`, `ppl_bound` (at
-      λ_0 and λ_K) and `ppl_iw`, each exp(total nats / total tokens), and `tokens`, the number of words and ENDs. All
-      except counts and KLs come with a standard error over examples, named `…_se`.
+      and `nll_iw`. Of images with 256 levels and a discrete likelihood: `bits_bound_initial`, `bits_bound` and
+      `bits_iw`, the same in bits per dimension, which are channels of pixels. With a latent: `active_units` and
+      `mutual_information` (nats), both at λ_K, and `mutual_information_initial` at λ_0. If the kind of data has
+      perplexities: `ppl_bound_initial`, `ppl_bound` (at λ_0 and λ_K) and `ppl_iw`, each exp(total nats / total tokens),
+      and `tokens`, the number of words and ENDs. All except counts, KLs and bits come with a standard error over
+      examples, named `…_se`.
     """
     values, posteriors = self._rows(data, split, batch_size, progress)
     if save_to is not None:
@@ -82,7 +89,8 @@ class Evaluator:
     result = {"examples": len(values["nll_bound"]), "eval_k": self._model.eval_k}
     result["iw_samples"] = self._iw_samples if posteriors else 1
     result["bound_samples"] = self._bound_samples if posteriors else 1
-    return result | _estimates(values) | self._of_the_latent(posteriors)
+    result |= _estimates(values) | self._of_the_latent(posteriors)
+    return result | self._bits(result, KINDS.get(data.kind).dimensions(data))
 
   def _rows(self, data, split, batch_size, progress):
     """Values `[examples]` by name, and the posteriors: "final" and, with an encoder, "initial"."""
@@ -101,6 +109,14 @@ class Evaluator:
       if f"mean_{stage}" in rows
     }
     return rows, posteriors
+
+  def _bits(self, result: dict[str, Any], dimensions: int | None) -> dict[str, Any]:
+    """Bits per dimension of images with levels; a density has none."""
+    likelihood = getattr(self._model.decoder, "likelihood", None)
+    if dimensions is None or not getattr(likelihood, "is_discrete", True):
+      return {}
+    nats = {name: result[name] for name in _BITS if name in result}
+    return {_BITS[name]: value / (dimensions * math.log(2)) for name, value in nats.items()}
 
   def _of_the_latent(self, posteriors: dict[str, GaussianParams]) -> dict[str, Any]:
     if not posteriors:

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tf_savae import atomic_files
+from tf_savae import atomic_files, observations
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation.latents import most_active, traversal
 from tf_savae.evaluation.posteriors import Inference, Posteriors
@@ -27,16 +27,19 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
   """Images in [0, 1] side by side, separated by a light line.
 
   Args:
-    images: `[n, height, width, 1]` or `[n, height, width]`.
+    images: `[n, height, width, channels]` or `[n, height, width]`.
     columns: images per row.
 
   Returns:
-    One image `[rows · (height + 1) + 1, columns · (width + 1) + 1]`, which is 0 where there is paper.
+    One image `[rows · (height + 1) + 1, columns · (width + 1) + 1]`, which is 0 where there is paper; of images in
+    colour, `[…, 3]`.
   """
-  images = np.asarray(images, np.float32).reshape(len(images), *images.shape[1:3])
-  _, height, width = images.shape
+  images = np.asarray(images, np.float32)
+  images = images if images.shape[3:] == (3,) else images.reshape(images.shape[:3])
+  height, width, *colours = images.shape[1:]
   rows = -(-len(images) // columns)
-  canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), 0.25, np.float32)
+  line = 0.75 if colours else 0.25
+  canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, *colours), line, np.float32)
   for i, image in enumerate(images):
     top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
     canvas[top : top + height, left : left + width] = image
@@ -47,7 +50,8 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
   """A figure with one labelled row of images per entry, such as data and their reconstructions.
 
   Args:
-    rows: label → images `[n, height, width, 1]` in [0, 1], with the same n in each row; drawn as ink on paper.
+    rows: label → images `[n, height, width, channels]` in [0, 1], with the same n in each row; one channel is drawn as
+      ink on paper.
     title: title of the figure.
   """
   columns = max(len(images) for images in rows.values())
@@ -68,7 +72,7 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
 
 
 def image_grid(images: np.ndarray, title: str = "", columns: int = 8) -> Figure:
-  """A figure of images `[n, height, width, 1]` in [0, 1], row by row."""
+  """A figure of images `[n, height, width, channels]` in [0, 1], row by row."""
   columns = min(columns, len(images))
   rows = -(-len(images) // columns)
   figure = _figure(0.2 + _INCHES * columns, _INCHES * rows + (0.4 if title else 0.1))
@@ -162,36 +166,43 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     image.save(new, format="PNG", optimize=True)
 
 
-def draw(model: SAVAE, z: Any, seed: int = 0) -> np.ndarray | None:
+def draw(model: SAVAE, z: Any, seed: int = 0, x: Any = None) -> np.ndarray | None:
   """Images x ~ p_θ(x | z) for z `[n, latent]`, or expected images if the decoder cannot sample.
 
   The noise is a function of (model seed, `seed`, row), so pictures drawn from λ_0 and λ_K differ only by λ.
 
+  Args:
+    model: the model.
+    z: `[n, latent]`.
+    seed: of the noise.
+    x: observations with the conditions of a conditional model.
+
   Returns:
-    `[n, height, width, 1]`, or None if the decoder offers neither.
+    `[n, height, width, channels]`, or None if the decoder offers neither.
   """
-  z = tf.convert_to_tensor(z)
+  z, given = tf.convert_to_tensor(z), {} if x is None else model.given(x)
   if hasattr(model.decoder, "sample"):
-    return model.decoder.sample(z, stateless_seed(model.seed, seed, Purpose.GENERATE)).numpy()
-  return model.decoder.decode(z).numpy() if hasattr(model.decoder, "decode") else None
+    return model.decoder.sample(z, stateless_seed(model.seed, seed, Purpose.GENERATE), **given).numpy()
+  return model.decoder.decode(z, **given).numpy() if hasattr(model.decoder, "decode") else None
 
 
-def reconstruction_rows(model: SAVAE, x: np.ndarray, posteriors: Posteriors | None) -> dict[str, np.ndarray]:
-  """Rows for `image_rows`: data x `[n, height, width, 1]`, and images drawn at the posterior means of λ_0 and λ_K."""
-  rows = {"data": x}
+def reconstruction_rows(model: SAVAE, x: Any, posteriors: Posteriors | None) -> dict[str, np.ndarray]:
+  """Rows for `image_rows`: n images x, and images drawn at the posterior means of λ_0 and λ_K."""
+  rows = {"data": observations.image_of(x)}
   if posteriors is not None:
     if posteriors.initial is not None and model.eval_k:
-      rows[lambda_name(0)] = draw(model, posteriors.initial.mean)
-    rows[lambda_name(model.eval_k)] = draw(model, posteriors.final.mean)
+      rows[lambda_name(0)] = draw(model, posteriors.initial.mean, x=x)
+    rows[lambda_name(model.eval_k)] = draw(model, posteriors.final.mean, x=x)
   return {name: images for name, images in rows.items() if images is not None}
 
 
-def traversal_rows(model: SAVAE, means: np.ndarray, num: int = 4) -> dict[str, np.ndarray]:
+def traversal_rows(model: SAVAE, means: np.ndarray, x: Any = None, num: int = 4) -> dict[str, np.ndarray]:
   """Rows for `image_rows`: the expected image as one latent goes from −3 to 3, for each of the most active latents.
 
   Args:
     model: a model with a latent.
     means: posterior means `[examples, latent]`. The other latents stay as in the first example.
+    x: the examples, whose first one also says what a conditional model is given.
     num: number of latents.
 
   Returns:
@@ -201,7 +212,8 @@ def traversal_rows(model: SAVAE, means: np.ndarray, num: int = 4) -> dict[str, n
     return {}
   latents, values = most_active(means, num), np.linspace(-3, 3, 7)
   z = np.concatenate([traversal(means[0], latent, values) for latent in latents])
-  images = np.split(model.decode(tf.convert_to_tensor(z)).numpy(), len(latents))
+  given = {} if x is None else model.given(observations.take(x, np.zeros(len(z), int)))
+  images = np.split(model.decode(tf.convert_to_tensor(z), **given).numpy(), len(latents))
   return {f"z{_subscript(latent)}": row for latent, row in zip(latents, images, strict=True)}
 
 
@@ -230,8 +242,9 @@ def save_overview(
     ValueError: the data are not images.
   """
   x = data.examples(split, n)
-  if x.ndim != 4:
-    raise ValueError(f"Only images can be drawn. Received: {data.kind} of shape {list(x.shape)}")
+  shape = observations.image_of(x).shape
+  if len(shape) != 4:
+    raise ValueError(f"Only images can be drawn. Received: {data.kind} of shape {list(shape)}")
   rows = reconstruction_rows(model, x, Inference(model)(x) if model.latent_dim else None)
   rows = {name if name == "data" else f"drawn at {name}": images for name, images in rows.items()}
   if hasattr(model.decoder, "sample"):
@@ -244,6 +257,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _show(ax, canvas: np.ndarray) -> None:
+  canvas = np.clip(canvas, 0, 1)  # draws of a Gaussian may lie outside
   ax.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
   ax.set_xticks([])
   ax.set_yticks([])

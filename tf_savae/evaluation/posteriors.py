@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import tokens
+from tf_savae import observations, tokens
 from tf_savae.data.text_store import padded_length
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
@@ -60,20 +60,22 @@ class Inference:
     The noise is that of `evaluate` if batch size and order of the examples are the same. Columns that are padding in a
     whole batch are left out, so documents that are sorted by length take less time.
     """
-    spec = tf.TensorSpec([None, *x.shape[1:]], x.dtype)
-    if self._spec is None or not spec.is_subtype_of(self._spec):
+    spec = tf.nest.map_structure(lambda each: tf.TensorSpec([None, *each.shape[1:]], each.dtype), x)
+    if self._spec is None or not _covers(self._spec, spec):
       self._spec = spec if self._spec is None else self._spec.most_specific_common_supertype([spec])
       self._traced = None
     if self._traced is None:
       signature = [self._spec, tf.TensorSpec([], tf.int64)]
       self._traced = tf.function(self._infer, input_signature=signature, autograph=False)
-    has_any_length = x.dtype.kind == "i" and self._spec.shape.rank == 2 and self._spec.shape[1] is None
+    has_any_length = isinstance(x, np.ndarray) and x.dtype.kind == "i" and self._spec.shape[1:] == [None]
+    starts = range(0, observations.size(x), batch_size)
+    batches = ((i, observations.take(x, slice(i, i + batch_size))) for i in starts)
     parts = [
       self._traced(
-        tf.constant(_trimmed(x[i : i + batch_size]) if has_any_length else x[i : i + batch_size]),
+        tf.nest.map_structure(tf.constant, _trimmed(part) if has_any_length else part),
         tf.constant(i, tf.int64),
       )
-      for i in range(0, len(x), batch_size)
+      for i, part in batches
     ]
     initial, final, bounds, kl = zip(*parts, strict=True)
     return Posteriors(
@@ -110,6 +112,13 @@ class Inference:
     with tf.name_scope("kl"):
       kl = final.kl_to_prior()
     return initial, final, bounds, kl
+
+
+def _covers(spec, other):
+  """Whether a spec, or each of a nest of specs, admits what `other` describes."""
+  tf.nest.assert_same_structure(spec, other)
+  pairs = zip(tf.nest.flatten(other), tf.nest.flatten(spec), strict=True)
+  return all(each.is_subtype_of(of) for each, of in pairs)
 
 
 def _trimmed(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Binary images, float32 `[batch, height, width, 1]`."""
+"""Images, float32 `[batch, height, width, channels]`: binary, grey or in colour; and such images with labels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tf_savae.data.images import ImageDataSet, images_from_arrays
+from tf_savae import observations
+from tf_savae.data.dataset import SPLITS
+from tf_savae.data.images import ImageDataSet
+from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
 from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.kind import Kind
 from tf_savae.model import SAVAE
+from tf_savae.observations import BINARY
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.runs.restore import Restored
 from tf_savae.serving import images
 from tf_savae.serving.payloads import FromLatent, Input, Payloads, checked, drawn_as_it_is
 
-_SHAPE = "image_shape"  # among the facts about the data
+# Among the facts about the data; the last two only where there are other images than binary ones without labels.
+_SHAPE, _PIXELS, _LABELS = "image_shape", "pixels", "label_names"
 _OMNIGLOT = (28, 28, 1)  # for runs of older versions, which did not store it
 
 
@@ -31,11 +36,21 @@ class ImageKind(Kind):
   examples = "images"
 
   def facts(self, data: ImageDataSet) -> dict[str, Any]:
-    return {_SHAPE: list(data.image_shape)}
+    facts = {_SHAPE: list(data.image_shape)}
+    if data.pixels != "binary":
+      facts[_PIXELS] = data.pixels
+    return facts | ({_LABELS: list(data.label_names)} if data.label_names else {})
 
   def outline(self, config: RunConfig, run: RunDirectory) -> ImageDataSet:
-    blank = np.zeros([1, *run.data_facts().get(_SHAPE, _OMNIGLOT)], np.float32)
-    return images_from_arrays(blank, blank, blank, source="none", seed=config.seed)
+    facts = run.data_facts()
+    blank = np.zeros([1, *facts.get(_SHAPE, _OMNIGLOT)], np.float32)
+    options = {"name": config.dataset, "source": "none", "is_stand_in": False, "seed": config.seed}
+    data = ImageDataSet(dict.fromkeys(SPLITS, blank), binarise=_PIXELS not in facts, **options)
+    names = facts.get(_LABELS, ())
+    return data.set_condition(names, dict.fromkeys(SPLITS, names[:1])) if names else data
+
+  def dimensions(self, data: ImageDataSet) -> int | None:
+    return int(np.prod(data.image_shape)) if data.pixels == "levels" else None
 
   def xla_pays_from(self, on_gpu: bool) -> float:
     return 0 if on_gpu else np.inf  # on CPU it makes the PixelCNN's convolutions 12 times slower
@@ -44,14 +59,14 @@ class ImageKind(Kind):
     figures.save_overview(model, data, directory / "overview.png")
 
   def pictures(
-    self, model: SAVAE, x: np.ndarray, posteriors: Posteriors | None, note: str
+    self, model: SAVAE, x: Any, posteriors: Posteriors | None, note: str
   ) -> Iterator[tuple[str, Figure]]:
     if posteriors is not None:
       # Few, with short labels, so that they are legible at the size of TensorBoard's cards.
-      rows = figures.reconstruction_rows(model, x[:8], posteriors.first(8))
+      rows = figures.reconstruction_rows(model, observations.take(x, slice(8)), posteriors.first(8))
       title = f"data{note}, and x drawn from p(x | z), z = mean of q_λ"
       yield "pictures/reconstructions", figures.image_rows(rows, title)
-      walks = figures.traversal_rows(model, posteriors.final.mean)
+      walks = figures.traversal_rows(model, posteriors.final.mean, x)
       if walks:
         yield "pictures/latent_traversals", figures.image_rows(walks, f"one latent from −3 to 3{note}")
     if hasattr(model.decoder, "sample"):
@@ -61,29 +76,73 @@ class ImageKind(Kind):
   def sample_figure(self, x: np.ndarray, title: str) -> Figure:
     return figures.image_grid(x, title)
 
-  def projector_columns(self, x: np.ndarray, data: ImageDataSet) -> Mapping[str, Sequence[object]]:
-    return {"ink pixels": x.sum(axis=(1, 2, 3)).astype(int)}
+  def projector_columns(self, x: Any, data: ImageDataSet) -> Mapping[str, Sequence[object]]:
+    image = observations.image_of(x)
+    if data.pixels == "binary":
+      return {"ink pixels": image.sum(axis=(1, 2, 3)).astype(int)}
+    return {"mean value": image.mean(axis=(1, 2, 3)).round(3)}
 
-  def sprites(self, x: np.ndarray) -> np.ndarray:
-    return x
+  def sprites(self, x: Any) -> np.ndarray:
+    return observations.image_of(x)
 
   def payloads(self, trained: Restored, seed: int) -> Payloads:
     model = trained.model
-    height, width, _ = shape = model.decoder.image_shape
-    size = f"`[{height}, {width}, 1]`"
-    pixels = Input(
-      tf.TensorSpec([None, *shape], tf.float32, "x"),
-      lambda x: checked("x", x, shape),
-      lambda n: (images.example_drawings(n, height, width) > 0.5).astype(np.float32)[..., np.newaxis],
-      f"image {size}, float32: 1 where there is ink, 0 elsewhere",
-    )
-    probabilities = f"probability of ink of each pixel {size}, the pixels before it at their likelier value"
-    return Payloads(
-      {"": pixels, "_png": _png(shape, seed)},
-      "",
-      drawn_as_it_is(pixels),
-      FromLatent("decode", "probabilities", "image", model.decode, probabilities),
-    )
+    if observations.LABEL in (model.get_build_config() or {"shape": ()})["shape"]:
+      raise UserError(
+        "a conditional model takes an image and a label, which the exported signatures cannot; export a run without"
+        f" --condition; received --run_dir={trained.config.run_dir}"
+      )
+    height, width, channels = shape = model.decoder.image_shape
+    size = f"`[{height}, {width}, {channels}]`"
+    if getattr(getattr(model.decoder, "likelihood", None), "support", BINARY) == BINARY:
+      return _of_binary(model, shape, size, seed)
+    return _of_levels(model, shape, size)
+
+
+def _of_binary(model: SAVAE, shape: Sequence[int], size: str, seed: int) -> Payloads:
+  height, width, _ = shape
+  pixels = Input(
+    tf.TensorSpec([None, *shape], tf.float32, "x"),
+    lambda x: checked("x", x, shape),
+    lambda n: (images.example_drawings(n, height, width) > 0.5).astype(np.float32)[..., np.newaxis],
+    f"image {size}, float32: 1 where there is ink, 0 elsewhere",
+  )
+  probabilities = f"probability of ink of each pixel {size}, the pixels before it at their likelier value"
+  return Payloads(
+    {"": pixels, "_png": _png(shape, seed)},
+    "",
+    drawn_as_it_is(pixels),
+    FromLatent("decode", "probabilities", "image", model.decode, probabilities),
+  )
+
+
+def _of_levels(model: SAVAE, shape: Sequence[int], size: str) -> Payloads:
+  """Of images with grey values or colours."""
+  height, width, channels = shape
+  what = "red, green and blue" if channels == 3 else "grey values, 1 where there is ink"
+  pixels = Input(
+    tf.TensorSpec([None, *shape], tf.float32, "x"),
+    lambda x: checked("x", x, shape),
+    lambda n: images.example_values(n, shape),
+    f"image {size}, float32: {what}, 8-bit values divided by 255",
+  )
+  files = Input(
+    tf.TensorSpec([None], tf.string, "image_bytes"),
+    lambda data: images.levels_from_png(checked("image_bytes", data, []), shape),
+    lambda n: np.array(
+      [images.encode_levels(x) for x in images.example_values(n, (64, 64, channels))], dtype=object
+    ),
+    f"PNG file of any size up to {images.MAX_SIDE}×{images.MAX_SIDE}; what is transparent is white; reduced to"
+    f" {height}×{width} by area averaging",
+  )
+  return Payloads(
+    {"": pixels, "_png": files},
+    "",
+    drawn_as_it_is(pixels),
+    FromLatent(
+      "decode", "expected", "image", model.decode, f"expected values of each pixel {size}, from 0 to 1"
+    ),
+  )
 
 
 def _png(shape: Sequence[int], seed: int) -> Input:

@@ -7,6 +7,8 @@ from tf_savae.networks.catalogue import DECODERS, ENCODERS, Network, register
 
 _HOMES = {
   "BagOfWordsEncoder": "tf_savae.networks.bag_of_words",
+  "ConditionalDecoder": "tf_savae.networks.conditional",
+  "ConditionalEncoder": "tf_savae.networks.conditional",
   "ConvDecoder": "tf_savae.networks.conv",
   "Decoder": "tf_savae.networks.decoder",
   "DilatedConvDecoder": "tf_savae.networks.dilated_conv",

@@ -21,6 +21,15 @@ def check_sizes(**sizes: int) -> None:
     check(size >= 1, f"{name} must be at least 1", size, "give a positive size")
 
 
+def check_binary(data: Any, decoder: str) -> None:
+  """Raises UserError for a decoder of binary images unless `data` are such."""
+  if getattr(data, "pixels", "binary") != "binary":
+    raise UserError(
+      f"--decoder={decoder} is of binary images, and {data.name} has grey values or colour; use --decoder=conv or mlp,"
+      " or binary images, such as with --image_channels=binary"
+    )
+
+
 def latent_rows(
   z: Any, num: int | tf.Tensor | None, latent_dim: int, dtype: str
 ) -> tuple[tf.Tensor | None, tf.Tensor]:

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_savae.networks import pixelcnn_sampling
-from tf_savae.networks.checks import check, latent_rows
+from tf_savae.networks.checks import check, check_binary, latent_rows
 from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.initial_weights import glorot_stream, uniform_stream
 from tf_savae.networks.pixelcnn import GatedPixelCNN
@@ -263,7 +263,8 @@ def for_data(
   dropout: float,
   **common: Any,
 ) -> LatePixelCNN:
-  """The decoder for images; see `tf_savae.networks.Network`."""
+  """The decoder for binary images; see `tf_savae.networks.Network`."""
+  check_binary(data, "late_pixelcnn")
   return LatePixelCNN(
     latent_dim,
     decoder_channels,

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_savae.networks import pixelcnn_sampling
-from tf_savae.networks.checks import check, latent_rows
+from tf_savae.networks.checks import check, check_binary, latent_rows
 from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.initial_weights import glorot_stream
 from tf_savae.networks.noise import dropout_mask
@@ -363,7 +363,8 @@ def for_data(
   dropout: float,
   **common: Any,
 ) -> GatedPixelCNN:
-  """The decoder for images; see `tf_savae.networks.Network`."""
+  """The decoder for binary images; see `tf_savae.networks.Network`."""
+  check_binary(data, "pixelcnn")
   return GatedPixelCNN(
     latent_dim,
     channels=decoder_channels,

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import methods
+from tf_savae import methods, observations
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
+from tf_savae.networks import ConditionalDecoder, ConditionalEncoder
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.runs.config import RunConfig
 from tf_savae.schedules import BetaWarmup, KWarmup
@@ -64,8 +65,7 @@ def compile_and_build(config: RunConfig, data: DataSet, model: SAVAE) -> None:
     optimizer = _OPTIMIZERS[config.optimizer](config.learning_rate)
     model.compile(optimizer=optimizer, jit_compile=use_xla(config, data))
   # Not on an example: the length of a text is unknown.
-  spec = data.eval_batches("valid", 1).element_spec
-  model.build_from_config({"shape": list(spec.shape), "dtype": spec.dtype.name})
+  model.build_from_config(observations.described(data.eval_batches("valid", 1).element_spec))
   if not model.optimizer.built:
     model.optimizer.build(model.trainable_variables)
 
@@ -78,15 +78,26 @@ def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> N
   """
   common = {"seed": config.seed, "dtype": config.network_precision}
   try:
-    maker = DECODERS.get(config.decoder, data.kind)
+    num_labels = getattr(data, "num_labels", 0)
+    maker = DECODERS.get(_decoder_name(config, data), data.kind)
     size = config.latent_dim if method.has_latent else 0
-    decoder = maker.build(data, size, **config.values(maker.settings), **common)
+    decoder = maker.build(data, size + num_labels, **config.values(maker.settings), **common)
+    if num_labels:
+      decoder = ConditionalDecoder(decoder, num_labels)
     if not method.has_encoder:
       return None, decoder
     maker = ENCODERS.get(config.encoder, data.kind)
-    return maker.build(data, config.latent_dim, **config.values(maker.settings), **common), decoder
+    encoder = maker.build(data, config.latent_dim, **config.values(maker.settings), **common)
+    return (ConditionalEncoder(encoder, num_labels) if num_labels else encoder), decoder
   except ValueError as error:
     raise UserError(str(error)) from error
+
+
+def _decoder_name(config: RunConfig, data: DataSet) -> str:
+  """That of the settings; of "auto" for images with more than two values, the first that has a likelihood for them."""
+  if config.decoder == "auto" and getattr(data, "pixels", "") == "levels":
+    return "conv"
+  return config.decoder
 
 
 def _learned_step_sizes(config: RunConfig, method: methods.Method) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_savae import observations
 from tf_savae.atomic_files import read_json, write_json
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
@@ -58,12 +59,12 @@ def take_model(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: S
   if not isinstance(model, SAVAE):
     raise UserError(f"model must be a tf_savae.SAVAE; received an object of type {type(model).__name__}")
   _check_settings(config, model)
-  spec = data.eval_batches("valid", 1).element_spec
+  spec = observations.described(data.eval_batches("valid", 1).element_spec)
   built = model.get_build_config()
-  if built and (built["shape"], built["dtype"]) != (list(spec.shape), spec.dtype.name):
+  if built and built != spec:
     raise UserError(
-      f"the model was built for x {built['dtype']} {built['shape']}, and the data have {spec.dtype.name}"
-      f" {list(spec.shape)}; give a new model, or the data it was built for"
+      f"the model was built for x {built['dtype']} {built['shape']}, and the data have {spec['dtype']}"
+      f" {spec['shape']}; give a new model, or the data it was built for"
     )
   compile_and_build(config, data, model)
   _check_decay(config, model)

@@ -43,6 +43,8 @@ def load(config: RunConfig, run_dir: RunDirectory) -> DataSet:
     **options_of(config, run_dir),
     **kind.kept(run_dir),
   )
+  if config.condition:
+    data.condition_on(config.condition)
   keep(config, run_dir, data)
   return data
 

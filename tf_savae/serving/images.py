@@ -38,6 +38,39 @@ def from_png(image_bytes: tf.Tensor, thresholds: np.ndarray) -> tf.Tensor:
   return tf.cast(thresholds < grey_from_png(image_bytes, thresholds.shape), tf.float32)
 
 
+def levels_from_png(image_bytes: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+  """Grey values or colours of PNG files, as `tf_savae.data.pictures` makes them for training.
+
+  Args:
+    image_bytes: string `[batch]`, PNG files, each of its own size.
+    shape: `(height, width, channels)`; 1 channel is ink, which is 1 where it is dark, and 3 are red, green and blue.
+
+  Returns:
+    float32 `[batch, height, width, channels]`, 8-bit values divided by 255. A file that is no PNG, or too large, fails
+    the batch.
+  """
+  with tf.control_dependencies(_are_png(image_bytes)):
+    image_bytes = tf.identity(image_bytes)
+  if shape[-1] == 1:
+    values = grey_from_png(image_bytes, shape)
+  else:
+    values = tf.map_fn(
+      lambda data: _colours(data, shape), image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.float32)
+    )
+  return tf.round(255.0 * values) / 255.0
+
+
+def _colours(data: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+  """One file as red, green and blue in [0, 1], on white paper."""
+  pixels = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
+  # Below 8 bits TensorFlow fills in an alpha of 1, 3 or 15 for opaque.
+  has_alpha = tf.io.decode_raw(tf.strings.substr(data, _DEPTH_AT, 1), tf.uint8)[0] >= 8
+  alpha = tf.where(has_alpha, pixels[..., 3:], 255.0) / 255.0
+  on_paper = tf.round(pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)) / 255.0
+  small = tf.image.resize(on_paper[tf.newaxis], shape[:2], method=tf.image.ResizeMethod.AREA)[0]
+  return tf.clip_by_value(small, 0.0, 1.0)
+
+
 def grey_from_png(image_bytes: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
   """Grey values `[batch, height, width, 1]` in [0, 1], ink = 1, as `omniglot_release.area_average` makes them."""
 
@@ -86,6 +119,23 @@ def example_drawings(n: int, height: int, width: int) -> np.ndarray:
   center_y, center_x = 0.5 + 0.2 * np.sin(angle), 0.5 + 0.2 * np.cos(angle)
   distance = np.hypot(y - center_y, x - center_x)
   return (np.abs(distance - 0.25 - 0.02 * (np.arange(n) % 3)[:, np.newaxis, np.newaxis]) < 0.05).astype(float)
+
+
+def example_values(n: int, shape: Sequence[int]) -> np.ndarray:
+  """`n` different made-up images of levels, float32 `[n, *shape]`: strokes on a ground whose colour changes."""
+  strokes = example_drawings(n, *shape[:2])[..., np.newaxis]
+  ground = 0.5 + 0.4 * np.cos(np.arange(n)[:, np.newaxis] + 2.1 * np.arange(shape[-1]))
+  values = strokes + (1 - strokes) * ground[:, np.newaxis, np.newaxis]
+  return np.float32(np.round(255 * values) / 255)
+
+
+def encode_levels(values: np.ndarray) -> bytes:
+  """A PNG file of `[height, width, 1]` in [0, 1], ink = 1, or of colours `[height, width, 3]`."""
+  if values.shape[-1] == 1:
+    return encode_png(values[..., 0])
+  data = io.BytesIO()
+  Image.fromarray(np.uint8(np.round(255 * values))).save(data, "PNG")
+  return data.getvalue()
 
 
 def encode_png(ink: np.ndarray) -> bytes:

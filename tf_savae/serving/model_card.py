@@ -22,6 +22,8 @@ _METRICS = {
   "nll_bound_initial": "negative ELBO at λ_0",
   "kl_initial": "KL at λ_0",
   "nll_iw": "−log p(x), importance-sampled",
+  "bits_bound": "bits per dimension, bound at λ_K",
+  "bits_iw": "bits per dimension, importance-sampled",
   "ppl_bound": "perplexity bound",
   "ppl_iw": "perplexity, importance-sampled",
 }
@@ -120,7 +122,9 @@ def _results(results: Mapping[str, Any] | None) -> list[str]:
     "| --- | --- |",
   ]
   lines += [
-    f"| {label} | {test[name]:.2f} |" for name, label in _METRICS.items() if test.get(name) is not None
+    f"| {label} | {test[name]:.{4 if name.startswith('bits') else 2}f} |"
+    for name, label in _METRICS.items()
+    if test.get(name) is not None
   ]
   return lines
 

@@ -33,7 +33,8 @@ def write_projector(
     directory: directory of a run that has event files.
     means: posterior means `[n, latent]`.
     metadata: name → n values, by which points can be coloured and searched.
-    images: `[n, height, width, 1]` in [0, 1], drawn as ink on paper; if they are large, fewer than n are shown.
+    images: `[n, height, width, channels]` in [0, 1], one channel drawn as ink on paper; if they are
+      large, fewer than n are shown.
     name: name of the points on the page.
   """
   directory = Path(directory)
@@ -74,10 +75,14 @@ def columns(rows: Sequence[int], posteriors: Posteriors) -> dict[str, Sequence[o
 
 
 def sprite_sheet(images: np.ndarray) -> np.ndarray:
-  """A square of images in row order, dark ink on white: uint8 `[side · height, side · width]`, side = ⌈√n⌉."""
-  n, height, width = images.shape[:3]
+  """A square of images in row order: uint8 `[side · height, side · width]`, side = ⌈√n⌉.
+
+  One channel is dark ink on white. Images in colour give `[…, 3]`.
+  """
+  n, height, width, channels = images.shape
   side = math.ceil(math.sqrt(n))
-  tiles = np.zeros((side * side, height, width), np.float32)
-  tiles[:n] = images.reshape(n, height, width)
-  sheet = tiles.reshape(side, side, height, width).transpose(0, 2, 1, 3)
-  return np.round(255 * (1 - sheet.reshape(side * height, side * width))).astype(np.uint8)
+  tiles = np.ones((side * side, height, width, channels), np.float32)
+  tiles[:n] = images if channels == 3 else 1 - images
+  sheet = tiles.reshape(side, side, height, width, channels).transpose(0, 2, 1, 3, 4)
+  sheet = sheet.reshape(side * height, side * width, channels)
+  return np.round(255 * (sheet if channels == 3 else sheet[..., 0])).astype(np.uint8)

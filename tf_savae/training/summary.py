@@ -17,6 +17,8 @@ _ROWS = (
   ("kl_initial", "KL at λ_0"),
   ("kl", "KL at λ_{k}"),
   ("nll_iw", "−log p(x), {samples} importance samples"),
+  ("bits_bound", "bits per dimension, bound at λ_{k}"),
+  ("bits_iw", "bits per dimension, {samples} importance samples"),
   ("ppl_bound_initial", "perplexity bound at λ_0"),
   ("ppl_bound", "perplexity bound at λ_{k}"),
   ("ppl_iw", "perplexity, {samples} importance samples"),
@@ -31,8 +33,12 @@ _REFINEMENT_ROWS = (
   *("ppl_bound_initial", "mutual_information_initial"),
 )
 # Without a latent the bound is exact.
-_LATENT_ROWS = ("kl", "kl_initial", "nll_iw", "ppl_iw", "active_units")
-_WITHOUT_LATENT = {"nll_bound": "−log p(x)", "ppl_bound": "perplexity"}
+_LATENT_ROWS = ("kl", "kl_initial", "nll_iw", "ppl_iw", "bits_iw", "active_units")
+_WITHOUT_LATENT = {
+  "nll_bound": "−log p(x)",
+  "ppl_bound": "perplexity",
+  "bits_bound": "bits per dimension",
+}
 _SPLITS = {"valid": "validation", "test": "test"}
 
 
@@ -87,7 +93,8 @@ def _cell(values: Mapping[str, Any], key: str) -> str:
     return ""
   if isinstance(value, int):
     return str(value)
-  return f"{value:z.2f}" + (f" ± {error:.2f}" if error is not None else "")
+  decimals = 4 if key.startswith("bits") else 2
+  return f"{value:z.{decimals}f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -26,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_savae import observations
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
@@ -222,7 +223,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
   # Refinement.
 
   def _svi_curve(self, label: str, bounds: np.ndarray) -> None:
-    about = f"−ELBO at λ_k against k, nats; {len(self._examples)} validation examples, {label}"
+    about = f"−ELBO at λ_k against k, nats; {observations.size(self._examples)} validation examples, {label}"
     # Only the newest curve is kept, so the file of the previous epoch is removed.
     directory = self._logdir / "svi_steps"
     old = list(directory.glob("*tfevents*"))
@@ -234,7 +235,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     for path in old:
       path.unlink(missing_ok=True)
     self._curves = [*self._curves[-_EARLIER_CURVES:], (label, bounds)]
-    title = f"{len(self._examples)} validation examples{self._stand_in}"
+    title = f"{observations.size(self._examples)} validation examples{self._stand_in}"
     self._figure("refinement/gain_of_k_steps", figures.svi_curve(self._curves, title), "valid", self._step())
 
   # Pictures and histograms.
@@ -298,7 +299,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
   # The model and the files.
 
-  def _posteriors(self, x: np.ndarray) -> Posteriors | None:
+  def _posteriors(self, x: Any) -> Posteriors | None:
     if not self.model.latent_dim:
       return None
     if self._infer is None:
@@ -306,12 +307,12 @@ class TensorBoardLogger(keras.callbacks.Callback):
       self._infer = Inference(self.model, self._data.eval_batches("valid", batch_size).element_spec)
     return self._infer(x, self._config.eval_batch_size)
 
-  def _first_of_valid(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+  def _first_of_valid(self, n: int) -> tuple[Any, np.ndarray]:
     """Validation examples, from the shortest to the longest, so that batches hold little padding; and their rows."""
     x = self._data.examples("valid", n)
     lengths = self._kind.lengths(x)
-    rows = np.arange(len(x)) if lengths is None else np.argsort(lengths, kind="stable")
-    return x[rows], rows
+    rows = np.arange(observations.size(x)) if lengths is None else np.argsort(lengths, kind="stable")
+    return observations.take(x, rows), rows
 
   def _step(self) -> int:
     return int(self.model.step.value)
