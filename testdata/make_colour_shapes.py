@@ -3,7 +3,8 @@
   python testdata/make_colour_shapes.py FOLDER [NUMBER] [SIDE]
 
 FOLDER/train, valid and test get PNG files of SIDE × SIDE pixels (32), in folders named after the shape. Of NUMBER
-pictures (2,000), 80 % are for training, and 10 % each for validation and the test. A picture is a function of its number alone.
+pictures (2,000), 80 % are for training, and 10 % each for validation and the test. A picture is a function of its
+number alone.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def test_auto_is_the_data_sets_own_decoder():
     "omniglot": "pixelcnn",
     "images": "pixelcnn",
     "mnist": "pixelcnn",
+    "cifar10": "conv",
     "fashion_mnist": "pixelcnn",
     "yahoo": "lstm",
     "text": "lstm",

@@ -55,7 +55,15 @@ DATASETS.register(
 _OF_KERAS = ("likelihood",)
 DATASETS.register("mnist", Source("tf_savae.data.keras_sets:mnist", "image", _OF_KERAS))
 DATASETS.register("fashion_mnist", Source("tf_savae.data.keras_sets:fashion_mnist", "image", _OF_KERAS))
-DATASETS.register("cifar10", Source("tf_savae.data.keras_sets:cifar10", "image", _OF_KERAS))
+DATASETS.register(
+  "cifar10",
+  Source(
+    "tf_savae.data.keras_sets:cifar10",
+    "image",
+    _OF_KERAS,
+    presets={name: {"decoder": "conv"} for name in ("paper", "small", "tiny")},  # it is in colour
+  ),
+)
 DATASETS.register("yahoo", Source("tf_savae.data.yahoo:load", "text", _OF_WORDS))
 DATASETS.register("text", Source("tf_savae.data.text:load", "text", _OF_WORDS))
 DATASETS.register("synthetic", Source("tf_savae.data.synthetic:load", "tokens", _OF_ORACLE))
