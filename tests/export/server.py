@@ -8,6 +8,8 @@ import base64
 import contextlib
 import json
 import re
+import ssl
+import subprocess
 import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,6 +41,9 @@ class Backend:
     meta_graph = gate.read_meta_graph(path)
     self.definitions = meta_graph.signature_def
     self.failures, self.requests = 0, 0
+    self.max_batch_size = None  # rows of a request, beyond which it is refused
+    self.headers = {}  # of the last request, by names in small letters
+    self.bodies = []  # of REST requests
     self.is_slow, self._stopped = False, threading.Event()
 
   def pause(self):
@@ -65,6 +70,10 @@ class Backend:
     definition = self.definitions[name]
     if arrays.keys() != definition.inputs.keys():
       raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, f"input keys must be {list(definition.inputs)}")
+    rows = max(len(value) for value in arrays.values())
+    if self.max_batch_size and rows > self.max_batch_size:
+      message = f"Task size {rows} is larger than maximum input batch size {self.max_batch_size}"
+      raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, message)
     feeds = {definition.inputs[key].name: value for key, value in arrays.items()}
     try:
       values = self._session.run(feeds, [tensor.name for tensor in definition.outputs.values()])
@@ -94,10 +103,13 @@ def _handler(backend):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+      backend.headers = {name.lower(): value for name, value in self.headers.items()}
       self._answer(self._get)
 
     def do_POST(self):
+      backend.headers = {name.lower(): value for name, value in self.headers.items()}
       body = self.rfile.read(int(self.headers["Content-Length"]))
+      backend.bodies.append(body)
       self._answer(lambda: self._post(json.loads(body)))
 
     def _model(self, rest):
@@ -161,6 +173,7 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
 
   def _checked(self, request, context, make):
     self._backend.pause()
+    self._backend.headers = dict(context.invocation_metadata())
     spec = request.model_spec
     try:
       self._backend.count()
@@ -191,20 +204,42 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     return self._checked(request, context, make)
 
 
+def certificate(folder):
+  """A key and a certificate of this machine that nobody signed, as paths of PEM files."""
+  key, found = folder / "key.pem", folder / "certificate.pem"
+  names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+  command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+  subprocess.run([*command, "-keyout", str(key), "-out", str(found)], check=True, capture_output=True)
+  return key, found
+
+
 @contextlib.contextmanager
-def running(path, session):
-  """Serves `path`, loaded as `session`; yields the backend and both URLs, `{"http": …, "grpc": …}`."""
+def running(path, session, tls=None):
+  """Serves `path`, loaded as `session`; yields the backend and both URLs, `{"http": …, "grpc": …}`.
+
+  With `tls`, a pair of key and certificate, they are encrypted, and the URLs begin with https and grpcs.
+  """
   backend = Backend(path, session)
   web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(backend))
   web.daemon_threads = True
+  if tls:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls[1], tls[0])
+    web.socket = context.wrap_socket(web.socket, server_side=True)
   thread = threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True)
   thread.start()
   server = grpc.server(futures.ThreadPoolExecutor(2))
   prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Service(backend), server)
-  port = server.add_insecure_port("127.0.0.1:0")
+  if tls:
+    pair = [(tls[0].read_bytes(), tls[1].read_bytes())]
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(pair))
+  else:
+    port = server.add_insecure_port("127.0.0.1:0")
   server.start()
   try:
-    yield backend, {"http": f"http://127.0.0.1:{web.server_port}", "grpc": f"grpc://127.0.0.1:{port}"}
+    end = "s" if tls else ""
+    urls = {"http": f"http{end}://127.0.0.1:{web.server_port}", "grpc": f"grpc{end}://127.0.0.1:{port}"}
+    yield backend, urls
   finally:
     backend.stop()
     web.shutdown()

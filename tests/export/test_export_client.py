@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tf_savae.commands import client
 from tf_savae.errors import UserError
-from tf_savae.serving import images, transport
+from tf_savae.serving import images, remote, transport
 
 BOTH = pytest.mark.parametrize("kind", ["http", "grpc"])
 
@@ -35,7 +35,7 @@ def urls(running):
 
 @pytest.fixture
 def backend(running, monkeypatch):
-  monkeypatch.setattr(transport, "_FIRST_PAUSE", 0.01)
+  monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
   return running[0]
 
 
@@ -156,7 +156,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(kind, urls, backend, x)
 
 @BOTH
 def test_a_server_that_is_down_is_said_to_be_down(kind, capsys, pngs, monkeypatch):
-  monkeypatch.setattr(transport, "_FIRST_PAUSE", 0.01)
+  monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
 from tf_savae.errors import UserError
-from tf_savae.runs.options import number, one_of, optional, path, switch, text, whole
+from tf_savae.runs.options import Rule, number, one_of, optional, path, switch, text, whole
+
+# What both HTTP and gRPC take; in gRPC, names that end in -bin have values in bytes.
+_HEADER = re.compile(r"([0-9A-Za-z_.-]+(?<!-bin)): *([\x20-\x7e]*)")
+
+
+def _headers() -> Rule:
+  def parse(text: str) -> tuple[tuple[str, str], ...]:
+    match = _HEADER.fullmatch(text)
+    if match is None:
+      raise ValueError(text)
+    return ((match[1], match[2].rstrip()),)
+
+  return Rule("Name: value, in ASCII", parse, lambda value: isinstance(value, tuple))
 
 
 def _flags() -> list[Flag]:
@@ -16,13 +30,41 @@ def _flags() -> list[Flag]:
       "url",
       "http://localhost:8501",
       text(),
-      "http://host:port or https://… for REST, grpc://host:port for gRPC",
+      "http://host:port or https://… for REST, grpc://host:port or, encrypted, grpcs://… for gRPC",
     ),
     Flag("model", "savae", text(), "name of the model"),
     Flag("version", None, optional(text()), "its version, a number or a label", shown_default="the newest"),
     Flag("signature", "serving_default", text(), "what to ask"),
     Flag("by_row", False, switch(), "REST: JSON's row format instead of its column format"),
-    Flag("format", "json", one_of("json", "csv", "npz"), "of the answer"),
+    Flag("batch_size", 64, whole(1), "rows of a request; more rows are sent one request after another"),
+    Flag("tls", False, switch(), "gRPC: encrypt the connection, as grpcs:// does"),
+    Flag(
+      "ca_file",
+      None,
+      optional(path()),
+      "certificates of the authorities to trust, PEM",
+      shown_default="the system's",
+    ),
+    Flag(
+      "header",
+      (),
+      _headers(),
+      "a header for every request, such as an authorization; may be repeated. --flagfile keeps secrets off the"
+      " command line",
+      is_repeated=True,
+    ),
+    Flag(
+      "base64",
+      "standard",
+      one_of("standard", "urlsafe"),
+      "REST: alphabet of PNG files in requests; TensorFlow Serving reads the standard one",
+    ),
+    Flag(
+      "format",
+      "json",
+      one_of("json", "jsonl", "csv", "npz"),
+      "of the answer; jsonl and csv are written as answers arrive",
+    ),
     Flag(
       "output",
       None,
@@ -53,13 +95,18 @@ def _work(given: Given) -> None:
     timeout=given.timeout,
     retries=given.retries,
     by_row=given.by_row,
+    tls=given.tls,
+    ca_file=given.ca_file,
+    headers=dict(given.header),
+    url_safe=given.base64 == "urlsafe",
   ) as server:
-    signature, batch = client.inputs(server, given.signature, given.arguments)
-    answer = server.predict(signature, batch)
-  if given.output:
-    client.write(answer, given.format, given.output)
-  else:
-    print(client.as_text(answer, given.format), end="")
+    signature, batches = client.batches(server, given.signature, given.arguments, given.batch_size)
+    answers = server.stream(signature, batches)
+    if given.output:
+      client.write(answers, given.format, given.output)
+    else:
+      for text in client.texts(answers, given.format):
+        print(text, end="", flush=True)
 
 
 COMMAND = Command(

@@ -4,49 +4,82 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tf_savae.atomic_files import writing
 from tf_savae.data.text_lines import without_mark
 from tf_savae.errors import UserError, reason
-from tf_savae.serving import transport
+from tf_savae.serving import remote, transport
 
 
-def inputs(server: transport.Server, signature: str, arguments: Sequence[str]) -> tuple[str, np.ndarray]:
-  """The signature to ask and its input.
+def batches(
+  server: transport.Server, signature: str, arguments: Sequence[str], size: int
+) -> tuple[str, Iterator[np.ndarray]]:
+  """The signature to ask and its inputs, which are read as they are needed.
 
   Args:
     server: that has the signature.
     signature: PNG files that are given to one of arrays go to its `_png` twin.
     arguments: PNG or .npy files, or sentences; without any, lines of standard input are the sentences.
+    size: rows of a batch.
 
   Raises:
     UserError: an argument cannot be read, or the signature cannot take it.
   """
   [(key, info)] = server.signature(signature).inputs.items()
   if info.dtype == np.object_ and key != "image_bytes":
-    # Bytes, whatever the terminal's encoding: what is no UTF-8 is the model's to read.
-    lines = [os.fsencode(line) for line in arguments] or sys.stdin.buffer.read().splitlines()
-    return signature, np.array([without_mark(line) for line in lines], object)
+    return signature, _of_strings(_sentences(arguments), size)
   if not arguments:
     raise UserError(f"no files; signature {signature!r} takes PNG or .npy files")
   kinds = {Path(name).suffix.lower() for name in arguments}
   if kinds == {".png"}:
     if key != "image_bytes":
       signature = _png_twin(server, signature)
-    return signature, np.array([_read(name) for name in arguments], object)
+    return signature, _of_strings(map(remote.read, arguments), size)
   if kinds == {".npy"} and key != "image_bytes":
     rows = [_rows(name, info) for name in arguments]
     if len({row.shape[1:] for row in rows}) > 1:
       raise UserError(f"the arrays' rows must have one shape; pad them. Received: {', '.join(arguments)}")
-    return signature, np.concatenate(rows)
+    return signature, _of_arrays(rows, size)
   takes = "PNG files" if key == "image_bytes" else "either PNG or .npy files"
   raise UserError(f"signature {signature!r} takes {takes}; received {', '.join(arguments)}")
+
+
+def _sentences(arguments: Sequence[str]) -> Iterator[bytes]:
+  # Bytes, whatever the terminal's encoding: what is no UTF-8 is the model's to read.
+  if arguments:
+    lines = map(os.fsencode, arguments)
+  else:
+    lines = (line for part in sys.stdin.buffer for line in part.splitlines())
+  return map(without_mark, lines)
+
+
+def _of_strings(strings: Iterable[bytes], size: int) -> Iterator[np.ndarray]:
+  strings = iter(strings)
+  is_first = True
+  while batch := list(itertools.islice(strings, size)):
+    yield np.array(batch, object)
+    is_first = False
+  if is_first:
+    yield np.array([], object)  # whose error says that there is nothing
+
+
+def _of_arrays(arrays: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
+  """Rows of arrays that follow each other, which may be on disk; a batch can have rows of several."""
+  rows = (row for array in arrays for row in array)
+  is_first = True
+  while batch := list(itertools.islice(rows, size)):
+    yield np.stack(batch)
+    is_first = False
+  if is_first:
+    yield arrays[0]
 
 
 def _png_twin(server: transport.Server, signature: str) -> str:
@@ -74,17 +107,44 @@ def as_text(answer: Mapping[str, np.ndarray], form: str) -> str:
   return text.getvalue()
 
 
-def write(answer: Mapping[str, np.ndarray], form: str, path: str | os.PathLike) -> None:
-  """Writes an answer to a file as "json", "csv" or "npz". Raises UserError if it cannot be written."""
-  try:
-    if form == "npz":
-      with open(path, "wb") as file:
-        # Of strings, arrays that are no pickles.
-        np.savez(file, **{k: np.array(_plain(v)) if v.dtype == object else v for k, v in answer.items()})
+def texts(answers: Iterable[Mapping[str, np.ndarray]], form: str) -> Iterator[str]:
+  """Answers to batches as texts that together are one "json", "jsonl" or "csv".
+
+  "jsonl", an object per row, and "csv" are handed out batch by batch; "json" is one object, once all are there.
+  """
+  if form == "json":
+    yield as_text(_joined(answers), form)
+    return
+  for number, answer in enumerate(answers):
+    if form == "csv":
+      head, _, lines = as_text(answer, form).partition("\n")
+      yield lines if number else f"{head}\n{lines}"
     else:
-      Path(path).write_text(as_text(answer, form), encoding="utf-8")
-  except OSError as error:
-    raise UserError(f"cannot write --output={path}: {reason(error)}") from error
+      columns = [_plain(value) for value in answer.values()]
+      rows = (dict(zip(answer, row, strict=True)) for row in zip(*columns, strict=True))
+      yield "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def write(answers: Iterable[Mapping[str, np.ndarray]], form: str, path: str | os.PathLike) -> None:
+  """Writes answers to a file as "json", "jsonl", "csv" or "npz"; it is replaced once all are there.
+
+  Raises:
+    UserError: it cannot be written, or there is no answer. The old file then stays.
+  """
+  with writing(path, f"--output={path}") as new:
+    if form == "npz":
+      with open(new, "wb") as file:
+        # Of strings, arrays that are no pickles.
+        arrays = _joined(answers)
+        np.savez(file, **{k: np.array(_plain(v)) if v.dtype == object else v for k, v in arrays.items()})
+    else:
+      with open(new, "w", encoding="utf-8", newline="") as file:
+        file.writelines(texts(answers, form))
+
+
+def _joined(answers: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  parts = list(answers)
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _plain(value: np.ndarray) -> list:
@@ -98,16 +158,11 @@ def _plain(value: np.ndarray) -> list:
   return value.tolist()
 
 
-def _read(name: str) -> bytes:
-  try:
-    return Path(name).read_bytes()
-  except OSError as error:
-    raise UserError(f"cannot read {name}: {reason(error)}") from error
-
-
 def _rows(name: str, info: transport.TensorInfo) -> np.ndarray:
   try:
-    array = np.load(io.BytesIO(_read(name)), allow_pickle=False)
+    array = np.load(name, mmap_mode="r", allow_pickle=False)
+  except OSError as error:
+    raise UserError(f"cannot read {name}: {reason(error)}") from error
   except (ValueError, EOFError) as error:
     raise UserError(f"{name} is no .npy array: {reason(error)}") from error
   row = transport.fits(array.shape, info.shape[1:])
