@@ -133,6 +133,7 @@ def test_manifests_are_yaml_of_their_kinds(model_dir):
     model = kserve["spec"]["predictor"]["model"]
     assert model["modelFormat"] == {"name": "tensorflow"} and model["storageUri"] == "pvc://savae-models"
     [compose] = yaml.safe_load(files["docker-compose.yml"])["services"].values()
+    assert compose["platform"] == "linux/amd64"  # of the official image, which Apple silicon has to emulate
     assert ("reservations" in compose["deploy"]["resources"]) == bool(gpus)
 
 

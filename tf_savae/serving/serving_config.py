@@ -43,6 +43,7 @@ _COMPOSE = """\
 services:
   {name}:
     image: {image}
+    platform: linux/amd64 # the official image has no other; Apple silicon emulates it, slowly
     command:
 {arguments}
     ports:
