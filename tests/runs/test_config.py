@@ -238,3 +238,21 @@ def test_learned_step_sizes_belong_to_their_rule(name):
   learned.check_steps(dataclasses.replace(learned, svi_noise="mean", eval_only=True), "here")
   vae = RunConfig(dataset="omniglot", model="vae", learn_svi_lr="auto")
   vae.check_steps(dataclasses.replace(vae, **STEPS, eval_only=True), "here")
+
+
+def test_preset_small_trains_the_encoder_to_be_good_alone_where_the_method_can():
+  assert make_config(preset="small").initial_loss_weight == 1.0
+  assert make_config(preset="small", initial_loss_weight=0.2).initial_loss_weight == 0.2
+  assert make_config(preset="small", model="vae_svi").initial_loss_weight == 0.0
+  assert make_config(preset="paper").initial_loss_weight == 0.0
+
+
+def test_preset_small_takes_the_noise_that_suits_the_decoder():
+  omniglot = make_config(preset="small")
+  assert (omniglot.decoder, omniglot.svi_noise) == ("late_pixelcnn", "quadrature")
+  assert make_config(preset="small", decoder="pixelcnn").svi_noise == "independent"
+  assert make_config(preset="small", svi_noise="signs", svi_samples=2).svi_noise == "signs"
+  assert make_config(preset="small", dataset="mnist").decoder == "auto"
+  assert make_config(preset="small", dataset="mnist", decoder="late_pixelcnn").svi_noise == "quadrature"
+  paper = make_config(preset="paper")
+  assert (paper.decoder, paper.svi_noise) == ("auto", "independent")

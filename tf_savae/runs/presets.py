@@ -14,6 +14,7 @@ from typing import Any
 from tf_savae import plugins
 from tf_savae.data.sources import DATASETS
 from tf_savae.errors import UserError
+from tf_savae.methods import METHODS
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.settings import PRESETS
 
@@ -45,10 +46,14 @@ _TEXT = {
     "learning_rate": 1e-2,
     "lr_patience": 1,
     "early_stop_patience": 3,
-    "svi_lr": 0.05,
+    "k": 4,
+    "svi_rule": "natural",
+    "svi_lr": 0.5,
     "svi_schedule": "linear",
+    "svi_noise": "antithetic",
+    "svi_samples": 4,
     "learn_svi_lr": "auto",
-    "svi_clip_norm": 28.0,
+    "initial_loss_weight": 1.0,
     "beta_warmup_epochs": 3.0,
     "vocab_size": 2000,
     "max_length": 60,
@@ -103,6 +108,7 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
       "svi_lr": 0.012,
       "svi_schedule": "linear",
       "learn_svi_lr": "auto",
+      "initial_loss_weight": 1.0,
       "beta_warmup_epochs": 2.0,
       "latent_dim": 16,
       "encoder_channels": (16, 32, 32),
@@ -163,6 +169,10 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+# What preset small adds for a decoder: one whose logits are linear in z needs no noise, in steps or training.
+_OF_DECODER = {"late_pixelcnn": {"svi_noise": "quadrature"}}
+
+
 def values(dataset: str, preset: str) -> dict[str, Any]:
   """The changes of `preset` (not `auto`) for `dataset`: those for its kind, overridden by its own.
 
@@ -193,13 +203,21 @@ def choose(preset: str) -> tuple[str, str]:
 def make_config(*, dataset: str = "omniglot", preset: str = "auto", **given: Any) -> RunConfig:
   """A validated `RunConfig`: the preset's values for the data set, overridden by those given; imports plug-ins first.
 
+  Preset small also depends on the decoder, and leaves out what the method does not use.
+
   Raises:
     UserError: a name is not that of a setting, or a value is not allowed.
   """
   given_plugins = given.get("plugin", ())
   plugins.load([given_plugins] if isinstance(given_plugins, str) else given_plugins)
   name, _ = choose(preset)
-  return RunConfig.from_dict({**values(dataset, name), **given, "dataset": dataset, "preset": name})
+  changes = values(dataset, name)
+  if name == "small":
+    changes |= _OF_DECODER.get(str(given.get("decoder", changes.get("decoder"))), {})
+  method = given.get("model", RunConfig.__dataclass_fields__["model"].default)
+  if method in METHODS and not METHODS.get(method).weighs_initial_loss:
+    changes.pop("initial_loss_weight", None)
+  return RunConfig.from_dict({**changes, **given, "dataset": dataset, "preset": name})
 
 
 def _gpu_is_visible() -> bool:
