@@ -87,7 +87,7 @@ def write_evaluation(
     values["kl"] = np.full_like(nats, kl)
   for path in (files.values(key, seed), files.result(key, seed)):
     path.parent.mkdir(parents=True, exist_ok=True)
-  per_example.save(files.values(key, seed), values, compressed=True)
+  per_example.save(files.values(key, seed), comparison_work.kept(values), compressed=True)
   row = key.partition("+")[0]
   task = comparison.Task(row, 0, seed)
   found = {

@@ -68,12 +68,16 @@ def test_each_evaluation_has_a_result_and_its_values_which_agree(out):
     found = read_json(Files(out).result(key, 0))
     values = per_example.load(Files(out).values(key, 0))
     assert values["nll_iw"].shape == (60,) and found["examples"] == 60 < found["test_examples_of_all"]
-    for name in ("nll_bound", "nll_bound_initial", "nll_iw", "kl"):
+    assert found["nll_bound"] <= found["nll_bound_initial"] and found["kl"] > 0
+    for name in ("nll_bound", "nll_iw"):
       assert found[name] == pytest.approx(np.mean(values[name], dtype=np.float64), abs=0.02)
   plain, refined = (per_example.load(Files(out).values(key, 0)) for key in ("vae", "vae+2"))
   np.testing.assert_array_equal(plain["digest"], refined["digest"])
-  np.testing.assert_array_equal(plain["nll_bound"], plain["nll_bound_initial"])
-  assert refined["nll_bound"].mean() < refined["nll_bound_initial"].mean()
+  np.testing.assert_array_equal(plain["digest"].shape, [1])
+  assert refined["nll_bound"].mean() < plain["nll_bound"].mean()
+  found = [read_json(Files(out).result(key, 0)) for key in ("vae", "vae+2")]
+  assert found[0]["nll_bound"] == found[0]["nll_bound_initial"]
+  assert found[1]["nll_bound_initial"] == pytest.approx(found[0]["nll_bound"], rel=1e-5)
 
 
 def test_what_is_done_is_not_trained_again_and_only_what_is_missing_is_evaluated(out):
