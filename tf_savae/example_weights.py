@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_savae import replicas
 from tf_savae.errors import UserError
 
 
@@ -31,14 +32,17 @@ class ExampleWeights:
       raise UserError(f"sample_weight must hold one number per example; received the shape {tuple(shape)}")
 
   def loss(self, values: tf.Tensor) -> tf.Tensor:
-    """Σ_i w_i values_i / batch, as Keras's losses; without weights the mean of values `[batch]`."""
-    return tf.reduce_mean(values if self.weights is None else tf.cast(self.weights, values.dtype) * values)
+    """Σ_i w_i values_i / batch, as Keras's losses; without weights the mean of values `[batch]`.
+
+    In a step of several replicas this is one's part of it, see `replicas.mean`.
+    """
+    return replicas.mean(values if self.weights is None else tf.cast(self.weights, values.dtype) * values)
 
   def mean(self, values: tf.Tensor) -> tf.Tensor:
     """Σ_i w_i values_i / Σ_i w_i of values `[batch]`, as Keras's weighted metrics; 0 where all weights are 0."""
-    if self.weights is None:
+    if self.weights is None and replicas.share() is None:
       return tf.reduce_mean(values)
-    weights = tf.cast(self.weights, values.dtype)
+    weights = tf.ones_like(values) if self.weights is None else tf.cast(self.weights, values.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
 
   def total(self, size: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import penalties
+from tf_savae import penalties, replicas
 from tf_savae.objective import Bound, NegELBO, precompute
 from tf_savae.posterior import GaussianParams, prior
 from tf_savae.seeds import Purpose, stateless_seed
@@ -47,8 +47,8 @@ class Inferred(NamedTuple):
   penalty: tf.Tensor | None = None
 
   def penalised(self, loss: tf.Tensor) -> tf.Tensor:
-    """`loss` and the penalty, a scalar."""
-    return loss if self.penalty is None else loss + self.penalty
+    """`loss` and the penalty, a scalar; of several replicas each has its part of both."""
+    return loss if self.penalty is None else loss + replicas.part_of(self.penalty)
 
 
 class Inference:
@@ -130,7 +130,7 @@ class Inference:
 
   def _normal(self, shape, seed):
     """N(0, I) of a shape whose first dimension is the batch."""
-    return tf.random.stateless_normal(shape, seed, dtype=self._dtype)
+    return replicas.draw_rows(lambda s: tf.random.stateless_normal(s, seed, dtype=self._dtype), shape)
 
   def start(self) -> GaussianParams | None:
     """λ_0, from the encoder or, without one, random; None without a latent."""
@@ -247,7 +247,10 @@ class Inference:
 
     def draw(s):
       draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
-      z = params.sample(tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype))
+      noise = replicas.draw_rows(
+        lambda shape: tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype), tf.unstack(shape)
+      )
+      z = params.sample(noise)
       return z, p.log_prob(z) - proposal.log_prob(z)
 
     def add(s, total):
@@ -280,4 +283,5 @@ class RowByRow(Inference):
   """`Inference` in which each row gets the noise of a first row: its answer is what it would be alone."""
 
   def _normal(self, shape, seed):
-    return tf.tile(super()._normal([1, *shape[1:]], seed), [self.size, *[1] * (len(shape) - 1)])
+    one = tf.random.stateless_normal([1, *shape[1:]], seed, dtype=self._dtype)
+    return tf.tile(one, [self.size, *[1] * (len(shape) - 1)])

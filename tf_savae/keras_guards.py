@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import observations, precision
+from tf_savae import observations, precision, strategy_checks
 from tf_savae.errors import UserError
 
 _OWN_LOSS = "the training method is the loss, by itself: choose it by SAVAE(method=…)"
@@ -42,14 +42,20 @@ class GuardedModel(keras.Model):
       if value is not None and not (isinstance(value, (list, tuple, dict)) and not value):
         raise UserError(f"compile takes no {name}; received {value!r}; {remedy}")
     kwargs = {name: value for name, value in kwargs.items() if name not in _REFUSED}
-    super().compile(optimizer=optimizer, **kwargs)
+    strategy_checks.check_place(self)
+    if self._distribute_strategy is None:
+      super().compile(optimizer=optimizer, **kwargs)
+      return
+    strategy_checks.check_compile(self, optimizer, kwargs)
+    with self.distribute_strategy.scope():
+      super().compile(optimizer=optimizer, **kwargs | {"jit_compile": False})
 
   def compile_from_config(self, config: dict[str, Any]) -> None:
     """Compiles a model that is loaded; what earlier versions took and ignored is left out."""
-    config = keras.saving.deserialize_keras_object(config)
+    with self.distribute_strategy.scope():
+      config = keras.saving.deserialize_keras_object(config)
     self.compile(**{name: value for name, value in config.items() if name not in _REFUSED})
-    if self.built and self.optimizer is not None:
-      self.optimizer.build(self.trainable_variables)
+    self._build_optimizer()
 
   def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
     """Keras's `fit`.
@@ -71,8 +77,7 @@ class GuardedModel(keras.Model):
     self._prepare(call, builds=True)
     if call.get("validation_data") is not None:
       call["validation_data"] = self._validation(call["validation_data"])
-    if self.built and self.compiled and not self.optimizer.built:
-      self.optimizer.build(self.trainable_variables)
+    self._build_optimizer()
     return super().fit(**call)
 
   def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -106,8 +111,17 @@ class GuardedModel(keras.Model):
       ' for less memory give the networks dtype="mixed_bfloat16"'
     )
 
+  def _build_optimizer(self) -> None:
+    if self.built and self.compiled and not self.optimizer.built:
+      with self.distribute_strategy.scope():
+        self.optimizer.build(self.trainable_variables)
+
+  def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+    """Keras would build the model on a mean of batches of all devices; it is built otherwise."""
+
   def _prepare(self, call: dict[str, Any], builds: bool = False) -> None:
     """Looks at the data of a call of `fit`, `evaluate` or `predict`, and changes the call where need be."""
+    strategy_checks.check_place(self)
     _refuse_class_weight(call)
     if isinstance(call.get("callbacks"), keras.callbacks.CallbackList) and not isinstance(
       call.get("x"), np.ndarray
@@ -157,14 +171,14 @@ class SkippedUpdates(keras.callbacks.Callback):
     self._has_warned = False
 
   def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-    self._before, self._step = self._numbers(), int(self.model.step.value)
+    self._before, self._step = self._numbers(), int(self.model.step.numpy())
 
   def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
     skipped, reasons = (now - before for now, before in zip(self._numbers(), self._before, strict=True))
     if self._has_warned or not skipped:
       return
     self._has_warned = True
-    updates = int(self.model.step.value) - self._step
+    updates = int(self.model.step.numpy()) - self._step
     warnings.warn(
       f"{skipped} of {updates} updates of epoch {epoch + 1} were skipped and changed nothing; not finite were"
       f" {self.model.skip_reasons.text(reasons)}; look for NaN in the data, or lower the learning rate or"
@@ -173,7 +187,7 @@ class SkippedUpdates(keras.callbacks.Callback):
     )
 
   def _numbers(self):
-    return int(self.model.skipped.value), self.model.skip_reasons.numbers()
+    return int(self.model.skipped.numpy()), self.model.skip_reasons.numbers()
 
 
 def _arguments(method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 
-class Mean(keras.metrics.Mean):
+class _EqualOnReplicas(keras.metrics.Metric):
+  """A metric whose updates are those of the whole batch on every replica, so that any replica has its state.
+
+  Keras's own hold a replica's part, and to read them needs all workers at once.
+  """
+
+  def add_variable(
+    self,
+    shape: Any,
+    initializer: Any,
+    dtype: Any = None,
+    aggregation: str = "only_first_replica",
+    name: str | None = None,
+  ) -> keras.Variable:
+    del aggregation
+    return super().add_variable(shape, initializer, dtype, aggregation="only_first_replica", name=name)
+
+
+class Mean(_EqualOnReplicas, keras.metrics.Mean):
   """A mean that is NaN where nothing was averaged, such as the loss of an epoch without an applied update.
 
   Keras's own is 0 there, which reads like a perfect loss. (Its name is Keras's: saved models hold it under that name.)
@@ -19,7 +39,11 @@ class Mean(keras.metrics.Mean):
     return self.total.value / self.count.value
 
 
-class MeanVector(keras.metrics.Metric):
+class Sum(_EqualOnReplicas, keras.metrics.Sum):
+  """Keras's sum."""
+
+
+class MeanVector(_EqualOnReplicas):
   """The mean of a vector over examples: `update_state` takes `[length, batch]`, `result` is `[length]`."""
 
   def __init__(self, length: int, name: str = "mean_vector"):
@@ -29,12 +53,21 @@ class MeanVector(keras.metrics.Metric):
 
   def update_state(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
     """Adds examples `[length, batch]` with weights `[batch]`; None: each counts once."""
-    values = tf.cast(values, self.total.dtype)
-    count = tf.cast(tf.shape(values)[1], self.count.dtype)
+    self.add(*self.sums(values, sample_weight))
+
+  @staticmethod
+  def sums(values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """What `update_state` adds up: the weighted sum `[length]`, and the sum of weights."""
+    values = tf.cast(values, tf.float32)
+    count = tf.cast(tf.shape(values)[1], tf.float32)
     if sample_weight is not None:
       weights = tf.cast(sample_weight, values.dtype)
       values, count = values * weights, tf.reduce_sum(weights)
-    self.total.assign_add(tf.reduce_sum(values, axis=1))
+    return tf.reduce_sum(values, axis=1), count
+
+  def add(self, sums: tf.Tensor, count: tf.Tensor) -> None:
+    """Adds sums of examples, as `sums` gives them."""
+    self.total.assign_add(sums)
     self.count.assign_add(count)
 
   def result(self) -> tf.Tensor:

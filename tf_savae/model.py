@@ -12,14 +12,17 @@ from tf_savae import (
   methods,
   model_checks,
   observations,
+  replicas,
   saved_model,
   schedules,  # noqa: F401 (saved models name them)
+  strategy_checks,
   update,
 )
 from tf_savae.example_weights import unpack
 from tf_savae.inference import Inference, Inferred, RowByRow, encode
 from tf_savae.keras_guards import GuardedModel
-from tf_savae.metrics import Mean, MeanVector
+from tf_savae.measured import Measured, sum_of_floats
+from tf_savae.metrics import Mean, MeanVector, Sum
 from tf_savae.ops.gradients import dense_gradients
 from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
@@ -101,7 +104,7 @@ class SAVAE(GuardedModel):
     self.skip_reasons = update.SkipReasons()
     self.means = {name: Mean(name) for name in [*names, "gradient_norm_decoder"]}
     self.mean_step_losses = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
-    self.examples = keras.metrics.Sum(name="examples", dtype="float32")
+    self.examples = Sum(name="examples", dtype="float32")
 
   # Inference --------------------------------------------------------------------------------------------------
 
@@ -174,12 +177,15 @@ class SAVAE(GuardedModel):
     statistics = update.BatchStatistics(self._networks())
     # Two tapes. This one takes the gradient for θ and φ. Within it each of the K steps of `infer` opens another, which
     # takes the gradient for λ (tf_savae.svi.derivatives) and is differentiated in its turn by the adjoint.
-    with tf.GradientTape() as tape:
-      inferred = self.infer(self._training_inference(x, step))
-      loss = inferred.penalised(weights.loss(self.method.loss(inferred)))
-      scaled = self.optimizer.scale_loss(loss)
-    gradients = dense_gradients(tape, scaled, [v.value for v in self.trainable_variables])
-    self._update(loss, update.unscaled(self.optimizer, gradients), inferred, weights, statistics, x)
+    with replicas.sharing(x):
+      with tf.GradientTape() as tape:
+        inferred = self.infer(self._training_inference(x, step))
+        loss = inferred.penalised(weights.loss(self.method.loss(inferred)))
+        scaled = self.optimizer.scale_loss(loss)
+      gradients = dense_gradients(tape, scaled, [v.value for v in self.trainable_variables])
+      own = replicas.without_rows_zero([loss, *update.unscaled(self.optimizer, gradients)])
+      loss, *gradients = replicas.total(own)
+      self._update(loss, gradients, inferred, weights, statistics, x)
     self.step.assign(step + 1)
     return self.training_results()
 
@@ -214,8 +220,12 @@ class SAVAE(GuardedModel):
       groups["decoder" if id(variable) in theta else "encoder"].append(gradient)
     norms = {f"gradient_norm_{name}": tf.linalg.global_norm(group) for name, group in groups.items() if group}
 
+    measured = Measured(inferred, weights, {"loss": loss, **norms}, self.svi.num_steps)
+    if replicas.is_replica():
+      x = sum_of_floats(x)  # of all replicas
+
     def on_update():
-      self._record(inferred, weights, loss, norms)
+      measured.record(self.means, self.mean_step_losses)
       self.skipped_in_a_row.assign(tf.zeros_like(self.skipped_in_a_row.value))
 
     def on_skip():
@@ -228,21 +238,26 @@ class SAVAE(GuardedModel):
     norm = tf.linalg.global_norm(list(norms.values())) if norms else tf.zeros_like(loss)
     pairs = list(zip(gradients, self.trainable_variables, strict=True))
     update.apply_if_finite(self.optimizer, pairs, norm, loss, self.global_clip_norm, on_update, on_skip)
-    self.examples.update_state(_size(inferred))
+    self.examples.update_state(measured.size)
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     (x, weights), step = unpack(data), tf.cast(self.examples.result(), tf.int64)
-    inference = self.inference(x, step=step)
-    inferred = inference.infer(refines=inference.settings.num_steps > 0)
-    self._record(inferred, weights, inferred.penalised(weights.loss(inferred.final.neg_elbo)), {})
-    self.examples.update_state(_size(inferred))
+    with replicas.sharing(x):
+      inference = self.inference(x, step=step)
+      inferred = inference.infer(refines=inference.settings.num_steps > 0)
+      loss = replicas.total(inferred.penalised(weights.loss(inferred.final.neg_elbo)))
+      measured = Measured(inferred, weights, {"loss": loss}, self.svi.num_steps)
+    measured.record(self.means, self.mean_step_losses)
+    self.examples.update_state(measured.size)
     return {
       name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")
     }
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K and, with an encoder, λ_0."""
-    return self.posterior_outputs(unpack(data)[0])
+    x = unpack(data)[0]
+    with replicas.sharing(x):
+      return self.posterior_outputs(x)
 
   def posterior_outputs(self, x: Any, row_by_row: bool = False) -> dict[str, tf.Tensor]:
     """λ_K as mean and log_var; with an encoder, λ_0 as mean_initial and log_var_initial.
@@ -259,19 +274,6 @@ class SAVAE(GuardedModel):
     if self.method.has_encoder:
       result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}  # type: ignore[union-attr] # the encoder's
     return result
-
-  def _record(self, inferred: Inferred, weights, objective, norms):
-    final, initial, size = inferred.final, inferred.initial, _size(inferred)
-    values = {"bound": final.neg_elbo, "nll": final.nll, "kl": final.kl}
-    if initial is not None:
-      values |= {"bound_initial": initial.neg_elbo, "kl_initial": initial.kl}
-    for name, value in values.items():
-      self.means[name].update_state(weights.mean(value), sample_weight=weights.total(size))
-    for name, value in {"loss": objective, **norms}.items():
-      self.means[name].update_state(value, sample_weight=size)
-    losses = inferred.step_losses
-    if self.mean_step_losses is not None and losses is not None and losses.shape[0] == self.svi.num_steps:
-      self.mean_step_losses.update_state(losses, weights.weights)
 
   def training_results(self) -> dict[str, tf.Tensor]:
     """The running means of this epoch, by name, nats per example."""
@@ -366,9 +368,11 @@ class SAVAE(GuardedModel):
       return self._inference(x, 0).infer(refines=False).final.nll
 
     graph = tf.__internal__.FuncGraph("build")
-    with graph.as_default():
+    with self.distribute_strategy.scope(), graph.as_default():
       specs = observations.specs(shape, dtype)
       once(tf.nest.map_structure(lambda spec: tf.compat.v1.placeholder(spec.dtype, spec.shape), specs))
+    if self._distribute_strategy is not None:
+      strategy_checks.check_networks(self._networks())
     self.built = True
 
   def build(self, input_shape: Any) -> None:
@@ -413,7 +417,3 @@ class SAVAE(GuardedModel):
     if isinstance(config.get("adjoint"), Mapping):
       config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
     return cls(**config)
-
-
-def _size(inferred):
-  return tf.cast(tf.shape(inferred.final.nll)[0], tf.float32)

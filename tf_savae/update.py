@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tf_savae import replicas
 
 
 class BatchStatistics:
@@ -39,7 +42,10 @@ class SkipReasons:
 
   def __init__(self):
     with tf.init_scope():
-      self._counts = tf.Variable(tf.zeros([len(_REASONS)], tf.int64), trainable=False)
+      # The same on all replicas, each of which assigns its own copy.
+      self._counts = tf.Variable(
+        tf.zeros([len(_REASONS)], tf.int64), trainable=False, aggregation=tf.VariableAggregation.NONE
+      )
 
   def count(self, x: Any, loss: tf.Tensor, norms: Mapping[str, tf.Tensor]) -> None:
     """Adds one skipped update, in the graph."""
@@ -86,13 +92,16 @@ def apply_if_finite(
   """
   values, variables = [g for g, _ in pairs], [v for _, v in pairs]
 
+  def clipped():
+    clips = clip_norm is not None and pairs
+    return tf.clip_by_global_norm(values, clip_norm, use_norm=norm)[0] if clips else values
+
   def apply(gradients):
     if pairs:  # an optimiser that scales the loss takes its scale out of gradients again
       optimizer.apply_gradients(zip(map(optimizer.scale_loss, gradients), variables, strict=True))
 
   def update():
-    clips = clip_norm is not None and pairs
-    apply(tf.clip_by_global_norm(values, clip_norm, use_norm=norm)[0] if clips else values)
+    apply(clipped())
     on_update()
 
   def skip():
@@ -104,4 +113,35 @@ def apply_if_finite(
     # Both branches of a condition give something.
     return lambda: (work(), tf.constant(0))[1]
 
-  tf.cond(tf.math.is_finite(norm) & tf.math.is_finite(loss), then(update), then(skip))
+  is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
+  if not replicas.is_replica():
+    tf.cond(is_finite, then(update), then(skip))
+    return
+  # All replicas decide alike, since norm and loss are those of the whole batch. A strategy updates variables outside
+  # of conditions only, so the update is made, and taken back where it must not be.
+  with _taken_back_unless(is_finite, variables, optimizer), _gradients_are_sums(optimizer):
+    apply(clipped())
+  tf.cond(is_finite, then(on_update), then(on_skip))
+
+
+@contextlib.contextmanager
+def _taken_back_unless(
+  condition: tf.Tensor, variables: Sequence[keras.Variable], optimizer: keras.optimizers.Optimizer
+) -> Iterator[None]:
+  """Puts variables, and the optimiser's, back at the end to what they were, unless the condition holds."""
+  moved = [v.value for v in (*variables, *optimizer.variables) if v is not optimizer.learning_rate]
+  before = [tf.identity(v) for v in moved]
+  yield
+  for variable, value in zip(moved, before, strict=True):
+    variable.assign(tf.where(condition, variable, value))
+
+
+@contextlib.contextmanager
+def _gradients_are_sums(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+  """Keeps an optimiser of Keras from summing gradients over replicas, which they are already."""
+  # Replicas run in threads of their own, which take turns within this.
+  vars(optimizer)["_all_reduce_sum_gradients"] = list
+  try:
+    yield
+  finally:
+    vars(optimizer).pop("_all_reduce_sum_gradients", None)

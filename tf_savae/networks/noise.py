@@ -9,11 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_savae import tokens
+from tf_savae import replicas, tokens
 from tf_savae.errors import UserError
 
 
-def dropout_mask(shape: Any, rate: float, seed: tf.Tensor | None, dtype: str) -> tf.Tensor:
+def dropout_mask(
+  shape: Any, rate: float, seed: tf.Tensor | None, dtype: str, rows_axis: int = 0
+) -> tf.Tensor:
   """Inverted dropout mask: 0 with probability `rate`, else 1 / (1 − rate).
 
   Args:
@@ -21,16 +23,18 @@ def dropout_mask(shape: Any, rate: float, seed: tf.Tensor | None, dtype: str) ->
     rate: in [0, 1).
     seed: stateless seed, `[2]` int32.
     dtype: of the mask.
+    rows_axis: the dimension of the batch's rows.
 
   Returns:
-    The mask, a function of (shape, rate, seed).
+    The mask, a function of (shape, rate, seed). A row has that of its place in the batch of all devices.
 
   Raises:
     UserError: `seed` is None.
   """
   if seed is None:
     raise UserError(f"dropout {rate} in training mode needs a seed, received None: pass a [2] int32 seed")
-  keep = tf.random.stateless_uniform(shape, seed) >= rate
+  uniform = replicas.draw_rows(lambda s: tf.random.stateless_uniform(s, seed), shape, rows_axis)
+  keep = uniform >= rate
   return tf.cast(keep, dtype) / tf.constant(1.0 - rate, dtype)
 
 
@@ -46,7 +50,8 @@ def drop_words(inputs: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
   """
   # Drawn with the position first, here and below: numbers that come later belong to padding.
   batch, length = tf.unstack(tf.shape(inputs))
-  dropped = tf.transpose(tf.random.stateless_uniform([length, batch], seed) < rate)
+  uniform = replicas.draw_rows(lambda s: tf.random.stateless_uniform(s, seed), [length, batch], axis=1)
+  dropped = tf.transpose(uniform < rate)
   return tf.where(dropped & (inputs != tokens.START), tokens.UNKNOWN, inputs)
 
 
@@ -55,7 +60,7 @@ def sequence_dropout_mask(
 ) -> tf.Tensor:
   """Inverted dropout mask `[batch, length, width]` for inputs `[batch, length]`; see `dropout_mask`."""
   batch, length = tf.unstack(tf.shape(inputs))
-  return tf.transpose(dropout_mask([length, batch, width], rate, seed, dtype), [1, 0, 2])
+  return tf.transpose(dropout_mask([length, batch, width], rate, seed, dtype, rows_axis=1), [1, 0, 2])
 
 
 def gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_savae import precision
+from tf_savae.networks.batch_norm import BatchNormalization
 from tf_savae.networks.checks import check
 from tf_savae.networks.initial_weights import glorot_stream
 from tf_savae.posterior import GaussianParams
@@ -119,7 +120,7 @@ class ResidualBlock(keras.layers.Layer):
       )
 
     def norm():
-      return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy)
+      return BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy)
 
     self.channels = channels
     self.conv1, self.norm1 = conv(3, initializers[0]), norm()

@@ -102,7 +102,7 @@ def _problem(neg_elbo, initial, settings, noise, context, k_now):
   sizes = settings.step_sizes(packed.dtype, initial.mean.shape[-1])
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
   state = tuple(map(tf.stop_gradient, as_state(rule.init(packed))))
-  by_rule = closed_over_tensors(rule.update, 0, packed, packed, state, packed[0])
+  by_rule = closed_over_tensors(rule.update, 0, packed, packed, state, sizes[0])
   by_rule += closed_over_tensors(rule.init, packed)
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
   # Each tensor once, even if it is passed several times: a tape's gradient covers all uses of a tensor.

@@ -31,6 +31,6 @@ class LearningRateDecay:
       progress.lr_stale_epochs.assign(0)
     has_begun = self.every and int(progress.lr_decays) > 0
     if has_begun or 0 < self.patience <= int(progress.lr_stale_epochs):
-      rate.assign(float(rate.value) * self.factor)
+      rate.assign(float(rate.numpy()) * self.factor)
       progress.lr_decays.assign_add(1)
       progress.lr_stale_epochs.assign(0)

@@ -32,4 +32,4 @@ class IntervalMeans:
     return result
 
   def _totals(self) -> dict[str, tuple[float, float]]:
-    return {name: (float(m.total.value), float(m.count.value)) for name, m in self._model.means.items()}
+    return {name: (float(m.total.numpy()), float(m.count.numpy())) for name, m in self._model.means.items()}

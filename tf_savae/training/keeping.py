@@ -105,10 +105,10 @@ class RunKeeper(keras.callbacks.Callback):
   def _take_stock(self) -> int:
     """Updates `progress` to the current state; returns the number of updates done."""
     self._watch.take()
-    step = int(self.model.step.value)
+    step = int(self.model.step.numpy())
     self.progress.step.assign(step)
-    self.progress.skipped_updates.assign(int(self.model.skipped.value))
-    self.progress.skipped_in_a_row.assign(int(self.model.skipped_in_a_row.value))
+    self.progress.skipped_updates.assign(int(self.model.skipped.numpy()))
+    self.progress.skipped_in_a_row.assign(int(self.model.skipped_in_a_row.numpy()))
     return step
 
   # Hooks of Keras.
@@ -119,10 +119,10 @@ class RunKeeper(keras.callbacks.Callback):
         variable.assign(value)
       self._restored_metrics = None
     self._watch.restart()
-    self._epoch_begun, self._step_seconds = (time.monotonic(), int(self.model.step.value)), None
+    self._epoch_begun, self._step_seconds = (time.monotonic(), int(self.model.step.numpy())), None
 
   def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-    step = int(self.model.step.value)
+    step = int(self.model.step.numpy())
     if self.request.signal is not None or (self._every and step % self._every == 0):
       self.save()
     self.check_stop()
@@ -131,7 +131,7 @@ class RunKeeper(keras.callbacks.Callback):
 
   def on_test_begin(self, logs: Any = None) -> None:
     begun, first = self._epoch_begun
-    step = int(self.model.step.value)  # waits for the device
+    step = int(self.model.step.numpy())  # waits for the device
     if step > first:
       self._step_seconds = (time.monotonic() - begun) / (step - first)
     # The metrics are still those of training: `evaluate` resets them after this.

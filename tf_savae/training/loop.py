@@ -161,7 +161,7 @@ def _epochs(
     is_due = stopping.is_due
     if is_due and stopping.is_validated:
       break
-    step = int(model.step.value)
+    step = int(model.step.numpy())
     epoch = _epoch(step, per_epoch, keeper)
     end = min((epoch + 1) * per_epoch, stopping.last_step)
     if step < end and not is_due:

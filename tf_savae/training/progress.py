@@ -58,7 +58,7 @@ class ProgressBar(keras.callbacks.Callback):
     if self.steps_left is None:
       self.steps_left = (self.epochs - epoch) * self.steps_per_epoch - self.first_step
     self._done, self._training_seconds = 0, 0.0
-    self._skipped_before = int(self.model.skipped.value)
+    self._skipped_before = int(self.model.skipped.numpy())
     self._steps_here = min(self.steps_per_epoch - self.first_step, self.steps_left)
     self._speed.pause()
     self._drawn = 0.0
@@ -152,7 +152,7 @@ class ProgressBar(keras.callbacks.Callback):
     if self.model.latent_dim and kl is not None:
       parts.append(f"KL {float(kl):.2f}")
     parts.append(f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s")
-    skipped = int(self.model.skipped.value) - self._skipped_before
+    skipped = int(self.model.skipped.numpy()) - self._skipped_before
     if skipped:
       parts.append(f"{skipped} updates skipped: loss or gradient not finite")
     return f"epoch {epoch + 1}/{self.epochs}: {', '.join(parts)}"

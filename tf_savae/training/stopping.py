@@ -120,7 +120,7 @@ class Stopping:
   @property
   def is_validated(self) -> bool:
     """Whether the weights were validated after the last update; true for a run that has not begun."""
-    return int(self._progress.validated_step) == int(self._model.step.value)
+    return int(self._progress.validated_step) == int(self._model.step.numpy())
 
   @property
   def is_early(self) -> bool:
@@ -130,7 +130,7 @@ class Stopping:
   @property
   def is_due(self) -> bool:
     """Whether no update may follow, because all are done or the time is over."""
-    return int(self._model.step.value) >= self.last_step or self.is_out_of_time
+    return int(self._model.step.numpy()) >= self.last_step or self.is_out_of_time
 
   @property
   def is_out_of_time(self) -> bool:
@@ -152,7 +152,7 @@ class Stopping:
       return None
     if self.is_early:
       return self._early()
-    if int(self._model.step.value) >= self.last_step:
+    if int(self._model.step.numpy()) >= self.last_step:
       return "epochs" if self.last_step == self._limits.epochs * self._steps_per_epoch else "max_steps"
     return "max_minutes" if self.is_out_of_time else None
 
@@ -179,9 +179,9 @@ class NotFinite(keras.callbacks.Callback):
     self._most, self._checkpoints, self._received = most, checkpoints, received
 
   def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-    if int(self.model.skipped_in_a_row.value) >= self._most:
+    if int(self.model.skipped_in_a_row.numpy()) >= self._most:
       raise UserError(
         f"the loss or a gradient was not finite in {self._most} updates in a row, up to update"
-        f" {int(self.model.step.value)}; received {self._received}; the weights of before are in"
+        f" {int(self.model.step.numpy())}; received {self._received}; the weights of before are in"
         f" {self._checkpoints}; start another run with smaller ones"
       )

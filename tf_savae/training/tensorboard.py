@@ -200,7 +200,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     if self.model.k_schedule is not None:
       values["k_now"] = float(self.model.k_schedule(self._updates))
     values["learning_rate"] = float(self.model.optimizer.learning_rate)
-    values["skipped"] = float(self.model.skipped.value)
+    values["skipped"] = float(self.model.skipped.numpy())
     self._scalars("train", values, self._updates)
 
   def _scalars(self, run: str, values: dict[str, float], step: int | None = None) -> None:
@@ -315,7 +315,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     return observations.take(x, rows), rows
 
   def _step(self) -> int:
-    return int(self.model.step.value)
+    return int(self.model.step.numpy())
 
   def _writer(self, run: str) -> tf.summary.SummaryWriter:
     if run not in self._writers:
