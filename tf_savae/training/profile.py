@@ -44,7 +44,7 @@ class Profile(keras.callbacks.Callback):
   def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
     if self._is_over:
       return
-    update = int(self.model.step.value) + 1
+    update = int(self.model.step.numpy()) + 1
     if update >= self._first and not self._is_on:
       self._start()
     if self._is_on:
@@ -55,7 +55,7 @@ class Profile(keras.callbacks.Callback):
     if not self._is_on:
       return
     self._mark.__exit__(None, None, None)
-    if int(self.model.step.value) >= self._last:
+    if int(self.model.step.numpy()) >= self._last:
       self._stop()
 
   def close(self) -> None:
@@ -63,7 +63,7 @@ class Profile(keras.callbacks.Callback):
     if self._is_on:
       self._stop()
     elif not self._is_over:
-      self._warn(f"the run ended after update {int(self.model.step.value)}")
+      self._warn(f"the run ended after update {int(self.model.step.numpy())}")
 
   def _start(self):
     try:
