@@ -14,15 +14,18 @@ from tf_savae.networks import (
   ConditionalEncoder,
   ConvDecoder,
   GatedPixelCNN,
+  LatePixelCNN,
   MLPDecoder,
   ResNetEncoder,
 )
+from tf_savae.posterior import GaussianParams
 
 SHAPE = (8, 8, 1)
 LABELS = 3
 LATENT = 2
 MAKERS = {
   "pixelcnn": lambda size, **k: GatedPixelCNN(size, 3, (3, 3), 1, SHAPE, **k),
+  "late_pixelcnn": lambda size, **k: LatePixelCNN(size, 3, (3, 3), SHAPE, **k),
   "conv": lambda size, **k: ConvDecoder(size, SHAPE, width=3, **k),
   "mlp": lambda size, **k: MLPDecoder(size, SHAPE, units=(5,), **k),
 }
@@ -83,17 +86,49 @@ def test_samples_take_labels_or_count_them_through(make):
   np.testing.assert_array_equal(decoder.condition_of({"image": z, "label": [2]}), [2])
 
 
-def test_a_derivative_written_by_hand_is_taken_along_z_alone():
-  decoder, x, z = (
-    decoder_of(MAKERS["pixelcnn"], dtype="float64"),
-    observations(2, tf.float64),
-    tiny.normal(2, LATENT),
-  )
-  dz = tiny.normal(2, LATENT, seed=3)
-  if hasattr(decoder.decoder, "log_prob_derivative"):
+@every_decoder
+def test_a_derivative_written_by_hand_is_taken_along_z_alone(make):
+  decoder, x, z = decoder_of(make, dtype="float64"), observations(2, tf.float64), tiny.normal(2, LATENT)
+  assert hasattr(decoder, "log_prob_derivative") == hasattr(decoder.decoder, "log_prob_derivative")
+  if hasattr(decoder, "log_prob_derivative"):
+    dz = tiny.normal(2, LATENT, seed=3)
     tiny.check_log_prob_derivative(decoder, x, z, dz, decoder.precompute(x))
-  else:
-    assert not hasattr(decoder, "log_prob_derivative")
+
+
+class TestClosedForm:
+  """A decoder that integrates over z itself does so beside a label."""
+
+  @pytest.fixture
+  def late(self):
+    return decoder_of(MAKERS["late_pixelcnn"], dtype="float64")
+
+  def inputs(self):
+    params = GaussianParams(tiny.normal(3, LATENT, seed=2), tiny.normal(3, LATENT, seed=3) - 1.0)
+    return observations(3, tf.float64), params
+
+  def test_without_variance_it_is_the_log_probability(self, late):
+    x, params = self.inputs()
+    narrow = GaussianParams(params.mean, tf.fill([3, LATENT], tf.constant(-40.0, tf.float64)))
+    context = late.precompute(x)
+    np.testing.assert_allclose(
+      late.expected_log_prob(x, narrow, context), late.log_prob(x, params.mean, context), rtol=1e-6
+    )
+
+  def test_its_derivative_is_that_of_a_tape(self, late):
+    x, params = self.inputs()
+    context = late.precompute(x)
+    tangent = GaussianParams(tiny.normal(3, LATENT, seed=5), tiny.normal(3, LATENT, seed=6))
+    with tf.GradientTape() as tape:
+      tape.watch(params)
+      value = late.expected_log_prob(x, params, context)
+    gradient = tape.gradient(value, list(params))
+    expected = sum(tf.reduce_sum(t * g, axis=-1) for t, g in zip(tangent, gradient, strict=True))
+    np.testing.assert_allclose(
+      late.expected_log_prob_derivative(x, params, tangent, context), expected, rtol=1e-6
+    )
+
+  def test_others_do_not_offer_it(self):
+    assert not hasattr(decoder_of(MAKERS["conv"]), "expected_log_prob")
 
 
 def test_parts_of_a_tuple_have_places():

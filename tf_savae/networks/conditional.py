@@ -14,6 +14,9 @@ from tf_savae.errors import UserError
 from tf_savae.networks.checks import check
 from tf_savae.networks.decoder import Decoder
 from tf_savae.observations import IMAGE, LABEL, Conditional, part
+from tf_savae.posterior import GaussianParams
+
+_NO_VARIANCE = -80.0  # log σ² of a label in q: e⁻⁸⁰ is not yet 0 in float32
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
@@ -57,8 +60,11 @@ class ConditionalDecoder(Decoder):
     self.observed, self.given = observed, given
     self.latent_dim = decoder.latent_dim - num_labels
     self.support = Conditional(getattr(decoder, "support", None), observed, given, num_labels)  # type: ignore[assignment]
-    if hasattr(decoder, "log_prob_derivative"):
-      self.log_prob_derivative = self._log_prob_derivative
+    # What a decoder offers beside `log_prob`, a conditional one of it offers, too.
+    self.takes_many_z = getattr(decoder, "takes_many_z", False)
+    for name in ("log_prob_derivative", "expected_log_prob", "expected_log_prob_derivative"):
+      if hasattr(decoder, name):
+        setattr(self, name, getattr(self, f"_{name}"))
 
   @property
   def image_shape(self) -> tuple[int, ...]:
@@ -83,6 +89,22 @@ class ConditionalDecoder(Decoder):
     label = context[0]
     both, tangent = self._beside(z, label), tf.concat([dz, tf.zeros_like(label)], axis=-1)
     return self.decoder.log_prob_derivative(part(x, self.observed), both, tangent, context[1:])
+
+  def _expected_log_prob(self, x, params, context):
+    """E_q[log p(x | z, c)], `[batch]`, where the decoder has it in closed form."""
+    both = self._params_beside(params, context[0])
+    return self.decoder.expected_log_prob(part(x, self.observed), both, context[1:])
+
+  def _expected_log_prob_derivative(self, x, params, tangent, context):
+    label = context[0]
+    both = self._params_beside(params, label)
+    along = GaussianParams(*(tf.concat([each, tf.zeros_like(label)], axis=-1) for each in tangent))
+    return self.decoder.expected_log_prob_derivative(part(x, self.observed), both, along, context[1:])
+
+  def _params_beside(self, params, label):
+    """q of z and the label, whose variance is 0."""
+    certain = tf.fill(tf.shape(label), tf.constant(_NO_VARIANCE, label.dtype))
+    return GaussianParams(self._beside(params.mean, label), self._beside(params.log_var, certain))
 
   def sample(
     self,
@@ -123,7 +145,11 @@ class ConditionalDecoder(Decoder):
     return tf.one_hot(tf.cast(labels, tf.int32), self.num_labels, dtype=self.variable_dtype)
 
   def _beside(self, z, label):
-    return label if z is None else tf.concat([tf.cast(z, label.dtype), label], axis=-1)
+    if z is None:
+      return label
+    if z.shape.rank == 3:  # [batch, n, latent]
+      label = tf.repeat(label[:, tf.newaxis], tf.shape(z)[1], axis=1)
+    return tf.concat([tf.cast(z, label.dtype), label], axis=-1)
 
   @contextlib.contextmanager
   def computing_in(self, dtype: str) -> Iterator[None]:
