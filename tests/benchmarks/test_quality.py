@@ -17,7 +17,7 @@ def test_settings_of_every_row_are_those_of_a_run(workload, key):
   config = presets.make_config(**table.run_settings(Task(key, 0, 2)))
   assert config.seed == 2 and config.preset == "small"
   assert table.curve[-1] == 60.0 and len(table.curve) == 8
-  assert table.row(table.reference) and table.row(quality.BASE)
+  assert table.row(table.reference) and table.row(quality.BASE[workload])
 
 
 def test_a_bound_is_reached_between_two_points():
@@ -33,7 +33,7 @@ def test_the_page_has_the_last_points_and_how_much_sooner_the_bound_is_reached()
     return [(10.0 * (i + 1), value, 0.1) for i, value in enumerate(values)]
 
   found = {
-    quality.BASE: {
+    "savae-plain": {
       "name": "plain",
       "seeds": 1,
       "nll_bound": curve(130, 120, 110, 100),
