@@ -21,7 +21,7 @@ class Measure:
     model: the model; K is its `eval_k`.
     data: the data set.
     split: "train", "valid" or "test".
-    num: number of examples, in batches spread evenly over the split; None: all.
+    num: number of examples, spread evenly over the split; None: all.
     batch_size: examples per batch.
     bound_samples: Gaussian draws per bound, in pairs ε, −ε, the same at λ_0 and λ_K.
     iw_samples: draws from q_λK for the importance-sampled likelihood.
@@ -40,11 +40,10 @@ class Measure:
   ):
     self._model, self._data, self._num = model, data, num
     self._bound_samples, self._iw_samples = bound_samples, iw_samples
-    total = data.num_examples(split)
-    self._batches = data.eval_batches(split, batch_size)
-    if num is not None and num < total:
-      # Files are in some order, such as that of drawers or of lengths: the first examples would be a biased choice.
-      self._batches = self._batches.shard(max(1, total // num), 0)
+    # Files are in some order, such as that of alphabets or of lengths: every n-th example, not the first ones.
+    stride = 1 if num is None else max(1, data.num_examples(split) // num)
+    batches = data.eval_batches(split, batch_size * stride)
+    self._batches = batches.map(lambda x: tf.nest.map_structure(lambda part: part[::stride], x))
     self._values = examples.traced(self._of_batch, self._batches)
 
   def __call__(self) -> dict[str, np.ndarray]:
