@@ -49,6 +49,9 @@ def _tree(path: Path) -> ast.Module:
 
 def _paragraphs(text: str):
   """The paragraphs of prose in a docstring; those that are indented, such as formulas and tables, are left out."""
+  text = re.sub(
+    r"^ *(>>>|\.\.\. ?).*(\n(?! *(>>>|\.\.\.|$)).*)*", "", text, flags=re.MULTILINE
+  )  # examples to run
   for section in re.split(r"\n\s*\n", text):
     for paragraph in _FIELD.split("\n" + section):
       lines = paragraph.strip("\n").splitlines()

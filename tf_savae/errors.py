@@ -10,11 +10,22 @@ from collections.abc import Callable
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
+__all__ = ["UserError"]
+
 
 class UserError(ValueError):
   """Bad input. The text is one line that says what is wrong, what was received and what to do.
 
   Commands print the text and exit with status 1, without a traceback.
+
+  Example:
+    >>> from tf_savae.errors import UserError
+    >>> from tf_savae.training import make_config
+    >>> try:
+    ...   make_config(dataset="omniglot", preset="tiny", k=-1)
+    ... except UserError as error:
+    ...   print(error)
+    --k must be a whole number, 0 or more; received -1
   """
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from tf_savae.registry import Registry
 
+__all__ = ["KINDS", "Kind"]
+
 
 class Kind:
   """A kind of data. The defaults of all methods are right for plain arrays.
@@ -25,6 +27,11 @@ class Kind:
     has_one_shape: whether all examples have one shape. If not, XLA is not used, since it would compile a program for
       each shape.
     writes: whether samples are text that `generate` can write, from a `tf_savae.networks.sequence.SequenceDecoder`.
+
+  Example:
+    >>> from tf_savae.kind import KINDS
+    >>> KINDS.get("text").examples
+    'documents'
   """
 
   examples = "examples"
@@ -147,6 +154,7 @@ class Kind:
     raise NotImplementedError
 
 
+#: Kinds of data by name, such as "image".
 KINDS: Registry[Kind] = Registry(
   "kind of data",
   {

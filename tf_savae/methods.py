@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
   from tf_savae.inference import Inferred
 
+__all__ = ["METHODS", "SVI", "VAE", "VAESVI", "VAESVIKL", "Autoreg", "Method", "SemiAmortized"]
+
 
 class Method(abc.ABC):
-  """A row of the paper's tables. The attributes say which parts of a model it uses.
+  """A row of the paper's tables. The attributes say which parts of a model it uses; losses are nats per example.
 
   Attributes:
     label: name of the row in the paper's tables; `{k}` stands for K.
@@ -30,6 +32,17 @@ class Method(abc.ABC):
     refines: whether the posterior is λ_K rather than λ_0.
     differentiates: whether gradients pass through the refinement, including those of its step sizes.
     trains_encoder_on_initial: whether L(λ_0) is part of the loss, as a loss of φ alone.
+
+  Example:
+    A method of one's own:
+
+    >>> from tf_savae.methods import METHODS, VAESVI
+    >>> class Both(VAESVI):
+    ...   label = "VAE+SVI 1+2"
+    ...   def loss(self, inferred):
+    ...     return super().loss(inferred) + inferred.start.kl_to(inferred.params)
+    >>> "savae" in METHODS
+    True
   """
 
   label: str
@@ -55,7 +68,13 @@ class Method(abc.ABC):
 
 
 class Autoreg(Method):
-  """No latent variable: −log p(x). "Gated PixelCNN" and "LM" in the tables."""
+  """No latent variable: −log p(x). "Gated PixelCNN" and "LM" in the paper's tables.
+
+  Example:
+    >>> from tf_savae.methods import METHODS
+    >>> METHODS.get("autoreg").has_latent
+    False
+  """
 
   label = "Language model"
   has_latent = has_encoder = refines = False
@@ -65,7 +84,13 @@ class Autoreg(Method):
 
 
 class VAE(Method):
-  """Amortised inference: θ and φ by L(λ_0) (Kingma and Welling 2014)."""
+  """Amortised inference: θ and φ by L(λ_0) (Kingma and Welling 2014).
+
+  Example:
+    >>> from tf_savae.methods import METHODS
+    >>> METHODS.get("vae").refines
+    False
+  """
 
   label = "VAE"
   refines = False
@@ -75,7 +100,13 @@ class VAE(Method):
 
 
 class SVI(Method):
-  """K steps from a random λ_0 ~ 0.1 · N(0, I), no encoder; θ by L(λ_K) at constant λ_K (Hoffman et al. 2013)."""
+  """K steps from a random λ_0 ~ 0.1 · N(0, I), no encoder; θ by L(λ_K) at constant λ_K (Hoffman et al. 2013).
+
+  Example:
+    >>> from tf_savae.methods import METHODS
+    >>> METHODS.get("svi").has_encoder
+    False
+  """
 
   label = "SVI K={k}"
   has_encoder = False
@@ -85,7 +116,13 @@ class SVI(Method):
 
 
 class VAESVI(Method):
-  """θ by L(λ_K) at constant λ_K, φ by L(λ_0). "VAE+SVI 1" in the tables (Krishnan et al. 2018)."""
+  """θ by L(λ_K) at constant λ_K, φ by L(λ_0). "VAE+SVI 1" in the tables (Krishnan et al. 2018).
+
+  Example:
+    >>> from tf_savae.methods import METHODS
+    >>> METHODS.get("vae_svi").trains_encoder_on_initial
+    True
+  """
 
   label = "VAE+SVI 1"
   trains_encoder_on_initial = True
@@ -95,7 +132,13 @@ class VAESVI(Method):
 
 
 class VAESVIKL(Method):
-  """θ by L(λ_K), φ by KL(q_λ0 ‖ q_λK), λ_K constant in both. "VAE+SVI 2" in the tables (Hjelm et al. 2016)."""
+  """θ by L(λ_K), φ by KL(q_λ0 ‖ q_λK), λ_K constant in both. "VAE+SVI 2" in the tables (Hjelm et al. 2016).
+
+  Example:
+    >>> from tf_savae.methods import METHODS
+    >>> METHODS.get("vae_svi_kl").differentiates
+    False
+  """
 
   label = "VAE+SVI 2"
 
@@ -108,6 +151,11 @@ class SemiAmortized(Method):
 
   With the model's `initial_loss_weight` w, φ is also trained by w L(λ_0). This helps when the refinement forgets its
   starting point, because then little of the gradient of L(λ_K) reaches the encoder.
+
+  Example:
+    >>> from tf_savae.methods import METHODS
+    >>> METHODS.get("savae").differentiates
+    True
   """
 
   label = "SA-VAE K={k}"
@@ -118,6 +166,7 @@ class SemiAmortized(Method):
     return loss if inferred.initial_loss is None else loss + inferred.initial_loss
 
 
+#: Methods by name: what `SAVAE(method=...)` and `--model` accept.
 METHODS: Registry[Method] = Registry("method")
 METHODS.register("autoreg", Autoreg())
 METHODS.register("vae", VAE())

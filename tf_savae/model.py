@@ -60,6 +60,22 @@ class SAVAE(GuardedModel):
 
   Raises:
     ValueError: if method and networks do not fit together, or a name is unknown.
+
+  Example:
+    >>> import keras
+    >>> import numpy as np
+    >>> from tf_savae import SAVAE, SVISettings
+    >>> from tf_savae.networks import GatedPixelCNN, ResNetEncoder
+    >>> x = np.random.default_rng(0).integers(0, 2, [8, 8, 8, 1]).astype("float32")
+    >>> encoder = ResNetEncoder(latent_dim=2, channels=(4, 4))
+    >>> decoder = GatedPixelCNN(latent_dim=2, channels=4, kernel_sizes=(3, 3), image_shape=(8, 8, 1))
+    >>> model = SAVAE(encoder, decoder, svi=SVISettings(num_steps=2, step_size=0.02))
+    >>> model.compile(keras.optimizers.Adam(1e-3))
+    >>> _ = model.fit(x, batch_size=4, verbose=0)
+    >>> model.refine(x).mean.shape
+    TensorShape([8, 2])
+    >>> model.elbo(x).shape
+    TensorShape([8])
   """
 
   def __init__(
@@ -172,6 +188,7 @@ class SAVAE(GuardedModel):
   # Training ---------------------------------------------------------------------------------------------------
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+    """One update on a batch, by the method's loss; the running means of the epoch, nats per example."""
     (x, weights), step = unpack(data), tf.identity(self.step.value)
     self.ensure_built(x)
     statistics = update.BatchStatistics(self._networks())
@@ -241,6 +258,7 @@ class SAVAE(GuardedModel):
     self.examples.update_state(measured.size)
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+    """The bounds of a batch at λ_0 and λ_K, without an update; the running means, nats per example."""
     (x, weights), step = unpack(data), tf.cast(self.examples.result(), tf.int64)
     with replicas.sharing(x):
       inference = self.inference(x, step=step)

@@ -20,6 +20,15 @@ class GaussianParams(NamedTuple):
   Attributes:
     mean: μ, `[..., latent]`.
     log_var: log σ², `[..., latent]`.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae import GaussianParams
+    >>> params = GaussianParams(mean=tf.zeros([3, 2]), log_var=tf.zeros([3, 2]))
+    >>> params.kl_to_prior().numpy().tolist()  # nats, of each example
+    [0.0, 0.0, 0.0]
+    >>> params.sample(tf.ones([3, 2])).numpy().tolist()[0]
+    [1.0, 1.0]
   """
 
   mean: tf.Tensor

@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+__all__ = ["Registry"]
+
 T = TypeVar("T")
 
 
@@ -27,6 +29,13 @@ class Registry(Generic[T]):
   Args:
     what: the type of part, for messages, such as "adjoint".
     built_in: the parts that come with the package, as "module:attribute", by name.
+
+  Example:
+    >>> from tf_savae.registry import Registry
+    >>> shapes = Registry("shape")
+    >>> _ = shapes.register("round", 3.14)
+    >>> shapes.get("round"), list(shapes)
+    (3.14, ['round'])
   """
 
   def __init__(self, what: str, built_in: Mapping[str, str] | None = None):

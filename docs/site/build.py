@@ -19,6 +19,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+import api  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build/site"
 
@@ -27,6 +31,7 @@ MENU = {
   "Start": ("install", "idea", "choosing", "faq"),
   "Guides": ("data", "networks", "keras", "extending", "runs", "tensorboard", "deploy", "speed", "bazel"),
   "The paper": ("paper", "design", "gradient", "results", "repository/experiments/SYNTHETIC"),
+  "API": tuple(f"api/{module}" for module in api.MODULES),
   "Project": (
     "repository/CONTRIBUTING",
     "repository/CHANGELOG",
@@ -122,12 +127,20 @@ def stage(source: Path) -> None:
     waiting += sorted(linked)
 
 
+def write_api(source: Path) -> None:
+  """Writes the pages of the API reference."""
+  (source / "api").mkdir()
+  for module in api.MODULES:
+    (source / f"api/{module}.md").write_text(api.page(module), encoding="utf-8")
+
+
 def main() -> int:
   parser = argparse.ArgumentParser(description="Builds the documentation site, without network.")
   parser.add_argument("--out", type=Path, default=SITE, help="the folder of the site (default: build/site)")
   out = parser.parse_args().out.resolve()
   source, doctrees = (out.with_name(f"{out.name}_{part}") for part in ("source", "doctrees"))
   stage(source)
+  write_api(source)
   command = [sys.executable, "-m", "sphinx", "--builder=html", "--fail-on-warning", "--keep-going", "--quiet"]
   command += [f"--conf-dir={Path(__file__).parent}", f"--doctree-dir={doctrees}"]
   status = subprocess.run([*command, str(source), str(out)], check=False).returncode

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_savae.data import batches
 from tf_savae.errors import UserError
 
+#: The names of the splits.
 SPLITS = ("train", "valid", "test")
 
 # Splits, and the fixed binarisation of evaluation images, use this seed and never the seed of a training run. So runs
@@ -35,6 +36,25 @@ class DataSet(abc.ABC):
     kind: a name in `tf_savae.kind.KINDS`; built in: "image" (float32 `[batch, height, width, channels]` in [0, 1]),
       "tokens" (int32 `[batch, length]`, all of one length), "text" (int32 `[batch, length]`, padded, see
       `tf_savae.tokens`). Conditional models have {"image": …, "label": int32 `[batch]`}.
+
+  Example:
+    A data set of constants, with the three methods that it must have:
+
+    >>> import tensorflow as tf
+    >>> from tf_savae.data import DataSet
+    >>> class Constants(DataSet):
+    ...   kind = "tokens"
+    ...   def num_examples(self, split):
+    ...     return 6
+    ...   def _train_batch(self, rows, step):
+    ...     return tf.zeros([tf.size(rows), 3], tf.int32)
+    ...   def _eval_batch(self, split, rows):
+    ...     return tf.zeros([tf.size(rows), 3], tf.int32)
+    >>> data = Constants(name="constants", source="all zeros", is_stand_in=True, seed=0)
+    >>> data.steps_per_epoch(batch_size=4)
+    2
+    >>> data.examples("test", 2).shape
+    (2, 3)
   """
 
   kind: ClassVar[str]

@@ -33,6 +33,14 @@ class ImageDataSet(DataSet):
     pixels: "binary" or "levels": whether models see 0 and 1, or values of 256 levels.
     image_shape: (height, width, channels).
     label_names: names of labels 0, 1, … of a conditional model's examples; empty: they have none.
+
+  Example:
+    >>> import numpy as np
+    >>> from tf_savae.data import ImageDataSet
+    >>> grey = {split: np.full([4, 8, 8, 1], 0.5, "float32") for split in ("train", "valid", "test")}
+    >>> data = ImageDataSet(grey, name="grey", source="all grey", is_stand_in=True, seed=0)
+    >>> data.examples("test", 2).shape
+    (2, 8, 8, 1)
   """
 
   kind = "image"
@@ -157,6 +165,17 @@ def images_from_arrays(
 
   Raises:
     UserError: an array has another shape, is empty, or has values outside [0, 1].
+
+  Returns:
+    An `ImageDataSet`.
+
+  Example:
+    >>> import numpy as np
+    >>> from tf_savae.data import images_from_arrays
+    >>> grey = np.random.default_rng(0).random((9, 8, 8), np.float32)
+    >>> data = images_from_arrays(grey[:5], grey[5:7], grey[7:], source="random")
+    >>> data.num_examples("train"), data.image_shape
+    (5, (8, 8, 1))
   """
   grey = {
     split: _checked(x, split, (1,) if binarise else (1, 3))

@@ -27,6 +27,11 @@ class Source:
     settings: names of the run settings that it takes, such as "max_length".
     earlier: of settings whose default is None, what runs had that began before the setting existed.
     presets: what the presets "paper", "small" and "tiny" change, besides those of the kind.
+
+  Example:
+    >>> from tf_savae.data import DATASETS
+    >>> DATASETS.get("omniglot").kind
+    'image'
   """
 
   loader: Callable[..., Any] | str
@@ -43,6 +48,7 @@ class Source:
 _OF_WORDS = ("vocab_size", "min_count", "max_length")
 _OF_ORACLE = ("data_seed", "oracle", "train_examples")
 
+#: Data sets by name: what `--dataset` accepts.
 DATASETS: Registry[Source] = Registry("data set")
 DATASETS.register(
   "omniglot",
@@ -88,6 +94,23 @@ def register(
 
   Raises:
     ValueError: the name belongs to another data set.
+
+  Args:
+    name: its name for `--dataset`.
+    load: the function that returns a `DataSet`, as `Source.loader`.
+    kind: of its examples, a name in `tf_savae.kind.KINDS`.
+    settings: names of the run settings that it takes.
+    presets: what the presets change.
+
+  Example:
+    >>> import numpy as np
+    >>> from tf_savae import data
+    >>> def noise(data_dir, seed, download, strict):
+    ...   parts = np.random.default_rng(0).random([3, 10, 8, 8])
+    ...   return data.images_from_arrays(*parts, source="noise", name="noise", seed=seed)
+    >>> data.register("noise", noise, kind="image")
+    >>> data.load("noise", data_dir="unused", seed=0).num_examples("train")
+    10
   """
   DATASETS.register(name, Source(load, kind, tuple(settings), presets=presets or {}))
 
@@ -114,6 +137,12 @@ def load(
 
   Raises:
     UserError: there is no data set of that name, or its files are unusable.
+
+  Example:
+    >>> from tf_savae import data
+    >>> sequences = data.load("synthetic", data_dir="unused", seed=0, num_examples=4, vocab_size=5, length=3)
+    >>> sequences.examples("train", 2).shape
+    (2, 3)
   """
   if name not in DATASETS:
     raise UserError(f"unknown data set: expected one of {', '.join(DATASETS)}. Received: {name!r}")

@@ -24,7 +24,7 @@ MAX_COUNTED = 1 << 21
 
 
 class TextDataSet(DataSet):
-  """Documents as rows of ids, in batches `[batch, length]` int32: the words, then END, then PAD.
+  r"""Documents as rows of ids, in batches `[batch, length]` int32: the words, then END, then PAD.
 
   The length of a batch is that of its longest document, rounded up to a multiple of 8. So training sees at most
   2 ⌈max_length / 8⌉ shapes (the last batch of an epoch may be a short one).
@@ -34,6 +34,19 @@ class TextDataSet(DataSet):
     vocab_size: number of ids, including the special ones.
     max_length: the largest number of tokens in a document, including END.
     dropped: for each split, how many documents were left out because they are longer.
+
+  Args:
+    documents: for each split, its encoded documents.
+    name, source, is_stand_in, seed: as of `DataSet`.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> from tf_savae import data
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "train.txt").write_text("a b a\n" * 20)
+    >>> documents = data.load("text", data_dir=folder, seed=0)
+    >>> documents.texts("test", 1)
+    ['a b a']
   """
 
   kind = "text"
@@ -181,7 +194,7 @@ def dataset_from_file(
   seed: int = 0,
   name: str = "text",
 ) -> TextDataSet:
-  """A data set to evaluate a model on: its split "test" is one file, and its other splits are empty.
+  r"""A data set to evaluate a model on: its split "test" is one file, and its other splits are empty.
 
   Args:
     path: any file of documents; compressed if its name ends in ".gz".
@@ -192,6 +205,15 @@ def dataset_from_file(
 
   Raises:
     UserError: the file is unusable.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> from tf_savae.data import Vocabulary, dataset_from_file
+    >>> from tf_savae.tokens import SPECIAL
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "mine.txt"
+    >>> _ = file.write_text("a b\nb a a\n")
+    >>> dataset_from_file(file, Vocabulary([*SPECIAL, "a", "b"])).num_examples("test")
+    2
   """
   path = pathlib.Path(path).expanduser()
   corpus = Corpus({"test": path}, None, None)

@@ -30,6 +30,13 @@ class Vocabulary:
   Raises:
     UserError: the special tokens are missing, there are no other words, or a word is repeated, empty, or
       contains white space.
+
+  Example:
+    >>> from tf_savae.data import Vocabulary
+    >>> from tf_savae.tokens import SPECIAL
+    >>> vocabulary = Vocabulary([*SPECIAL, "cat", "dog"])
+    >>> vocabulary.decode(vocabulary.encode("cat dog bird".split()))
+    'cat dog _UNK'
   """
 
   def __init__(self, words: Iterable[str]):

@@ -19,6 +19,8 @@ class BagOfWordsEncoder(keras.layers.Layer):
 
   The sum is over √T and not T, so that its spread does not depend on the length of a document.
 
+  Source: Miao, Yu and Blunsom (2016), whose inference network reads a bag of words, too.
+
   Args:
     vocab_size: number of token ids, special ones included.
     latent_dim: size of z.
@@ -30,6 +32,13 @@ class BagOfWordsEncoder(keras.layers.Layer):
 
   Raises:
     UserError: a size that is not positive.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import BagOfWordsEncoder
+    >>> encoder = BagOfWordsEncoder(vocab_size=20, latent_dim=2, embedding_dim=4, hidden_dim=8)
+    >>> encoder(tf.constant([[4, 5, 2]])).mean.shape
+    TensorShape([1, 2])
   """
 
   def __init__(

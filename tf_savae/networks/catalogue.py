@@ -22,6 +22,11 @@ class Network:
     settings: names of the run settings that it takes, such as "hidden_dim".
     label: what a table of results adds to the name of a method with this decoder; nothing for the usual one.
     method_labels: names that a method has with this decoder, where the paper's tables have one for both.
+
+  Example:
+    >>> from tf_savae.networks import ENCODERS
+    >>> ENCODERS.names("image")[0]  # what `auto` means for images
+    'resnet'
   """
 
   maker: Callable[..., Any] | str
@@ -86,6 +91,7 @@ class Catalogue:
     return next(iter(self.names(kind)), name) if name == "auto" else name
 
 
+#: Encoders and decoders by name and kind of data: what `--encoder` and `--decoder` accept.
 ENCODERS, DECODERS = Catalogue("encoder"), Catalogue("decoder")
 
 
@@ -107,6 +113,14 @@ def register(
 
   Raises:
     ValueError: both or none of them, or a name that one of the kinds has already.
+
+  Example:
+    >>> from tf_savae import networks
+    >>> def pixels(data, latent_dim, seed, dtype):
+    ...   return networks.GatedPixelCNN(latent_dim, 8, (3,), image_shape=data.image_shape, seed=seed, dtype=dtype)
+    >>> networks.register("one_layer", kinds=["image"], decoder=pixels)
+    >>> "one_layer" in networks.DECODERS.names("image")
+    True
   """
   if (encoder is None) == (decoder is None):
     raise ValueError(f"Register either an encoder or a decoder. Received: {encoder!r} and {decoder!r}")

@@ -24,10 +24,37 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
   A tensor in a context either has the batch as its first dimension or depends on the weights alone.
 
+  Source: paper, section 3. Values of log p are nats.
+
   Attributes:
     latent_dim: size of z; 0 for a model of p(x) alone, whose z is None everywhere.
     support: which observations have a likelihood, as a `Support` or a pair (low, high); None: not known. Data outside
       of it are an error of `fit` and `evaluate`.
+
+  Args:
+    dtype: as of `keras.layers.Layer`.
+    **kwargs: `name`, … of `keras.layers.Layer`.
+
+  Example:
+    >>> import keras
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import Decoder
+    >>> class Gaussian(Decoder):
+    ...   latent_dim = 2
+    ...   def __init__(self):
+    ...     super().__init__()
+    ...     self.net = keras.layers.Dense(5)
+    ...   def precompute(self, x, training=False, seed=None):
+    ...     return ()
+    ...   def log_prob(self, x, z, context):
+    ...     return -0.5 * tf.reduce_sum(tf.square(x - self.net(z)), axis=-1)
+    ...   def decode(self, z):
+    ...     return self.net(z)
+    ...   def sample(self, z, seed, num=None, progress=False):
+    ...     return self.net(z) + tf.random.stateless_normal([tf.shape(z)[0], 5], seed)
+    >>> decoder = Gaussian()
+    >>> decoder.log_prob(tf.zeros([3, 5]), tf.zeros([3, 2]), decoder.precompute(tf.zeros([3, 5]))).shape  # nats
+    TensorShape([3])
   """
 
   latent_dim: int

@@ -57,6 +57,16 @@ class DilatedConvDecoder(SequenceDecoder):
 
   Raises:
     UserError: a size, a rate or a dilation that is out of range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import DilatedConvDecoder
+    >>> decoder = DilatedConvDecoder(vocab_size=20, latent_dim=2, embedding_dim=4, channels=4, dilations=(1, 2))
+    >>> x, z = tf.constant([[4, 5, 2], [6, 2, 0]]), tf.zeros([2, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([2])
+    >>> decoder.receptive_field
+    7
   """
 
   def __init__(

@@ -38,6 +38,8 @@ class LatePixelCNN(Decoder):
 
   The head computes in the variables' precision, also where the convolutions do not.
 
+  Source: van den Oord et al. (2016), for the convolutions. Values of log p(x | z) are nats.
+
   Args:
     latent_dim: size of z; 0 makes the plain PixelCNN.
     channels, kernel_sizes, image_shape, dropout, position_maps: as of `GatedPixelCNN`.
@@ -48,6 +50,14 @@ class LatePixelCNN(Decoder):
 
   Raises:
     UserError: a size that is out of range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import LatePixelCNN
+    >>> decoder = LatePixelCNN(latent_dim=2, channels=4, kernel_sizes=(3, 3), image_shape=(8, 8, 1))
+    >>> x, z = tf.zeros([3, 8, 8, 1]), tf.zeros([3, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([3])
   """
 
   support = BINARY

@@ -33,6 +33,8 @@ class LateSoftmaxDecoder(SequenceDecoder):
 
   The logits and all that follows are in the variables' precision, also where the language model's states are not.
 
+  Source: paper, section 4.1, whose decoder may be read to see z in its output layer.
+
   Args:
     language_model: a decoder of text without latent: a `TextLSTMDecoder` or `DilatedConvDecoder`, or another with
       `states(z, context)` and `softmax_weights()`. Dropout, word dropout and `logit_positions` are its own.
@@ -44,6 +46,15 @@ class LateSoftmaxDecoder(SequenceDecoder):
 
   Raises:
     UserError: a size that is out of range, or a language model that has a latent.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import LateSoftmaxDecoder, TextLSTMDecoder
+    >>> language_model = TextLSTMDecoder(vocab_size=20, latent_dim=0, embedding_dim=4, hidden_dim=8)
+    >>> decoder = LateSoftmaxDecoder(language_model, latent_dim=2)
+    >>> x, z = tf.constant([[4, 5, 2], [6, 2, 0]]), tf.zeros([2, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([2])
   """
 
   takes_many_z = True

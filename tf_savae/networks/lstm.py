@@ -35,6 +35,8 @@ def _tokens(x: tf.Tensor) -> tf.Tensor:
 class LSTMEncoder(TokenLSTM, keras.layers.Layer):
   """λ_0 = enc_φ(x): two linear heads on the last hidden state of an LSTM.
 
+  Source: paper, section 4.1.
+
   Args:
     vocab_size: number of token ids.
     latent_dim: size of z.
@@ -46,6 +48,13 @@ class LSTMEncoder(TokenLSTM, keras.layers.Layer):
 
   Raises:
     UserError: a size that is not positive.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import LSTMEncoder
+    >>> encoder = LSTMEncoder(vocab_size=20, latent_dim=2, embedding_dim=4, hidden_dim=8)
+    >>> encoder(tf.constant([[4, 5, 6], [7, 8, 9]])).mean.shape
+    TensorShape([2, 2])
   """
 
   def __init__(
@@ -107,6 +116,8 @@ class LSTMDecoder(TokenLSTMDecoder, Decoder):
   hidden state starts at 0 or at a linear function of z. Instead of in the input, z may be seen in the output layer.
   Dropout is applied to the embeddings and to the hidden states before the softmax.
 
+  Source: paper, section 4.1; Bowman et al. (2016).
+
   Args:
     vocab_size: number of token ids.
     latent_dim: size of z; 0 makes a plain language model.
@@ -122,6 +133,16 @@ class LSTMDecoder(TokenLSTMDecoder, Decoder):
 
   Raises:
     UserError: a size that is out of range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import LSTMDecoder
+    >>> decoder = LSTMDecoder(vocab_size=20, latent_dim=2, embedding_dim=4, hidden_dim=8, length=3)
+    >>> x, z = tf.constant([[4, 5, 6], [7, 8, 9]]), tf.zeros([2, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([2])
+    >>> decoder.sample(z, seed=[0, 1]).shape
+    TensorShape([2, 3])
   """
 
   def __init__(

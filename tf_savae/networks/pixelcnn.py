@@ -61,6 +61,16 @@ class GatedPixelCNN(Decoder):
 
   Raises:
     UserError: a size that is out of range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import GatedPixelCNN
+    >>> decoder = GatedPixelCNN(latent_dim=2, channels=4, kernel_sizes=(3, 3), image_shape=(8, 8, 1))
+    >>> x, z = tf.zeros([3, 8, 8, 1]), tf.zeros([3, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([3])
+    >>> decoder.sample(z, seed=[0, 1]).shape
+    TensorShape([3, 8, 8, 1])
   """
 
   support = BINARY

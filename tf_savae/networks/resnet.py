@@ -30,6 +30,13 @@ class ResNetEncoder(keras.layers.Layer):
 
   Raises:
     UserError: a size that is not positive, or images too small to be halved once a stage.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import ResNetEncoder
+    >>> encoder = ResNetEncoder(latent_dim=2, channels=(4, 4))
+    >>> encoder(tf.zeros([3, 8, 8, 1])).mean.shape
+    TensorShape([3, 2])
   """
 
   def __init__(
@@ -64,6 +71,7 @@ class ResNetEncoder(keras.layers.Layer):
     self.log_var_head = keras.layers.Dense(latent_dim, kernel_initializer=next(init), dtype=self.dtype_policy)
 
   def build(self, input_shape):
+    """Creates the layers for images of this shape, `[batch, height, width, channels]`."""
     smallest = 2 ** len(self.channels)
     check(
       len(input_shape) == 4 and min(input_shape[1:3]) >= smallest,

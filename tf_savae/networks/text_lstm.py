@@ -26,6 +26,15 @@ class TextLSTMEncoder(LSTMEncoder):
   """λ_0 = enc_φ(x): two linear heads on the state of an LSTM after a document's last token, its END.
 
   Arguments as for `LSTMEncoder`.
+
+  Source: paper, section 4.2.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import TextLSTMEncoder
+    >>> encoder = TextLSTMEncoder(vocab_size=20, latent_dim=2, embedding_dim=4, hidden_dim=8)
+    >>> encoder(tf.constant([[4, 5, 2], [6, 2, 0]])).mean.shape  # END is 2, PAD is 0
+    TensorShape([2, 2])
   """
 
   def _last_state(self, x, inputs):
@@ -61,6 +70,14 @@ class TextLSTMDecoder(TokenLSTMDecoder, SequenceDecoder):
 
   Raises:
     UserError: a size or rate that is out of range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import TextLSTMDecoder
+    >>> decoder = TextLSTMDecoder(vocab_size=20, latent_dim=2, embedding_dim=4, hidden_dim=8)
+    >>> x, z = tf.constant([[4, 5, 2], [6, 2, 0]]), tf.zeros([2, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([2])
   """
 
   def __init__(

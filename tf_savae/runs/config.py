@@ -42,6 +42,16 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
 
   Constructing one imports its plug-ins and validates it: UserError, one line, for a value that is not allowed or does
   not fit the others. `presets.make_config` is the usual way to get one.
+
+  Raises:
+    UserError: a value is not allowed, or does not fit the others.
+
+  Example:
+    >>> import dataclasses
+    >>> from tf_savae.training import RunConfig
+    >>> config = RunConfig(dataset="omniglot", model="vae", k=0)
+    >>> dataclasses.replace(config, seed=1).seed
+    1
   """
 
   def __post_init__(self):

@@ -207,6 +207,17 @@ def make_config(*, dataset: str = "omniglot", preset: str = "auto", **given: Any
 
   Raises:
     UserError: a name is not that of a setting, or a value is not allowed.
+
+  Args:
+    dataset: a name in `tf_savae.data.DATASETS`.
+    preset: "auto", "paper", "small" or "tiny".
+    **given: settings, by the names that `train.py --help` lists.
+
+  Example:
+    >>> from tf_savae.training import make_config
+    >>> config = make_config(dataset="omniglot", preset="tiny", k=3)
+    >>> config.k, config.latent_dim
+    (3, 3)
   """
   given_plugins = given.get("plugin", ())
   plugins.load([given_plugins] if isinstance(given_plugins, str) else given_plugins)

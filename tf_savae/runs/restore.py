@@ -18,6 +18,8 @@ from tf_savae.runs.checkpoints import of_run
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory, open_run
 
+__all__ = ["Restored", "load_model"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
@@ -30,6 +32,18 @@ class Restored:
     vocabulary: the vocabulary of a run on text; None otherwise.
     step: the update after which the model had these weights.
     results: results.json; None while training is not finished.
+
+  Example:
+    >>> import tempfile
+    >>> from tf_savae.runs.restore import load_model
+    >>> from tf_savae.training import make_config, run
+    >>> path = f"{tempfile.mkdtemp()}/run"
+    >>> options = {"dataset": "synthetic", "model": "vae", "preset": "tiny", "max_steps": 1, "run_dir": path}
+    >>> results = run(make_config(**options), splits=["test"])  # doctest: +ELLIPSIS
+    data: synthetic...
+    >>> restored = load_model(path)
+    >>> restored.kind, restored.step
+    ('tokens', 1)
   """
 
   model: SAVAE
@@ -51,6 +65,19 @@ def load_model(run_dir: str | os.PathLike[str], **changes: Any) -> Restored:
 
   Raises:
     UserError: there is no trained run, it is in use, or it cannot be read.
+
+  Returns:
+    The model with its settings, as `Restored`.
+
+  Example:
+    >>> import tempfile
+    >>> from tf_savae.errors import UserError
+    >>> from tf_savae.runs.restore import load_model
+    >>> try:
+    ...   load_model(tempfile.mkdtemp())
+    ... except UserError as error:
+    ...   print("holds no run" in str(error))
+    True
   """
   path = os.path.expanduser(os.fspath(run_dir))
   if not Path(path).is_dir():

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from tf_savae.svi.registries import DRAWS
 
+__all__ = ["Antithetic", "AtMean", "Draws", "Independent", "Quadrature", "Signs"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
@@ -20,12 +22,17 @@ class Draws:
 
   Attributes:
     num_samples: draws per step, S.
-    in_closed_form: whether E_q[log p(x | z)] comes from the decoder's `expected_log_prob` instead of an average over
-      draws, both in the steps and in the training loss.
+    in_closed_form: whether E_q[log p(x | z)], in nats, comes from the decoder's `expected_log_prob` instead of an
+      average over draws, both in the steps and in the training loss.
     estimates_loss: whether the average of L over the draws estimates E_q[L].
 
   Raises:
     ValueError: this number of draws is impossible.
+
+  Example:
+    >>> from tf_savae.svi import DRAWS
+    >>> DRAWS.get("antithetic")(4).num_independent
+    2
   """
 
   num_samples: int = 1
@@ -44,12 +51,26 @@ class Draws:
 
 @dataclasses.dataclass(frozen=True)
 class Independent(Draws):
-  """S independent draws ε ~ N(0, I)."""
+  """S independent draws ε ~ N(0, I).
+
+  Example:
+    >>> from tf_savae.svi.noise import Independent
+    >>> draws = Independent(3)
+    >>> draws.num_samples, draws.num_independent
+    (3, 3)
+  """
 
 
 @dataclasses.dataclass(frozen=True)
 class Antithetic(Draws):
-  """S / 2 pairs ε, −ε: gradient noise that is odd in ε cancels (Hammersley and Morton 1956)."""
+  """S / 2 pairs ε, −ε: gradient noise that is odd in ε cancels (Hammersley and Morton 1956).
+
+  Example:
+    >>> from tf_savae.svi.noise import Antithetic
+    >>> draws = Antithetic(4)
+    >>> draws.num_samples, draws.num_independent
+    (4, 2)
+  """
 
   num_samples: int = 2
 
@@ -73,6 +94,12 @@ class Signs(Antithetic):
   """S / 2 pairs ε, −ε of random signs ±1 in place of normal numbers.
 
   Their second moment is that of N(0, I), but without noise. For a quadratic L the gradient of log σ² is exact.
+
+  Example:
+    >>> from tf_savae.svi.noise import Signs
+    >>> draws = Signs(2)
+    >>> draws.num_samples, draws.num_independent
+    (2, 1)
   """
 
   def all_samples(self, independent):
@@ -81,7 +108,14 @@ class Signs(Antithetic):
 
 @dataclasses.dataclass(frozen=True)
 class AtMean(Draws):
-  """No noise: the gradient at z = μ, which is cheap, but biased if the posterior is skewed."""
+  """No noise: the gradient at z = μ, which is cheap, but biased if the posterior is skewed.
+
+  Example:
+    >>> from tf_savae.svi.noise import AtMean
+    >>> draws = AtMean()
+    >>> draws.num_samples, draws.num_independent
+    (1, 1)
+  """
 
   estimates_loss = False
 
@@ -100,6 +134,12 @@ class Quadrature(AtMean):
   """No noise: the decoder integrates over z itself, such as one whose logits are linear in z.
 
   The result is deterministic, and unbiased except for the error of the quadrature.
+
+  Example:
+    >>> from tf_savae.svi.noise import Quadrature
+    >>> draws = Quadrature()
+    >>> draws.num_samples, draws.num_independent
+    (1, 1)
   """
 
   in_closed_form = estimates_loss = True

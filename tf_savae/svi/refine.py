@@ -28,6 +28,16 @@ class Refinement(NamedTuple):
   Attributes:
     params: λ_K, `[batch, latent]`.
     trajectory: λ_0 … λ_K, `[num_steps + 1, batch, latent]`.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae import GaussianParams, SVISettings, refine
+    >>> start = GaussianParams(tf.ones([3, 2]), tf.zeros([3, 2]))
+    >>> def neg_elbo(params, noise):
+    ...   return params.kl_to_prior()
+    >>> result = refine(neg_elbo, start, SVISettings(num_steps=5), noise=tf.zeros([5, 3, 2]))
+    >>> result.params.mean.shape, result.trajectory.mean.shape
+    (TensorShape([3, 2]), TensorShape([6, 3, 2]))
   """
 
   params: GaussianParams
@@ -64,6 +74,21 @@ def refine(
 
   Raises:
     ValueError: if `noise` does not have the shape above or `adjoint` is unknown.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae import GaussianParams, SVISettings, refine
+    >>> target = tf.Variable([1.0, -2.0])
+    >>> def neg_elbo(params, noise):
+    ...   z = params.sample(noise)
+    ...   return 0.5 * tf.reduce_sum(tf.square(z - target), axis=-1) + params.kl_to_prior()
+    >>> start = GaussianParams(tf.zeros([3, 2]), tf.zeros([3, 2]))
+    >>> noise = tf.random.stateless_normal([4, 3, 2], seed=[0, 1])  # [K, batch, latent]
+    >>> with tf.GradientTape() as tape:
+    ...   params, _ = refine(neg_elbo, start, SVISettings(num_steps=4, step_size=0.1), noise=noise)
+    ...   loss = tf.reduce_sum(params.mean)
+    >>> tape.gradient(loss, target).shape  # through all 4 steps
+    TensorShape([2])
   """
   options = {"noise": noise, "context": context, "adjoint": adjoint, "k_now": k_now}
   return refine_traced(neg_elbo, initial, settings, **options)[0]

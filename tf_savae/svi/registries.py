@@ -11,6 +11,7 @@ import numpy as np
 
 from tf_savae.registry import Registry
 
+#: Step rules by name, each a subclass of `Rule`: what `SVISettings(rule=...)` and `--svi_rule` accept.
 RULES: Registry[type] = Registry(
   "step rule",
   {
@@ -21,6 +22,7 @@ RULES: Registry[type] = Registry(
   },
 )
 
+#: Adjoints by name, each a subclass of `Adjoint`: what `SAVAE(adjoint=...)` and `--adjoint` accept.
 ADJOINTS: Registry[type] = Registry(
   "adjoint",
   {
@@ -33,6 +35,7 @@ ADJOINTS: Registry[type] = Registry(
   },
 )
 
+#: Kinds of noise by name, each a subclass of `Draws`: what `SVISettings(draws=...)` and `--svi_noise` accept.
 DRAWS: Registry[type] = Registry(
   "kind of noise draws",
   {

@@ -19,11 +19,24 @@ import tensorflow as tf
 
 from tf_savae.svi.registries import RULES
 
+__all__ = ["Adam", "GradientStep", "MultiplicativeNaturalGradient", "NaturalGradient", "Rule"]
+
 State = tuple[tf.Tensor, ...]
 
 
 class Rule(abc.ABC):
-  """One step of the refinement. A subclass is a frozen dataclass: its fields are its configuration."""
+  """One step of the refinement. A subclass is a frozen dataclass: its fields are its configuration.
+
+  Source: paper, section 3; Hoffman et al. (2013).
+
+  Example:
+    >>> from tf_savae.svi import RULES, Rule
+    >>> class PlainStep(Rule):
+    ...   def update(self, k, params, gradient, state, step_size):
+    ...     return params - step_size * gradient, state
+    >>> issubclass(RULES.get("natural"), Rule)
+    True
+  """
 
   def init(self, params: tf.Tensor) -> State:
     """s_0 for λ_0 `[batch, 2 · latent]`: a tuple of tensors whose first dimension is the batch; here empty."""
@@ -57,6 +70,14 @@ class GradientStep(Rule):
 
   Raises:
     ValueError: a value is out of its range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.svi.rules import GradientStep
+    >>> rule, params = GradientStep(momentum=0.0), tf.constant([[1.0, 0.0]])  # μ = 1, log σ² = 0
+    >>> new, state = rule.update(0, params, tf.constant([[1.0, 0.5]]), rule.init(params), tf.constant([0.1]))
+    >>> print([f"{value:.3f}" for value in new[0]])
+    ['0.900', '-0.050']
   """
 
   momentum: float = 0.5
@@ -95,6 +116,14 @@ class NaturalGradient(Rule):
 
   Raises:
     ValueError: `trust` is not positive, or the range is empty.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.svi.rules import NaturalGradient
+    >>> rule, params = NaturalGradient(), tf.constant([[1.0, 0.0]])  # μ = 1, log σ² = 0
+    >>> new, state = rule.update(0, params, tf.constant([[1.0, 0.5]]), rule.init(params), tf.constant([0.1]))
+    >>> print([f"{value:.3f}" for value in new[0]])
+    ['0.900', '-0.100']
   """
 
   trust: float | None = 3.0
@@ -136,6 +165,14 @@ class MultiplicativeNaturalGradient(NaturalGradient):
   A step of α = 1 on a quadratic L then reaches the best σ², too. The bounds keep the precision positive for every α.
 
   Source: Khan and Lin (2017), for the step in natural parameters.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.svi.rules import MultiplicativeNaturalGradient
+    >>> rule, params = MultiplicativeNaturalGradient(), tf.constant([[1.0, 0.0]])  # μ = 1, log σ² = 0
+    >>> new, state = rule.update(0, params, tf.constant([[1.0, 0.5]]), rule.init(params), tf.constant([0.1]))
+    >>> print([f"{value:.3f}" for value in new[0]])
+    ['0.900', '-0.095']
   """
 
   def _moved(self, log_var, gradient, step_size):
@@ -161,6 +198,14 @@ class Adam(Rule):
 
   Raises:
     ValueError: a value out of its range.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.svi.rules import Adam
+    >>> rule, params = Adam(), tf.constant([[1.0, 0.0]])  # μ = 1, log σ² = 0
+    >>> new, state = rule.update(0, params, tf.constant([[1.0, 0.5]]), rule.init(params), tf.constant([0.1]))
+    >>> print([f"{value:.3f}" for value in new[0]])
+    ['0.900', '-0.100']
   """
 
   beta_1: float = 0.9

@@ -42,6 +42,12 @@ class SVISettings:
 
   Raises:
     ValueError: a value is out of its range, or settings do not fit together.
+
+  Example:
+    >>> from tf_savae import SVISettings
+    >>> settings = SVISettings(3, step_size=(0.3, 0.2, 0.1), rule="natural", draws="antithetic", num_samples=2)
+    >>> settings.num_steps, settings.step_size
+    (3, (0.3, 0.2, 0.1))
   """
 
   num_steps: int = 20

@@ -52,6 +52,19 @@ def run(
   Raises:
     UserError: something that the user can fix: the data, the run directory, settings or a full disk.
     KeyboardInterrupt: Ctrl-C or SIGTERM. It is an `Interrupted` if there was time to save; its text says what is saved.
+
+  Returns:
+    The content of results.json: settings, and for each split its bounds, KL and likelihood in nats.
+
+  Example:
+    >>> import tempfile
+    >>> from tf_savae.training import make_config, run
+    >>> options = {"dataset": "synthetic", "model": "vae", "preset": "tiny", "max_steps": 1}
+    >>> config = make_config(**options, run_dir=f"{tempfile.mkdtemp()}/run")
+    >>> results = run(config, splits=["test"])  # doctest: +ELLIPSIS
+    data: synthetic...
+    >>> results["test"]["nll_bound"] > 0
+    True
   """
   with open_run(config) as run_dir:
     data, model = _prepared(config, run_dir, data, model)
