@@ -37,6 +37,14 @@ class ConditionalDecoder(Decoder):
 
   Raises:
     UserError: the decoder's latent has no room for the labels.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import ConditionalDecoder, MLPDecoder
+    >>> decoder = ConditionalDecoder(MLPDecoder(2 + 3, (4, 4, 1), units=(8,)), num_labels=3)
+    >>> x = {"image": tf.zeros([5, 4, 4, 1]), "label": tf.zeros([5], tf.int32)}
+    >>> decoder.latent_dim, decoder.log_prob(x, tf.zeros([5, 2]), decoder.precompute(x)).shape  # nats
+    (2, TensorShape([5]))
   """
 
   def __init__(
@@ -179,6 +187,19 @@ class ConditionalEncoder(keras.layers.Layer):
     num_labels: how many labels there are, numbered from 0.
     observed, given: names, or places, of the image and of c among the parts of an observation.
     **kwargs: of `keras.layers.Layer`.
+
+  Source: Sohn, Lee and Yan (2015).
+
+  Raises:
+    UserError: there is not a label or more.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import ConditionalEncoder, ResNetEncoder
+    >>> encoder = ConditionalEncoder(ResNetEncoder(latent_dim=2, channels=(4, 4)), num_labels=3)
+    >>> x = {"image": tf.zeros([5, 8, 8, 1]), "label": tf.zeros([5], tf.int32)}
+    >>> encoder(x).mean.shape
+    TensorShape([5, 2])
   """
 
   def __init__(

@@ -31,6 +31,16 @@ class ConvDecoder(FactorisedDecoder):
 
   Raises:
     UserError: a size that is not positive, or events that are no images.
+
+  Source: Radford, Metz and Chintala (2016), for transposed convolutions from a dense layer.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import ConvDecoder
+    >>> decoder = ConvDecoder(latent_dim=2, event_shape=(16, 16, 1), width=4)
+    >>> x, z = tf.zeros([3, 16, 16, 1]), tf.zeros([3, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([3])
   """
 
   def __init__(

@@ -26,6 +26,16 @@ class MLPDecoder(FactorisedDecoder):
 
   Raises:
     UserError: a size that is not positive, or no hidden layer.
+
+  Source: Kingma and Welling (2014), whose decoders are of this kind.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.networks import MLPDecoder
+    >>> decoder = MLPDecoder(latent_dim=2, event_shape=(10,), units=(8,))
+    >>> x, z = tf.zeros([3, 10]), tf.zeros([3, 2])
+    >>> decoder.log_prob(x, z, decoder.precompute(x)).shape  # nats
+    TensorShape([3])
   """
 
   def __init__(
