@@ -321,6 +321,53 @@ class TestOptimizers:
     same(model, fitted(self.make(), batch_size=16), rtol=1e-5)
 
 
+class ConstrainedDecoder(tiny.BernoulliDecoder):
+  """A decoder whose weights for a latent have a bounded norm."""
+
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+    self.kernel.constraint = keras.constraints.MaxNorm(0.5, axis=1)
+
+
+def test_constraints_hold_after_every_update():
+  encoder, free = tiny.PairEncoder(), tiny.BernoulliDecoder()
+  encoder.heads.bias_constraint = keras.constraints.NonNeg()
+  model = fitted(make(encoder=encoder, decoder=ConstrainedDecoder(), run_eagerly=True), epochs=3)
+  assert np.linalg.norm(free.kernel, axis=1).max() > 0.5
+  np.testing.assert_array_less(np.linalg.norm(model.decoder.kernel, axis=1), 0.5 + 1e-5)
+  bias = np.array(model.encoder.heads.bias)
+  assert bias.min() == 0 and bias.max() > 0  # the constraint of a layer's weight holds some of them at 0
+
+
+class StopsAfter(keras.callbacks.Callback):
+  """Ends the process, as far as `fit` is concerned, when an epoch begins."""
+
+  def __init__(self, epoch):
+    super().__init__()
+    self.epoch = epoch
+
+  def on_epoch_begin(self, epoch, logs=None):
+    if epoch == self.epoch:
+      raise KeyboardInterrupt
+
+
+class TestCallbacks:
+  @pytest.mark.parametrize("method", ["vae", "savae"])
+  def test_backup_and_restore_goes_on_as_if_nothing_had_happened(self, method, tmp_path):
+    def model():
+      return make(method, optimizer=keras.optimizers.Adam(0.05), run_eagerly=True)
+
+    whole, broken, resumed = model(), model(), model()
+    fitted(whole, epochs=3)
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+    with pytest.raises(KeyboardInterrupt):
+      fitted(broken, epochs=3, callbacks=[backup, StopsAfter(2)])
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    fitted(resumed, epochs=3, callbacks=[backup])
+    assert int(broken.step) == 4 and int(resumed.step) == 6
+    same(resumed, whole, rtol=1e-6, atol=1e-7)
+
+
 class TestData:
   def test_validation_split_and_early_stopping_and_checkpoints(self, tmp_path):
     model = make("vae", optimizer=keras.optimizers.SGD(0.0))

@@ -269,7 +269,8 @@ def test_the_graph_is_that_of_inference(run):
   events = [event for event in map(tf.compat.v1.Event.FromString, records) if event.graph_def]
   (graph,) = [tf.compat.v1.GraphDef.FromString(event.graph_def) for event in events]
   parts = {node.name.partition("/")[0] for node in graph.node}
-  assert {"lambda_0", "refinement", "bounds_of_all_steps", "kl"} <= parts
+  assert {"features_without_z", "lambda_0", "refinement", "bounds_of_all_steps", "kl"} <= parts
+  assert len(parts) < 20  # the rest are inputs, outputs and constants
 
 
 def test_the_projectors_files_agree(run):

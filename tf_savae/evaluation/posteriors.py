@@ -92,7 +92,8 @@ class Inference:
 
   def _infer(self, x, seen):
     """The scopes name the parts on TensorBoard's page Graphs."""
-    batch = self._model.inference(x, step=seen)
+    with tf.name_scope("features_without_z"):
+      batch = self._model.inference(x, step=seen)
     with tf.name_scope("lambda_0"):
       initial = final = batch.start()
     if not batch.settings.num_steps:

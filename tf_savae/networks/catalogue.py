@@ -84,6 +84,8 @@ class Catalogue:
 
   def find(self, name: str | None) -> Network | None:
     """A network of that name for any kind; None: there is none."""
+    if name is None:
+      return None
     return next((registry.get(name) for registry in self._of_kind.values() if name in registry), None)
 
   def resolve(self, name: str, kind: str) -> str:
@@ -122,10 +124,12 @@ def register(
     >>> "one_layer" in networks.DECODERS.names("image")
     True
   """
-  if (encoder is None) == (decoder is None):
+  if encoder is not None and decoder is None:
+    ENCODERS.register(name, Network(encoder, tuple(settings)), kinds)
+  elif decoder is not None and encoder is None:
+    DECODERS.register(name, Network(decoder, tuple(settings)), kinds)
+  else:
     raise ValueError(f"Register either an encoder or a decoder. Received: {encoder!r} and {decoder!r}")
-  catalogue, maker = (DECODERS, decoder) if encoder is None else (ENCODERS, encoder)
-  catalogue.register(name, Network(maker, tuple(settings)), kinds)
 
 
 _LSTM = ("embedding_dim", "hidden_dim", "init_scale")
