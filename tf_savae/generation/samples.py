@@ -44,14 +44,18 @@ def write_samples(
     rows = np.unique(np.linspace(0, len(x) - 1, _DOCUMENTS).round().astype(int))
     given, means = Reader(data.vocabulary, data.max_length).of_rows(x[rows]), posteriors.final.mean
     texts["reconstructions"] = sections.reconstructions(author, given, means[rows])
-    texts["latent_traversals"] = _traversals(author, means, rows[len(rows) // 2])
+    known = Writer(model, data.vocabulary, Decoding(num_beams=1, allow_unknown=False))
+    texts["latent_traversals"] = _traversals(known, means, rows[len(rows) // 2])
   with writer.as_default(step=step):
     for name, text in texts.items():
       tf.summary.text(f"texts/{name}", f"{text}\n\n{data.source}")
 
 
 def _traversals(author: Writer, means: np.ndarray, row: int) -> str:
-  """Greedy documents as one latent takes several values while the others stay as in example `row`."""
+  """Greedy documents as one latent takes several values while the others stay as in example `row`.
+
+  They are of known words: of a model that has not learned much, all else would be the unknown word alone.
+  """
   latents = most_active(means, _LATENTS)
   z = np.concatenate([traversal(means[row], latent, _VALUES) for latent in latents])
   found = iter(author.greedy(tf.constant(z)))
