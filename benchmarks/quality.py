@@ -2,7 +2,7 @@
 
 Trains methods for equally long, and measures bound and importance-sampled likelihood on test data meanwhile. All run on
 one thread, in turn, with the same data and seeds; the processor time of updates counts. Writes curves, a page and, as
-one number per method, how much sooner it reaches the bound that SA-VAE with 20 plain steps has at the end. The same
+one number per method, how much sooner it reaches the best bound of SA-VAE with 20 plain steps. The same
 command goes on where a killed one stopped.
 """
 
@@ -19,7 +19,7 @@ from tf_savae.commands.flags import Flag, Given
 from tf_savae.evaluation.tables import markdown
 from tf_savae.runs.options import one_of, optional, path
 
-# The row, with 20 plain steps as in the paper, whose last bound is the one that times are compared at.
+# The row, with 20 plain steps as in the paper, whose lowest bound is the one that times are compared at.
 BASE = {"text": "savae-paper", "image": "savae-plain", "synthetic": "savae-plain"}
 
 # What PyTorch takes for an update of the paper's algorithm, plain K=20 with finite differences, in ours with exact
@@ -192,7 +192,8 @@ def seconds_to(points: list[tuple[float, float, float]], target: float) -> float
 def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) -> str:
   """The page in Markdown: the last points of all curves, and times to the bound of the base."""
   base = found.get(BASE[workload])
-  target = None if base is None else base["nll_bound"][-1]
+  # The lowest: while β rises, the bound of a method with informative codes can rise for a while.
+  target = None if base is None else min(base["nll_bound"], key=lambda point: point[1])
   lines = []
   for one in found.values():
     reached = None if target is None else seconds_to(one["nll_bound"], target[1])
@@ -223,8 +224,8 @@ def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) ->
   blocks = [f"# {table.title}", markdown(head, lines)]
   if target is not None:
     blocks.append(
-      f"The bound to reach is {target[1]:.2f} nats, which SA-VAE with 20 plain steps has after {target[0]:.0f} seconds"
-      f" of processor time. Numbers are of {table.curve_examples} test examples, the model as it is at the end."
+      f"The bound to reach is {target[1]:.2f} nats, the lowest of {base['name']}, which has it after {target[0]:.0f}"
+      f" seconds of processor time. Numbers are of {table.curve_examples} test examples, the model as it is at the end."
       f" Likelihoods have {table.iw_samples} importance samples. The last column is an estimate, not a measured"
       " training: it compares with the paper's finite differences in PyTorch, whose update takes"
       f" {PEER[workload]:g} times as long as ours with exact derivatives in models of the paper's size. It assumes that"

@@ -133,7 +133,7 @@ def page(found: Mapping[str, Any]) -> str:
   ]
   blocks.append(_legend(found, text))
   if missing := [cell["name"] for cell in found["rows"] if not cell["seeds"]]:
-    blocks.append("Not done: " + ", ".join(missing) + ".")
+    blocks.append("Not done: " + "; ".join(missing) + ".")
   if found["search"]:
     blocks += ["## Search, on validation data of the first seed", _searches(found["search"])]
   if found["failed"]:
