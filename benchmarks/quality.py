@@ -197,8 +197,10 @@ def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) ->
   lines = []
   for one in found.values():
     reached = None if target is None else seconds_to(one["nll_bound"], target[1])
-    ratio = "–" if reached is None else f"{target[0] / reached:.1f}"
-    peer = "–" if reached is None else f"{PEER[workload] * target[0] / reached:.1f}"
+    # At its first point a curve may have been there for some time.
+    early = reached is not None and reached == one["nll_bound"][0][0]
+    ratio = "–" if reached is None else f"{'≥ ' * early}{target[0] / reached:.1f}"
+    peer = "–" if reached is None else f"{'≥ ' * early}{PEER[workload] * target[0] / reached:.1f}"
     at_start = one.get("nll_bound_initial")
     lines.append(
       [
@@ -206,7 +208,7 @@ def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) ->
         str(one["seeds"]),
         "–" if at_start is None else f"{at_start[-1][1]:.2f}",
         *(f"{one[name][-1][1]:.2f}" for name in ("nll_bound", "nll_iw")),
-        "–" if reached is None else f"{reached:.1f}",
+        "–" if reached is None else f"{'≤ ' * early}{reached:.1f}",
         ratio,
         peer,
       ]
