@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_savae import registry, startup
+from tf_savae import observations, registry, startup
 from tf_savae.errors import UserError
 
 # By name, because serving stands on the model.
@@ -24,6 +24,8 @@ def export_for_clients(model: Any, path: Any, format: str, **options: Any) -> No
 
 def export(model: Any, path: Any, format: str, verbose: bool | None) -> None:
   """Writes a SavedModel whose `serve`, also `serving_default`, maps x `[batch, ...]` to what `predict` gives.
+
+  The parts of an observation that is a dict are inputs by their names.
 
   The noise of a row does not depend on its place in the batch: each row's answer is what `predict` gives for it alone.
 
@@ -47,12 +49,20 @@ def export(model: Any, path: Any, format: str, verbose: bool | None) -> None:
     raise UserError(
       "export needs the shape of x; received a model that saw no data; call it on a batch first"
     )
-  shape = [None, *config["shape"][1:]]
+  signature = _named(observations.specs(config["shape"], config["dtype"]), "x")
   archive = keras.export.ExportArchive()
   archive.track(model)
-  signature = tf.TensorSpec(shape, config["dtype"], name="x")
   archive.add_endpoint("serve", lambda x: model.posterior_outputs(x, row_by_row=True), [signature])
   archive.write_out(str(Path(path).expanduser()), verbose=bool(verbose))
+
+
+def _named(spec: Any, name: str) -> Any:
+  """A spec with a name for clients: its own among the parts of an observation, or x."""
+  if isinstance(spec, dict):
+    return {key: _named(each, str(key)) for key, each in spec.items()}
+  if isinstance(spec, tuple):
+    return tuple(_named(each, f"x_{place}") for place, each in enumerate(spec))
+  return tf.TensorSpec(spec.shape, spec.dtype, name=name)
 
 
 def _check_format(format: str) -> None:

@@ -61,6 +61,11 @@ def _of_array(model: SAVAE, examples: Any) -> Input:
       "export needs the shape of x; received a model that saw no data; call it on a batch first, or give"
       " inputs=x[:4]"
     )
+  if not isinstance(built["dtype"], str):
+    raise UserError(
+      "clients send one array for each observation; received a model of observations with the parts"
+      f" {', '.join(map(str, built['dtype']))}; save it as .keras"
+    )
   shape, dtype = built["shape"][1:], tf.as_dtype(built["dtype"])
   if examples is not None and len(examples.shape) - 1 != len(shape):
     raise UserError(
