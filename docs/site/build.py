@@ -29,7 +29,18 @@ SITE = ROOT / "build/site"
 # The pages in the order of the menu, under headings.
 MENU = {
   "Start": ("install", "idea", "choosing", "faq"),
-  "Guides": ("data", "networks", "keras", "extending", "runs", "tensorboard", "deploy", "speed", "bazel"),
+  "Guides": (
+    "data",
+    "pictures",
+    "networks",
+    "keras",
+    "extending",
+    "runs",
+    "tensorboard",
+    "deploy",
+    "speed",
+    "bazel",
+  ),
   "The paper": ("paper", "design", "gradient", "results", "repository/experiments/SYNTHETIC"),
   "API": tuple(f"api/{module}" for module in api.MODULES),
   "Project": (

@@ -151,6 +151,14 @@ def test_the_use_of_the_latent_is_told_of_both_posteriors():
   assert rows["perplexity bound at λ_0"] == ["66.50 ± 0.45"] * 2
 
 
+def test_bits_per_dimension_have_four_decimals():
+  split = {"nll_bound": 11517.46, "nll_iw": 11421.0, "iw_samples": 10, "active_units": 3, "kl": 1.0}
+  split |= {"bits_bound": 5.40891, "bits_iw": 5.36358}
+  rows = cells(summary_table({"model": "savae", "dataset": "images", "k": 3, "eval_k": 3, "test": split}))
+  assert rows["bits per dimension, bound at λ_3"] == ["5.4089"]
+  assert rows["bits per dimension, 10 importance samples"] == ["5.3636"]
+
+
 def test_a_language_model_has_one_perplexity():
   names = ("nll_bound", "nll_bound_se", "ppl_bound", "ppl_bound_se", "ppl_iw", "ppl_iw_se", "tokens")
   split = {name: TEXT_SPLIT[name] for name in names}
