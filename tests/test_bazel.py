@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
   "PIL": {"pillow"},
   "absl": {"absl-py"},
   "google": {"protobuf"},
+  "sentencepiece": {"sentencepiece", "tensorflow-text"},  # whose library of operations is loaded
   "grpc": {"grpcio"},
   "tensorflow_probability": {"tensorflow-probability", "tf-keras"},
   "tensorflow_serving": {"tensorflow-serving-api"},

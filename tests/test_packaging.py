@@ -35,7 +35,7 @@ def extras(*groups: str) -> list[str]:
   return names([line for group in groups for line in PROJECT["project"]["optional-dependencies"][group]])
 
 
-USED = ("serving", "parquet")
+USED = ("serving", "parquet", "text")
 
 
 def test_version_and_licence_are_said_once():
@@ -70,7 +70,7 @@ def test_the_package_imports_what_it_requires():
         found.add(node.module.partition(".")[0])
   found -= set(sys.stdlib_module_names) | {"tf_savae"}
   modules = {MODULES.get(name, name.replace("-", "_")) for name in required()}
-  assert found - modules == {"grpc", "tensorflow_serving", "pyarrow"}  # the extras
+  assert found - modules == {"grpc", "tensorflow_serving", "pyarrow", "sentencepiece"}  # the extras
   # tensorflow-probability imports these two.
   assert modules - found == {"tf_keras", "setuptools"}
 

@@ -68,6 +68,17 @@ def require_serving() -> None:
       raise UserError(f"{module} is not installed: pip install 'tf_savae[serving]'")
 
 
+def require_text() -> None:
+  """Refuses `--units=sentencepiece` where the packages of the extra `text` are not installed.
+
+  Raises:
+    UserError: one of them is missing.
+  """
+  for module in ("sentencepiece", "tensorflow_text"):
+    if importlib.util.find_spec(module) is None:
+      raise UserError(f"{module} is not installed: pip install 'tf_savae[text]', or train with other --units")
+
+
 def _import() -> None:
   import keras
   import tensorflow as tf

@@ -259,7 +259,7 @@ def test_a_file_that_changes_between_the_passes_is_noticed(tmp_path):
   corpus = text_files.divide({"train": path})
   for n in (9, 11):
     path.write_text(lines(n))
-    assert f"it had 10 documents and now has {n}" in refusal(lambda: list(corpus.documents()))
+    assert f"it had 10 documents and now has {n}" in refusal(lambda: list(corpus.texts()))
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):

@@ -10,7 +10,7 @@ from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
 from tf_savae.commands.run_flags import changed_steps, step_flags
 from tf_savae.errors import UserError
-from tf_savae.runs.options import SEED, one_of, optional, path, whole
+from tf_savae.runs.options import SEED, one_of, optional, path, text, whole
 
 _FORMATS = (".npz", ".csv", ".parquet")
 
@@ -42,6 +42,13 @@ def _flags() -> list[Flag]:
     Flag("eval_k", None, optional(whole(0)), "SVI steps", shown_default="the run's"),
     Flag("seed", 0, SEED, "seed of the noise that all rows share, as of export"),
     Flag("batch_size", 50, whole(1), "rows at a time"),
+    Flag(
+      "text_column",
+      None,
+      optional(text()),
+      "column of the documents in .csv and .tsv files",
+      shown_default="the run's",
+    ),
     *step_flags(),
   ]
 
@@ -67,7 +74,7 @@ def _work(given: Given) -> None:
   startup.import_tensorflow()
   from tf_savae.serving import encoding
 
-  names = ("split", "num", "eval_k", "seed", "batch_size", "data_dir")
+  names = ("split", "num", "eval_k", "seed", "batch_size", "data_dir", "text_column")
   settings = {name: getattr(given, name) for name in names}
   encoded = encoding.encode(given.run_dir, given.arguments, **settings, steps=changed_steps(given))
   encoding.write(encoded, given.output)
@@ -78,9 +85,9 @@ COMMAND = Command(
   "encode",
   """Posteriors of files, offline. Writes λ_0 and λ_K of each row, with the ELBO at both, to one file.
 
-  Files are PNG or JPEG pictures, folders or zips of them; text files with one document per line; .npy or .npz arrays of
-  what the model was trained on. A row's numbers are those that an export of the run with the same --seed would answer,
-  and do not depend on the other rows.""",
+  Files are PNG or JPEG pictures, folders or zips of them; text files with one document per line; .csv or .tsv files
+  with a column of documents; .npy or .npz arrays of what the model was trained on. A row's numbers are those that an
+  export of the run with the same --seed would answer, and do not depend on the other rows.""",
   _flags,
   _work,
   prepare=_prepare,

@@ -45,7 +45,7 @@ class Source:
     return resolve(self.loader)(**options)
 
 
-_OF_WORDS = ("vocab_size", "min_count", "max_length")
+_OF_WORDS = ("vocab_size", "min_count", "max_length", "units", "text_column")
 _OF_ORACLE = ("data_seed", "oracle", "train_examples")
 
 #: Data sets by name: what `--dataset` accepts.

@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_savae.data import batches, bucketing, text_files
+from tf_savae.data import units as units_lib
 from tf_savae.data.dataset import SPLITS, DataSet, check_split
 from tf_savae.data.text_files import Corpus
 from tf_savae.data.text_store import Documents, Writer
@@ -116,6 +117,8 @@ def load(
   vocab_size: int = 20000,
   min_count: int = 1,
   max_length: int = 200,
+  units: str = "word",
+  text_column: str | None = None,
   name: str = "text",
   vocabulary: Vocabulary | None = None,
 ) -> TextDataSet:
@@ -132,9 +135,12 @@ def load(
     data_dir: the folder with the files.
     seed: the training run's seed; it decides the order of the training documents only.
     download, strict: not used; there is nothing to download and no stand-in.
-    vocab_size: the largest number of words besides the four special tokens; the most frequent words are kept.
+    vocab_size: the largest number of words besides the four special tokens; the most frequent words are kept. Of
+      SentencePiece it is how many pieces are learned.
     min_count: how often a word must occur in the training documents to be in the vocabulary.
     max_length: the largest number of words in a document; longer documents are dropped and counted.
+    units: what a document is cut into, one of `units.UNITS`; sizes and lengths count these.
+    text_column: the column of the documents in train.csv or train.tsv and so on, as for `text_columns.numbered`.
     name: the name of the data set.
     vocabulary: the vocabulary of an earlier run, used unchanged; None: one is made from the training documents.
 
@@ -143,12 +149,11 @@ def load(
   """
   del download, strict
   folder = pathlib.Path(data_dir).expanduser()
-  files = text_files.find(folder)
+  files = text_files.find(folder, text_column)
   if not files:
     missing = "" if folder.is_dir() else " (which does not exist)"
-    raise UserError(
-      f"no documents in {folder}{missing}: put {text_files.EXPECTED} there, or give another data_dir"
-    )
+    expected = text_files.EXPECTED if text_column is None else "train.csv or train.tsv"
+    raise UserError(f"no documents in {folder}{missing}: put {expected} there, or give another data_dir")
   return from_files(
     files,
     f"text in {folder.resolve().name}/",
@@ -158,6 +163,8 @@ def load(
     vocab_size=vocab_size,
     min_count=min_count,
     max_length=max_length,
+    units=units,
+    text_column=text_column,
     vocabulary=vocabulary,
   )
 
@@ -173,16 +180,21 @@ def from_files(
   min_count: int,
   max_length: int,
   vocabulary: Vocabulary | None,
+  units: str = "word",
+  text_column: str | None = None,
 ) -> TextDataSet:
   """The documents of `files`, which has a file for at least one split; `what` begins the line that describes them."""
   for size, value in (("vocab_size", vocab_size), ("min_count", min_count), ("max_length", max_length)):
     if value < 1:
       raise UserError(f"text: {size} must be at least 1. Received: {value}")
-  corpus = text_files.divide(files)
-  if vocabulary is None:
+  corpus = text_files.divide(files, text_column)
+  if vocabulary is None and units == "word":
     counts = _count_words(corpus, max_length)
     vocabulary = Vocabulary.from_counts(counts, max_size=vocab_size, min_count=min_count)
     del counts
+  elif vocabulary is None:
+    of_training = (text for split, text in corpus.texts(only="train") if split == "train")
+    vocabulary = units_lib.make(units, of_training, max_size=vocab_size, min_count=min_count)
   about = {"name": name, "is_stand_in": is_stand_in, "seed": seed}
   return _data_set(corpus, f"{what} ({corpus.describe()})", vocabulary, max_length, SPLITS, **about)
 
@@ -193,6 +205,7 @@ def dataset_from_file(
   max_length: int = 200,
   seed: int = 0,
   name: str = "text",
+  text_column: str | None = None,
 ) -> TextDataSet:
   r"""A data set to evaluate a model on: its split "test" is one file, and its other splits are empty.
 
@@ -202,6 +215,7 @@ def dataset_from_file(
     max_length: the largest number of words in a document, as for `load`; longer ones are dropped and counted.
     seed: the run's seed.
     name: the name of the data set.
+    text_column: of the documents, if the file is a .csv or .tsv.
 
   Raises:
     UserError: the file is unusable.
@@ -216,7 +230,7 @@ def dataset_from_file(
     2
   """
   path = pathlib.Path(path).expanduser()
-  corpus = Corpus({"test": path}, None, None)
+  corpus = Corpus({"test": path}, None, None, text_column)
   about = {"name": name, "is_stand_in": False, "seed": seed}
   return _data_set(corpus, f"text in {path.name}", vocabulary, max_length, ("test",), **about)
 
@@ -233,8 +247,10 @@ def _data_set(
   documents, dropped = _encode(corpus, vocabulary, max_length)
   for split in needed:
     if not len(documents[split]):
-      raise _no_documents(corpus, split, dropped[split], max_length)
-  source = f"{what}: {_sizes(documents, dropped, max_length)}"
+      raise _no_documents(corpus, split, dropped[split], max_length, vocabulary.plural)
+  sizes = _sizes(documents, dropped, max_length, vocabulary.plural)
+  cut = "" if vocabulary.units == "word" else f"; cut into {vocabulary.plural}"
+  source = f"{what}: {sizes}{cut}"
   return TextDataSet(
     documents, vocabulary, max_length=max_length + 1, dropped=dropped, source=source, **about
   )
@@ -249,9 +265,10 @@ def _count_words(corpus: Corpus, max_length: int) -> collections.Counter[str]:
   counts: collections.Counter[str] = collections.Counter()
   dropped = 0
   forgot = False
-  for split, words in corpus.documents(only="train"):
+  for split, text in corpus.texts(only="train"):
     if split != "train":
       continue
+    words = text.split()
     if len(words) > max_length:
       dropped += 1
       continue
@@ -277,7 +294,8 @@ def _encode(
   """The documents of each split that are not too long, and the number of those that are."""
   writers = {split: Writer(len(vocabulary)) for split in SPLITS}
   dropped = dict.fromkeys(SPLITS, 0)
-  for split, words in corpus.documents():
+  for split, text in corpus.texts():
+    words = vocabulary.split(text)
     if len(words) > max_length:
       dropped[split] += 1
     else:
@@ -285,21 +303,23 @@ def _encode(
   return {split: writer.finish() for split, writer in writers.items()}, dropped
 
 
-def _no_documents(corpus: Corpus, split: str, dropped: int, max_length: int) -> UserError:
+def _no_documents(
+  corpus: Corpus, split: str, dropped: int, max_length: int, plural: str = "words"
+) -> UserError:
   path = corpus.file_of(split)
   if not dropped:
     return UserError(f"{path} is empty: it has no documents; put one document on each line")
   return UserError(
-    f"{path}: no {split} document is left, since all {dropped} have more than max_length={max_length} words; "
+    f"{path}: no {split} document is left, since all {dropped} have more than max_length={max_length} {plural}; "
     f"raise max_length, or put one document on each line"
   )
 
 
-def _sizes(documents: dict[str, Documents], dropped: dict[str, int], max_length: int) -> str:
+def _sizes(documents: dict[str, Documents], dropped: dict[str, int], max_length: int, plural: str) -> str:
   """How many documents there are and how many were dropped, in words."""
   splits = [split for split in SPLITS if len(documents[split]) or dropped[split]]
   sizes = ", ".join(f"{len(documents[split])} {split}" for split in splits)
   total = sum(dropped.values())
   each = ", ".join(f"{dropped[split]} {split}" for split in splits)
-  left_out = f"; {total} of more than {max_length} words dropped ({each})" if total else ""
+  left_out = f"; {total} of more than {max_length} {plural} dropped ({each})" if total else ""
   return f"{sizes} documents{left_out}"

@@ -31,16 +31,7 @@ def documents(path: pathlib.Path) -> Iterator[list[str]]:
     UserError: the file cannot be read, is damaged, is not UTF-8, has a line beyond `MAX_LINE_BYTES`, or has no line
       ends but carriage returns.
   """
-  return (text.split() for text in _texts(path))
-
-
-def count(path: pathlib.Path) -> int:
-  """Number of documents in `path`.
-
-  Raises:
-    UserError: as `documents`.
-  """
-  return sum(1 for _ in _texts(path))
+  return (text.split() for text in texts(path))
 
 
 def without_mark(line: bytes) -> bytes:
@@ -50,26 +41,31 @@ def without_mark(line: bytes) -> bytes:
   return line
 
 
-def _texts(path: pathlib.Path) -> Iterator[str]:
+def texts(path: pathlib.Path) -> Iterator[str]:
+  """Yields the documents of `path` as they are; errors as of `documents`."""
   return (text for _, text in numbered(path))
 
 
 def numbered(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-  """Yields the lines of `path` that contain words, each with its number, from 1.
+  """Yields the lines of `path` that contain words, each with its number, from 1; errors as of `documents`."""
+  return ((number, text) for number, text in decoded(path) if has_words(text))
 
-  Raises:
-    UserError: as `documents`.
-  """
+
+def has_words(text: str) -> bool:
+  """Whether a text has more than white space and characters without width."""
+  return bool(text.strip().strip(_NOTHING).strip())
+
+
+def decoded(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+  """Yields all lines of `path`, each with its number, from 1; errors as of `documents`."""
   for number, line in _lines(path):
     try:
-      text = line.decode("utf-8")
+      yield number, line.decode("utf-8")
     except UnicodeDecodeError as error:
       raise UserError(
         f"{path} is not UTF-8: line {number} has byte 0x{line[error.start]:02x} at position {error.start + 1}; "
         f"convert it (iconv -t UTF-8), or remove that line"
       ) from error
-    if text.strip().strip(_NOTHING).strip():
-      yield number, text
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:

@@ -26,6 +26,8 @@ class Vocabulary:
 
   Attributes:
     words: all words, including the special tokens, as a tuple.
+    units: what a word is here: a value of `--units`.
+    plural: the same in words, for messages.
 
   Raises:
     UserError: the special tokens are missing, there are no other words, or a word is repeated, empty, or
@@ -38,6 +40,8 @@ class Vocabulary:
     >>> vocabulary.decode(vocabulary.encode("cat dog bird".split()))
     'cat dog _UNK'
   """
+
+  units, plural = "word", "words"
 
   def __init__(self, words: Iterable[str]):
     self.words = tuple(words)
@@ -95,13 +99,21 @@ class Vocabulary:
     return len(self.words)
 
   def __eq__(self, other: object) -> bool:
-    return isinstance(other, Vocabulary) and self.words == other.words
+    return isinstance(other, Vocabulary) and (self.units, self.words) == (other.units, other.words)
 
   def __hash__(self) -> int:
     return hash(self.words)
 
   def __repr__(self) -> str:
     return f"Vocabulary of {len(self)} words"
+
+  def split(self, text: str) -> list[str]:
+    """The words of a text, which white space separates."""
+    return text.split()
+
+  def join(self, entries: Iterable[str]) -> str:
+    """The text that words make."""
+    return " ".join(entries)
 
   def encode(self, tokens: Iterable[str]) -> list[int]:
     """Ids of the words of a text, without END."""
@@ -116,7 +128,7 @@ class Vocabulary:
         break
       if i != PAD:
         words.append(self.words[i])
-    return " ".join(words)
+    return self.join(words)
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes one word per line, UTF-8, so that the line number, counted from 0, is the id.

@@ -27,6 +27,8 @@ def load(
   vocab_size: int = 20000,
   min_count: int = 1,
   max_length: int = 200,
+  units: str = "word",
+  text_column: str | None = None,
   vocabulary: Vocabulary | None = None,
 ) -> text.TextDataSet:
   """The documents in `data_dir/yahoo`, or else in `data_dir` itself, or else generated ones.
@@ -36,7 +38,7 @@ def load(
     seed: the training run's seed; it decides the order of the training documents only.
     download: not used; there is nothing to download.
     strict: whether having nothing but the stand-in is an error.
-    vocab_size, min_count, max_length, vocabulary: see `text.load`.
+    vocab_size, min_count, max_length, units, text_column, vocabulary: see `text.load`.
 
   Raises:
     UserError: a file that was found is unusable, or `strict` is set and only the stand-in is left.
@@ -48,13 +50,16 @@ def load(
     "vocab_size": vocab_size,
     "min_count": min_count,
     "max_length": max_length,
+    "units": units,
     "vocabulary": vocabulary,
   }
   data_dir = pathlib.Path(data_dir).expanduser()
   folder = data_dir / "yahoo"
   for place in (folder, data_dir):
-    if files := text_files.find(place):
-      return text.from_files(files, f"text in {place.resolve().name}/", is_stand_in=False, **options)
+    if files := text_files.find(place, text_column):
+      return text.from_files(
+        files, f"text in {place.resolve().name}/", is_stand_in=False, text_column=text_column, **options
+      )
   where = f"no Yahoo documents in {folder}" + ("" if folder.is_dir() else " (which does not exist)")
   if strict:
     raise UserError(

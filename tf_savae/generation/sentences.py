@@ -55,20 +55,22 @@ class Reader:
     Raises:
       UserError: it is empty or too long; the message begins with `where`.
     """
-    words = text.split()
-    if not words:
+    if not text.split():
       raise UserError(f"{where} has no words; received {text!r}")
+    words, is_lowered = self._vocabulary.split(text), False
     if len(words) >= self._max_length:
       start = f"{text[:40]}…" if len(text) > 40 else text
       raise UserError(
-        f"{where} may have at most {self._max_length - 1} words for this model; received {len(words)}: {start!r}"
+        f"{where} may have at most {self._max_length - 1} {self._vocabulary.plural} for this model; received"
+        f" {len(words)}: {start!r}"
       )
-    given = words
     if self.lowers:
-      words = [word if word in UNKNOWN_NAMES else word.lower() for word in words]
+      lowered = [word if word in UNKNOWN_NAMES else word.lower() for word in words]
+      # Pieces are cut again, since a word in small letters may have others.
+      is_lowered, words = lowered != words, self._vocabulary.split(self._vocabulary.join(lowered))
     ids = self._vocabulary.encode(words)
     unknown = (word for word, i in zip(words, ids, strict=True) if i == UNKNOWN and word not in UNKNOWN_NAMES)
-    return Sentence(text, (*ids, END), tuple(dict.fromkeys(unknown)), words != given)
+    return Sentence(text, (*ids, END), tuple(dict.fromkeys(unknown)), is_lowered)
 
   def read_file(self, path: str | os.PathLike[str], num: int) -> list[Sentence]:
     """The first `num` sentences of a file with one per line, which is compressed if its name ends in ".gz".
@@ -77,8 +79,8 @@ class Reader:
       UserError: the file is unusable or has no words, or a sentence is too long.
     """
     found = [
-      self.read(" ".join(words), f"sentence {i} of {path}")
-      for i, words in enumerate(itertools.islice(text_lines.documents(Path(path)), num), 1)
+      self.read(" ".join(text.split()), f"sentence {i} of {path}")
+      for i, text in enumerate(itertools.islice(text_lines.texts(Path(path)), num), 1)
     ]
     if not found:
       raise UserError(f"{path} has no words; write one sentence per line")

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_savae import tokens
+from tf_savae.data import units
 from tf_savae.data.dataset import SPLITS, DataSet
 from tf_savae.data.text import TextDataSet, dataset_from_file
 from tf_savae.data.vocabulary import UNKNOWN_NAMES, Vocabulary
@@ -22,7 +23,7 @@ from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.runs.restore import Restored
 from tf_savae.serving.payloads import FromLatent, Input, Output, Payloads, checked
-from tf_savae.serving.sentences import Tokenizer
+from tf_savae.serving.sentences import Tokenizer, tokenizer_for
 
 _LABEL_WORDS = 12  # number of a document's words in its label in the projector
 
@@ -39,7 +40,7 @@ class TextKind(Kind):
     digest = hashlib.sha256(words).hexdigest()[:16]
     return {
       **{f"{split}_tokens": data.num_tokens(split) for split in SPLITS},
-      "vocabulary": f"{len(data.vocabulary)} words, sha256 {digest}",
+      "vocabulary": f"{len(data.vocabulary)} {data.vocabulary.plural}, sha256 {digest}",
     }
 
   def keep(self, data: TextDataSet, run: RunDirectory) -> None:
@@ -47,15 +48,19 @@ class TextKind(Kind):
       data.vocabulary.save(run.vocabulary_file)
 
   def kept(self, run: RunDirectory) -> dict[str, Any]:
-    words = run.vocabulary_file
-    return {"vocabulary": Vocabulary.load(words) if words.exists() else None}
+    config = run.read_config()
+    has_words = config is not None and run.vocabulary_file.exists()
+    return {"vocabulary": units.load(run.vocabulary_file, config.units) if has_words else None}
 
   def outline(self, config: RunConfig, run: RunDirectory) -> DataSet:
-    return _Outline(config.dataset, Vocabulary.load(run.vocabulary_file), config.max_length, config.seed)
+    vocabulary = units.load(run.vocabulary_file, config.units)
+    return _Outline(config.dataset, vocabulary, config.max_length, config.seed)
 
   def from_file(self, path: str, config: RunConfig, run: RunDirectory) -> TextDataSet:
-    vocabulary = Vocabulary.load(run.vocabulary_file)
-    return dataset_from_file(path, vocabulary, config.max_length, config.seed, config.dataset)
+    vocabulary = units.load(run.vocabulary_file, config.units)
+    return dataset_from_file(
+      path, vocabulary, config.max_length, config.seed, config.dataset, text_column=config.text_column
+    )
 
   def lengths(self, x: Any) -> np.ndarray:
     return tokens.lengths(tf.convert_to_tensor(x)).numpy()
@@ -84,8 +89,9 @@ class TextKind(Kind):
   def payloads(self, trained: Restored, seed: int) -> Payloads:
     decoder, vocabulary = trained.model.decoder, trained.vocabulary
     file = RunDirectory(trained.config.run_dir).vocabulary_file
-    tokenizer = Tokenizer(vocabulary, file, decoder.max_length)
-    text = "sentence, UTF-8: words with spaces between, unknown ones as `_UNK`"
+    tokenizer = tokenizer_for(vocabulary, file, decoder.max_length)
+    what = "words with spaces between" if vocabulary.units == "word" else vocabulary.plural
+    text = f"sentence, UTF-8: {what}, unknown ones as `_UNK`"
 
     def greedy(z):
       return tokenizer.decode(decoding.generate(decoder, z))
@@ -94,8 +100,13 @@ class TextKind(Kind):
       {"": _sentence(tokenizer, vocabulary, file.name), "_ids": _ids(tokenizer, file.name)},
       "_ids",
       Output("sentence", tokenizer.decode, tf.TensorSpec([], tf.string), f"x ~ p(x): {text}"),
-      FromLatent("sample", "sentence", "sentence", greedy, f"{text}; the likeliest word after word"),
-      {"tokens": (tokens.lengths, "words and END, int32: perplexity is exp(−Σ elbo / Σ tokens)")},
+      FromLatent("sample", "sentence", "sentence", greedy, f"{text}; the likeliest after each"),
+      {
+        "tokens": (
+          tokens.lengths,
+          f"{vocabulary.plural} and END, int32: perplexity is exp(−Σ elbo / Σ tokens)",
+        )
+      },
       tokenizer.tables,
     )
 
@@ -133,15 +144,26 @@ def _beginning(text: str) -> str:
 def _sentence(tokenizer: Tokenizer, vocabulary: Vocabulary, asset: str) -> Input:
   words = vocabulary.words[len(tokens.SPECIAL) :]
   small = all(word == word.lower() for word in words)
+  plural = vocabulary.plural
+  how = {
+    "word": f"Words are what white space separates, as in training, looked up as they are among the {len(words):,} of"
+    f" `assets/{asset}`",
+    "char": f"Characters are looked up as they are among the {len(words):,} of `assets/{asset}`, white space of any"
+    " length as one space",
+    "sentencepiece": f"It is cut by the SentencePiece model of `assets/{units.MODEL_FILE}`, by an operation of"
+    f" TensorFlow Text, into some of its {len(words):,} pieces",
+  }[vocabulary.units]
   unknown = ", ".join(f"`{name}`" for name in sorted(UNKNOWN_NAMES))
+  also = (
+    f", and so do {unknown} and whatever else names a special token" if vocabulary.units == "word" else ""
+  )
   return Input(
     tf.TensorSpec([None], tf.string, "sentence"),
     lambda sentence: tokenizer.encode(checked("sentence", sentence, [])),
     tokenizer.example_sentences,
-    f"sentence, UTF-8, of at most {tokenizer.max_words} words; more are an error. Words are what white space separates,"
-    f" as in training, looked up as they are among the {len(words):,} of `assets/{asset}`"
-    f"{', which has no capital letters: send small ones' if small else ''}. Others count as unknown, and so do"
-    f" {unknown} and whatever else names a special token. No words at all is an empty document, END alone",
+    f"sentence, UTF-8, of at most {tokenizer.max_words} {plural}; more are an error. {how}"
+    f"{', which has no capital letters: send small ones' if small else ''}. Others count as unknown{also}. No"
+    f" {plural} at all is an empty document, END alone",
   )
 
 
@@ -150,9 +172,9 @@ def _ids(tokenizer: Tokenizer, asset: str) -> Input:
     tf.TensorSpec([None, None], tf.int32, "x"),
     lambda x: tokenizer.checked(checked("x", x, [None])),
     tokenizer.example_documents,
-    f"token ids `[length]`, int32, line numbers from 0 of `assets/{asset}`: words, END = {tokens.END}, then PAD ="
-    f" {tokens.PAD} up to any common length (with server-side batching one that all clients share); unknown words are"
-    f" {tokens.UNKNOWN}",
+    f"token ids `[length]`, int32, line numbers from 0 of `assets/{asset}`: {tokenizer.plural}, END = {tokens.END},"
+    f" then PAD = {tokens.PAD} up to any common length (with server-side batching one that all clients share); unknown"
+    f" ones are {tokens.UNKNOWN}",
   )
 
 

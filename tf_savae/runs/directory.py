@@ -8,6 +8,7 @@
     results-*.json  evaluations on other files
     vocabulary.txt  for runs on text: the word of each id, one per line; the weights depend on it, so every export
                     includes it
+    sentencepiece.model  with --units=sentencepiece: the model whose pieces vocabulary.txt lists
     model.json      for runs with the user's own model: its configuration
     oracle.npz      for runs on synthetic data: the parameters of the model that generated them
 
@@ -50,8 +51,8 @@ class RunDirectory:
   Use `open_run` to get one. The object is a context manager that releases the lock.
 
   Attributes:
-    path, checkpoints, tensorboard, metrics_file, results_file, config_file, model_file, vocabulary_file, oracle_file:
-      where things are.
+    path, checkpoints, tensorboard, metrics_file, results_file, config_file, model_file, vocabulary_file, pieces_file,
+      oracle_file: where things are.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -63,6 +64,7 @@ class RunDirectory:
     self.results_file = self.path / "results.json"
     self.model_file = self.path / "model.json"
     self.vocabulary_file = self.path / "vocabulary.txt"
+    self.pieces_file = self.path / "sentencepiece.model"
     self.oracle_file = self.path / "oracle.npz"
     self._lock: io.TextIOBase | None = None
 
@@ -167,7 +169,13 @@ class RunDirectory:
   def forget_unused(self) -> None:
     """Removes config.json if no checkpoint was ever written, so that the next attempt may have other settings."""
     if not self.has_checkpoint:
-      for file in (self.config_file, self.model_file, self.vocabulary_file, self.oracle_file):
+      for file in (
+        self.config_file,
+        self.model_file,
+        self.vocabulary_file,
+        self.pieces_file,
+        self.oracle_file,
+      ):
         file.unlink(missing_ok=True)
 
   def check_same_run(self, config: RunConfig) -> None:

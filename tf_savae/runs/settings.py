@@ -20,6 +20,7 @@ from tf_savae.runs.options import (
   path,
   paths,
   switch,
+  text,
   updates,
   whole,
 )
@@ -141,6 +142,22 @@ class RunSettings:
   )
   max_length: int = option(
     200, whole(1), "largest number of words in a document; longer documents are left out", "Data", only=_TEXT
+  )
+  units: str = option(
+    "word",
+    one_of("word", "char", "sentencepiece"),
+    "what text is cut into; --vocab_size and --max_length count these. sentencepiece learns --vocab_size pieces from"
+    " the training text",
+    "Data",
+    only=_TEXT,
+  )
+  text_column: str | None = option(
+    None,
+    optional(text()),
+    "the documents' column in .csv or .tsv files: its name, or its number if the first line is no heading (default:"
+    " .txt files with one document per line)",
+    "Data",
+    only=_TEXT,
   )
 
 

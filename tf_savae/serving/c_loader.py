@@ -52,6 +52,22 @@ class SessionError(RuntimeError):
     return self.args[1]
 
 
+# An operation that TensorFlow Serving has and the wheel has not.
+_SENTENCEPIECE = b"SentencepieceOp"
+
+
+def sentencepiece_library() -> Path:
+  """TensorFlow Text's library of the operations for SentencePiece; importing that package is not needed.
+
+  Raises:
+    SessionError: TensorFlow Text is not installed.
+  """
+  spec = importlib.util.find_spec("tensorflow_text")
+  if spec is None or spec.origin is None:
+    raise SessionError(5, "the export needs tensorflow_text: pip install 'tf_savae[text]'")
+  return Path(spec.origin).parent / "python" / "ops" / "_sentencepiece_tokenizer.so"
+
+
 class _Output(ctypes.Structure):
   _fields_ = (("operation", ctypes.c_void_p), ("index", ctypes.c_int))
 
@@ -69,6 +85,7 @@ def _library() -> ctypes.CDLL:
     "TF_GetCode": (number, pointer),
     "TF_Message": (text, pointer),
     "TF_NewGraph": (pointer,),
+    "TF_LoadLibrary": (pointer, text, pointer),
     "TF_NewSessionOptions": (pointer,),
     "TF_SetConfig": (None, pointer, text, size, pointer),
     "TF_LoadSessionFromSavedModel": (
@@ -109,6 +126,9 @@ class Session:
   def __init__(self, path: str | os.PathLike, threads: int | None = None):
     library = _library()
     self._status, self._graph = library.TF_NewStatus(), library.TF_NewGraph()
+    if _needs_sentencepiece(path):
+      library.TF_LoadLibrary(os.fsencode(sentencepiece_library()), self._status)
+      self._check()
     options = library.TF_NewSessionOptions()
     if threads is not None:
       # A serialised ConfigProto: intra_op_parallelism_threads is field 2, inter_op_parallelism_threads field 5.
@@ -166,6 +186,14 @@ class Session:
     code = _library().TF_GetCode(status)
     if code:
       raise SessionError(code, _library().TF_Message(status).decode(errors="replace"))
+
+
+def _needs_sentencepiece(path: str | os.PathLike) -> bool:
+  """Whether the name of the operation is in a SavedModel, which is not parsed for it."""
+  try:
+    return _SENTENCEPIECE in (Path(path) / "saved_model.pb").read_bytes()
+  except OSError:
+    return False  # the loader says what is wrong
 
 
 def _to_tensor(array: np.ndarray, alive: list[Any]) -> int:

@@ -38,6 +38,7 @@ def encode(
   batch_size: int = 50,
   data_dir: str | None = None,
   steps: Mapping[str, Any] | None = None,
+  text_column: str | None = None,
 ) -> dict[str, np.ndarray]:
   """λ_0 and λ_K of observations. A row's answer does not depend on other rows, as in an export with the same seed.
 
@@ -51,6 +52,7 @@ def encode(
     batch_size: rows at a time.
     data_dir: where the data of the split are; default: where they were in training.
     steps: settings of the SVI steps that differ from the run's, such as `{"svi_rule": "natural"}`.
+    text_column: of the documents in .csv and .tsv files; default: the run's.
 
   Returns:
     Arrays by name: `name` of each row, str `[n]`; `mean` and `log_var` of λ_K and, with an encoder, `mean_initial` and
@@ -68,7 +70,7 @@ def encode(
     raise UserError(f"--run_dir={run_dir} is a run of --model={trained.config.model}, which has no posterior")
   form = payloads.of(trained, seed)
   if data is None:
-    found: Iterable[Row] = rows.of_files(files, form)
+    found: Iterable[Row] = rows.of_files(files, form, text_column or trained.config.text_column)
   else:
     examples = data.examples(split, min(num or data.num_examples(split), data.num_examples(split)))
     found = (Row(f"{split}:{i}", form.plain, lambda x=x: x) for i, x in enumerate(examples))

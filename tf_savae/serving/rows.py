@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from tf_savae.data import text_lines
+from tf_savae.data import text_files
 from tf_savae.errors import UserError, reason
 from tf_savae.serving.payloads import Input, Payloads
 
@@ -36,13 +36,16 @@ class Row(NamedTuple):
   read: Callable[[], Any]
 
 
-def of_files(files: Sequence[str | os.PathLike[str]], form: Payloads) -> Iterator[Row]:
+def of_files(
+  files: Sequence[str | os.PathLike[str]], form: Payloads, text_column: str | None = None
+) -> Iterator[Row]:
   """The rows of files, in order; folders and zips are searched for pictures, sorted by name.
 
   Args:
     files: Pictures, or folders or zips of them, for a model of images. Text files with one document per line for a
       model of text. .npy and .npz arrays of x for any model.
     form: how the model's observations are sent.
+    text_column: of the documents in .csv and .tsv files; see `tf_savae.data.text_columns`.
 
   Raises:
     UserError: a file is missing, is damaged, or is not what the model takes.
@@ -59,7 +62,7 @@ def of_files(files: Sequence[str | os.PathLike[str]], form: Payloads) -> Iterato
     elif _IMAGE in by_name and suffix in PICTURES:
       yield _picture(str(file), file.read_bytes, by_name[_IMAGE])
     elif _SENTENCE in by_name and suffix not in PICTURES and file.is_file():
-      yield from _of_lines(file, by_name[_SENTENCE])
+      yield from _of_lines(file, by_name[_SENTENCE], text_column)
     else:
       takes = ["PNG or JPEG files, folders or zips of them"] if _IMAGE in by_name else []
       takes += ["text files with one document per line"] if _SENTENCE in by_name else []
@@ -106,8 +109,8 @@ def _is_picture(path: Path) -> bool:
   return path.suffix.lower() in PICTURES and not is_hidden
 
 
-def _of_lines(path: Path, suffix: str) -> Iterator[Row]:
-  for number, text in text_lines.numbered(path):
+def _of_lines(path: Path, suffix: str, column: str | None) -> Iterator[Row]:
+  for number, text in text_files.numbered(path, column):
     yield Row(f"{path}:{number}", suffix, lambda text=text: text.encode())
 
 

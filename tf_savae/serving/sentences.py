@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tf_savae import tokens
+from tf_savae.data.units import MODEL_FILE, SPACE, PieceVocabulary
 from tf_savae.data.vocabulary import Vocabulary
+from tf_savae.serving.sentencepiece_op import SentencePieces
 from tf_savae.tokens import END, PAD, START, UNKNOWN
+
+
+def tokenizer_for(vocabulary: Vocabulary, path: str | os.PathLike[str], max_length: int) -> Tokenizer:
+  """The tokenizer for the units of a vocabulary; arguments as of `Tokenizer`."""
+  kinds = {"word": Tokenizer, "char": CharTokenizer, "sentencepiece": PieceTokenizer}
+  return kinds[vocabulary.units](vocabulary, path, max_length)
 
 
 class Tokenizer:
@@ -27,6 +36,8 @@ class Tokenizer:
   Attributes:
     tables: what a module must hold so that a SavedModel has the file.
   """
+
+  _unknown = tokens.SPECIAL[UNKNOWN]  # a word that no vocabulary has
 
   def __init__(self, vocabulary: Vocabulary, path: str | os.PathLike[str], max_length: int):
     self._vocabulary, self._max_length = vocabulary, max_length
@@ -48,27 +59,40 @@ class Tokenizer:
     """Most words of a sentence."""
     return self._max_length - 1
 
+  @property
+  def plural(self) -> str:
+    """What words are called here."""
+    return self._vocabulary.plural
+
   def encode(self, sentences: tf.Tensor) -> tf.Tensor:
     """Documents of sentences `[batch]`: words, END, PAD up to the longest, `[batch, length]` int32.
 
     A sentence without words is END alone. One with more than `max_words` fails the batch.
     """
-    words = tf.strings.split(tf.strings.regex_replace(sentences, _WHITE_SPACE, " "))
-    longest = tf.reduce_max(tf.concat([words.row_lengths(), [0]], 0))
-    message = f"sentence must have at most {self.max_words} words; received:"
-    short = tf.debugging.Assert(longest <= self.max_words, [message, longest])
-    with tf.control_dependencies([short]):
-      ids = self._ids.lookup(words.flat_values)
+    ids = self._cut(tf.strings.regex_replace(sentences, _WHITE_SPACE, " "))
+    lengths = tf.cast(ids.row_lengths(), tf.int32)
+    longest = tf.reduce_max(tf.concat([lengths, [0]], 0))
+    message = f"sentence must have at most {self.max_words} {self.plural}; received:"
+    with tf.control_dependencies([tf.debugging.Assert(longest <= self.max_words, [message, longest])]):
+      x = tf.pad(ids.to_tensor(PAD), [[0, 0], [0, 1]])
+    return tf.where(_places(x) == lengths[:, tf.newaxis], END, x)
+
+  def _cut(self, sentences: tf.Tensor) -> tf.RaggedTensor:
+    """Ids of the words of sentences whose white space are spaces, int32 `[batch, words]`."""
+    words = tf.strings.split(sentences)
+    ids = self._ids.lookup(words.flat_values)
     is_hidden = tf.reduce_any(ids[:, tf.newaxis] == tf.constant(self._hidden, tf.int64), axis=1)
     ids = tf.where(is_hidden, tf.constant(UNKNOWN, tf.int64), ids)
-    x = tf.pad(words.with_flat_values(tf.cast(ids, tf.int32)).to_tensor(PAD), [[0, 0], [0, 1]])
-    return tf.where(_places(x) == tf.cast(words.row_lengths(), tf.int32)[:, tf.newaxis], END, x)
+    return words.with_flat_values(tf.cast(ids, tf.int32))
 
   def decode(self, x: tf.Tensor) -> tf.Tensor:
     """Sentences `[batch]` of documents `[batch, length]`: the words up to END, spaces between."""
     words = self._words.lookup(tf.cast(x, tf.int64))
     before_end = tf.cumsum(tf.cast(x == END, tf.int32), axis=1) == 0
-    return tf.strings.reduce_join(tf.ragged.boolean_mask(words, before_end & (x != PAD)), 1, separator=" ")
+    return self._join(tf.ragged.boolean_mask(words, before_end & (x != PAD)))
+
+  def _join(self, words: tf.RaggedTensor) -> tf.Tensor:
+    return tf.strings.reduce_join(words, 1, separator=" ")
 
   def checked(self, x: tf.Tensor) -> tf.Tensor:
     """Documents `[batch, length]` of a client, once they are sure to be some; no longer than the longest."""
@@ -78,8 +102,8 @@ class Tokenizer:
     fits &= (tokens.is_token(x) == (place < lengths)) & ((x == END) == (place == lengths - 1))
     are_documents = tf.reduce_all(fits) & tf.reduce_all((lengths > 0) & (lengths <= self._max_length))
     message = (
-      f"x must have rows of ids below {self._vocab_size}: at most {self.max_words} words, END = {END}, then PAD ="
-      f" {PAD}; received:"
+      f"x must have rows of ids below {self._vocab_size}: at most {self.max_words} {self.plural}, END = {END}, then"
+      f" PAD = {PAD}; received:"
     )
     with tf.control_dependencies([tf.debugging.Assert(are_documents, [message, x], summarize=20)]):
       longest = tf.reduce_max(tf.concat([lengths[:, 0], [0]], 0))
@@ -91,11 +115,40 @@ class Tokenizer:
     rng = np.random.default_rng(0)
     known = self._vocabulary.words[len(tokens.SPECIAL) :]
     rows = [rng.choice(known, min(2 + 3 * i, self.max_words - 1)) for i in range(n)]
-    return np.array([" ".join((tokens.SPECIAL[UNKNOWN], *row)).encode() for row in rows], object)
+    texts = (self._vocabulary.join((self._unknown, *row)) for row in rows)
+    return np.array([text.encode() for text in texts], object)
 
   def example_documents(self, n: int) -> np.ndarray:
     """`example_sentences` as token ids."""
     return self.encode(tf.constant(self.example_sentences(n))).numpy()
+
+
+class CharTokenizer(Tokenizer):
+  """The same for characters, a space among them."""
+
+  _unknown = "\U000f0000"  # of private use
+
+  def _cut(self, sentences: tf.Tensor) -> tf.RaggedTensor:
+    one_space = tf.strings.strip(tf.strings.regex_replace(sentences, " +", " "))
+    characters = tf.strings.unicode_split(tf.strings.regex_replace(one_space, " ", SPACE), "UTF-8")
+    return characters.with_flat_values(tf.cast(self._ids.lookup(characters.flat_values), tf.int32))
+
+  def _join(self, words: tf.RaggedTensor) -> tf.Tensor:
+    return tf.strings.strip(tf.strings.regex_replace(tf.strings.reduce_join(words, 1), SPACE, " "))
+
+
+class PieceTokenizer(CharTokenizer):
+  """The same for the pieces of a SentencePiece model, cut by an operation of TensorFlow Text, which servers have."""
+
+  def __init__(self, vocabulary: PieceVocabulary, path: str | os.PathLike[str], max_length: int):
+    super().__init__(vocabulary, path, max_length)
+    self._pieces = SentencePieces(vocabulary.model)
+    # The model is in the graph, and lies beside the vocabulary for whoever looks for it.
+    model = tf.saved_model.Asset(os.fspath(Path(path).with_name(MODEL_FILE)))
+    self.tables = (*self.tables, self._pieces, model)
+
+  def _cut(self, sentences: tf.Tensor) -> tf.RaggedTensor:
+    return self._pieces.tokenize(sentences)
 
 
 def _places(x):
