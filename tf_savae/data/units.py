@@ -60,6 +60,7 @@ class PieceVocabulary(_Joined):
     startup.require_text()
     import sentencepiece
 
+    sentencepiece.set_min_log_level(2)  # errors
     self.model = model
     try:
       self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
