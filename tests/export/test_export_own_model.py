@@ -208,6 +208,13 @@ def test_a_model_without_shape_or_support_asks_for_examples(tmp_path):
     whole.export(tmp_path / "1", k=0)
 
 
+def test_a_model_of_several_parts_is_refused_in_one_line(tmp_path):
+  model = functional()
+  model._built_on = {"image": [None, SIZE], "label": [None]}, {"image": "float32", "label": "int32"}
+  with pytest.raises(UserError, match=r"clients send one array .* the parts image, label"):
+    model.export(tmp_path / "1", k=0)
+
+
 def test_a_network_that_is_not_finite_does_not_pass_the_gate(tmp_path):
   model = functional("vae")
   model.ensure_built(tf.constant(bits()))
