@@ -29,6 +29,7 @@ SITE = ROOT / "build/site"
 # The pages in the order of the menu, under headings.
 MENU = {
   "Start": ("install", "idea", "choosing", "faq"),
+  "Tutorials": ("notebooks/images", "notebooks/text"),
   "Guides": (
     "data",
     "pictures",
@@ -119,7 +120,8 @@ def menu() -> str:
 def stage(source: Path) -> None:
   """Writes the pages, and all that they link to, to the folder `source`."""
   shutil.rmtree(source, ignore_errors=True)
-  waiting = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
+  pages = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/notebooks").glob("*.ipynb"))]
+  waiting = [path.relative_to(ROOT).as_posix() for path in pages]
   done = set(waiting)
   while waiting:
     path = waiting.pop()
@@ -152,8 +154,8 @@ def main() -> int:
   source, doctrees = (out.with_name(f"{out.name}_{part}") for part in ("source", "doctrees"))
   stage(source)
   write_api(source)
-  command = [sys.executable, "-m", "sphinx", "--builder=html", "--fail-on-warning", "--keep-going", "--quiet"]
-  command += [f"--conf-dir={Path(__file__).parent}", f"--doctree-dir={doctrees}"]
+  command = [sys.executable, "-m", "sphinx", "--builder=html", "--fresh-env", "--fail-on-warning"]
+  command += ["--keep-going", "--quiet", f"--conf-dir={Path(__file__).parent}", f"--doctree-dir={doctrees}"]
   status = subprocess.run([*command, str(source), str(out)], check=False).returncode
   if status == 0:
     print(f"written to {out}/index.html")
