@@ -122,7 +122,7 @@ def stage(source: Path) -> None:
   shutil.rmtree(source, ignore_errors=True)
   pages = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/notebooks").glob("*.ipynb"))]
   waiting = [path.relative_to(ROOT).as_posix() for path in pages]
-  done = set(waiting)
+  done, listed = set(waiting), {page for pages in MENU.values() for page in pages}
   while waiting:
     path = waiting.pop()
     new = source / site_path(path)
@@ -134,7 +134,11 @@ def stage(source: Path) -> None:
         shutil.copyfile(ROOT / path, new)
       continue
     text, linked = rewritten(path, (ROOT / path).read_text(encoding="utf-8"))
-    new.write_text(text + menu() if path == "docs/index.md" else text, encoding="utf-8")
+    if path == "docs/index.md":
+      text += menu()
+    elif not path.startswith("docs/") and site_path(path).removesuffix(".md") not in listed:
+      text = f"---\norphan: true\n---\n{text}"  # reached by links alone, such as a table that a command wrote
+    new.write_text(text, encoding="utf-8")
     linked -= {*_START, *done}
     done |= linked
     waiting += sorted(linked)
