@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ myst_heading_anchors = 4
 myst_dmath_allow_digits = False
 nb_execution_mode = "off"  # a test runs the notebooks
 
+default_role = "code"  # in docstrings, single backticks are code, as in Markdown
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
@@ -57,7 +59,17 @@ def _formula(self, node, mark: str) -> None:
   raise nodes.SkipNode
 
 
+def _signature(app, what, name, found, options, signature, returns):
+  """That of `__init__` for layers and models: Keras makes them through a `__new__` that takes anything."""
+  if what != "class" or signature != "(*args, **kwargs)":
+    return None
+  _, *parameters = inspect.signature(found.__init__).parameters.values()
+  plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+  return str(inspect.Signature(plain)), None
+
+
 def setup(app) -> None:
+  app.connect("autodoc-process-signature", _signature)
   app.add_html_math_renderer(
     "katex",
     (lambda self, node: _formula(self, node, "span"), None),

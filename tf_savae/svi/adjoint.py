@@ -458,7 +458,7 @@ class FiniteDifferenceAdjoint(RecursiveAdjoint):
   Source: paper, section 3.2; LeCun et al. (1993).
 
   Attributes:
-    radius: r.
+    radius: r, the length by which λ is moved along u.
 
   Raises:
     ValueError: the radius is not positive.
