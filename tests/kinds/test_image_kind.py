@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -170,12 +171,19 @@ def test_a_run_that_is_resumed_ends_where_it_would_have(folder, settings):
   }
   small = {"encoder_channels": (3,), "decoder_channels": 3, "mixture_components": 2, "checkpoint_every": 2}
 
-  def run(name, **more):
-    return training.run(make_config(**common, **small, **settings, run_dir=str(folder.parent / name), **more))
+  def run(name, callbacks=()):
+    config = make_config(**common, **small, **settings, max_steps=5, run_dir=str(folder.parent / name))
+    return training.run(config, callbacks=callbacks)
 
-  whole = run("whole", max_steps=5)
-  run("parts", max_steps=2)
-  resumed = run("parts", max_steps=5)
+  class Dies(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+      if int(self.model.step.value) == 4:
+        raise KeyboardInterrupt
+
+  whole = run("whole")
+  with pytest.raises(KeyboardInterrupt):
+    run("parts", [Dies()])
+  resumed = run("parts")
   assert resumed["test"] == whole["test"] and resumed["valid"] == whole["valid"]
   test = whole["test"]
   assert test["bits_bound"] == pytest.approx(test["nll_bound"] / (360 * np.log(2)))
