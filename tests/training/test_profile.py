@@ -19,12 +19,14 @@ def compiled_once():
 
 
 def updates_in(run_dir):
-  """The numbers of the updates in the one profile of a run."""
+  """The numbers of the updates in the one profile of a run, by the marks of its steps."""
   (path,) = run_dir.glob("tensorboard/train/plugins/profile/*/*.xplane.pb")
   found = set()
   for plane in xplane_pb2.XSpace.FromString(path.read_bytes()).planes:
     numbers = [key for key, stat in plane.stat_metadata.items() if stat.name == "step_num"]
-    stats = (stat for line in plane.lines for event in line.events for stat in event.stats)
+    steps = {key for key, event in plane.event_metadata.items() if event.name.startswith("train")}
+    events = (event for line in plane.lines for event in line.events if event.metadata_id in steps)
+    stats = (stat for event in events for stat in event.stats)
     found |= {stat.int64_value for stat in stats if stat.metadata_id in numbers}
   return sorted(found)
 

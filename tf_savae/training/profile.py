@@ -48,7 +48,8 @@ class Profile(keras.callbacks.Callback):
     if update >= self._first and not self._is_on:
       self._start()
     if self._is_on:
-      self._mark = tf.profiler.experimental.Trace("update", step_num=update, _r=1)
+      # The name that Keras's callback and TensorFlow's guide give to a step.
+      self._mark = tf.profiler.experimental.Trace("train", step_num=update, _r=1)
       self._mark.__enter__()
 
   def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
