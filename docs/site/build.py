@@ -57,13 +57,10 @@ MENU = {
 _FENCED = re.compile(r"^```.*?^```$", flags=re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s#]+)((?:#[^)\s]*)?)\)")
 _LANGUAGES = {".py": "python", ".bzl": "python", ".toml": "toml", ".yml": "yaml", ".cff": "yaml"}
-_START = {"README.md": "index.md"}  # what README says is on the site's first pages
 
 
 def site_path(path: str) -> str:
   """Where a file of the repository is in the site's source: `docs/data.md` is `data.md`."""
-  if path in _START:
-    return _START[path]
   if path.startswith("docs/"):
     return path.removeprefix("docs/")
   ending = posixpath.splitext(path)[1]
@@ -93,7 +90,6 @@ def rewritten(path: str, text: str) -> tuple[str, set[str]]:
     if (ROOT / target).is_dir():  # has no page
       return words
     found.add(target)
-    anchor = "" if target in _START else anchor
     return f"{mark}[{words}]({posixpath.relpath(site_path(target), place)}{anchor})"
 
   parts = [part if is_code else _LINK.sub(to_site, part) for part, is_code in prose_and_code(text)]
@@ -139,7 +135,7 @@ def stage(source: Path) -> None:
     elif not path.startswith("docs/") and site_path(path).removesuffix(".md") not in listed:
       text = f"---\norphan: true\n---\n{text}"  # reached by links alone, such as a table that a command wrote
     new.write_text(text, encoding="utf-8")
-    linked -= {*_START, *done}
+    linked -= done
     done |= linked
     waiting += sorted(linked)
 

@@ -103,7 +103,7 @@ def test_links_to_files_of_the_repository_become_links_of_the_site():
   text += "[e](https://example.org) [f](../benchmarks)\n```\n[a](../tf_savae/model.py)\n```\n"
   new, found = builder.rewritten("docs/x.md", text)
   assert new == (
-    "[a](repository/tf_savae/model.py.md) ![b](images/walk.svg) [c](data.md#yahoo) [d](index.md)\n"
+    "[a](repository/tf_savae/model.py.md) ![b](images/walk.svg) [c](data.md#yahoo) [d](repository/README.md#methods)\n"
     "[e](https://example.org) f\n```\n[a](../tf_savae/model.py)\n```\n"
   )
   assert found == {"tf_savae/model.py", "docs/images/walk.svg", "docs/data.md", "README.md"}
