@@ -105,7 +105,7 @@ class SAVAE(GuardedModel):
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     model_checks.check(self, encoder, learn_step_size)
     options = {"name": "step_sizes", "dtype": self.dtype_policy}
-    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, **options)
+    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, **options)
     self._built_on: tuple[Any, Any] | None = None  # shape and dtype of x, or of its parts
     self._make_counters_and_metrics()
 

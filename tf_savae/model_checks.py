@@ -55,6 +55,7 @@ def _of_refinement(model, learn_step_size):
   """The same for steps and step sizes."""
   sizes = np.shape(model.svi.step_size)
   method, received, weight = model.method, f"method={model.method_name!r}", model.initial_loss_weight
+  rule = model.svi.step_rule
   return (
     (
       learn_step_size != "none" and not method.learns_step_size,
@@ -75,6 +76,31 @@ def _of_refinement(model, learn_step_size):
       len(sizes) > 1 and sizes[-1] not in (1, model.latent_dim),
       f"The last dimension of step_size must be 1 or the decoder's latent_dim={model.latent_dim}",
       f"step_size of shape {list(sizes)}",
+    ),
+    (
+      method.differentiates and method.has_encoder and not model.adjoint.trains_start and not weight,
+      "An adjoint that gives λ_0 no gradient needs an initial_loss_weight above 0, which trains the encoder",
+      f"adjoint={type(model.adjoint).__name__}, initial_loss_weight=0",
+    ),
+    (
+      rule.trained and not method.learns_step_size,
+      "Only a method that differentiates through the refinement can train a rule",
+      f"{received}, rule={model.svi.rule!r}",
+    ),
+    (
+      rule.trained and not model.adjoint.trains_start,
+      "A rule is trained by an adjoint that gives the steps a gradient",
+      f"adjoint={type(model.adjoint).__name__}, rule={model.svi.rule!r}",
+    ),
+    (
+      rule.trained and getattr(rule, "network", None) is not None,
+      "A model makes the network of its rule itself; the rule's network must be None",
+      f"rule={model.svi.rule!r} with a network",
+    ),
+    (
+      learn_step_size != "none" and not model.adjoint.trains_start,
+      "Step sizes are learned by an adjoint that gives them a gradient",
+      f"adjoint={type(model.adjoint).__name__}, learn_step_size={learn_step_size!r}",
     ),
     (model.eval_k < 0, "eval_k is a number of SVI steps, 0 or more", model.eval_k),
     (

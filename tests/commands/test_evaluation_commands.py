@@ -129,7 +129,7 @@ def test_a_sweep_takes_the_steps_of_its_flags(runs, capsys):
 
 def test_a_step_size_beside_learned_ones_is_refused(runs, capsys):
   assert sweep.main(["sweep", f"--run_dir={runs['learned']}", "--svi_lr=0.1"]) == 1
-  assert "has learned step sizes" in capsys.readouterr().err
+  assert "has learned its steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

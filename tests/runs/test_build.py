@@ -97,7 +97,7 @@ def test_the_steps_of_an_update_rise_over_the_warm_up_where_the_method_refines(t
 @pytest.mark.slow
 @pytest.mark.parametrize("name", adjoint.ADJOINTS)
 def test_every_adjoint_trains_with_the_parameters_of_its_flags(name, tokens):
-  settings = config(k=1, adjoint=name, adjoint_steps=3, fd_radius=0.5)
+  settings = config(k=1, adjoint=name, adjoint_steps=3, fd_radius=0.5, initial_loss_weight=1.0)
   mode = make_adjoint(settings)
   assert isinstance(mode, adjoint.ADJOINTS[name])
   assert getattr(mode, "steps", 3) == 3

@@ -146,6 +146,15 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"svi_noise": "odd"}, ["--svi_noise", "independent, antithetic", "odd"]),
     ({"svi_noise": "antithetic", "svi_samples": 3}, ["even --svi_samples", "such as 4", "=3"]),
     ({"svi_noise": "signs", "svi_samples": 1}, ["signs", "even --svi_samples", "such as 2", "=1"]),
+    ({"adjoint": "implicit"}, ["--adjoint=implicit", "--initial_loss_weight=1", "=0"]),
+    (
+      {"adjoint": "implicit", "initial_loss_weight": 1.0, "learn_svi_lr": "step"},
+      ["--adjoint=implicit", "--learn_svi_lr=none", "=step"],
+    ),
+    (
+      {"svi_rule": "learned", "model": "vae_svi"},
+      ["--svi_rule=learned", "--model=savae", "received --model=vae_svi"],
+    ),
     ({"bound_samples": 3}, ["--bound_samples", "1 or even", "3"]),
     ({"svi_noise": "mean", "svi_samples": 2}, ["--svi_noise=mean", "--svi_samples=1", "=2"]),
     ({"svi_noise": "quadrature", "svi_samples": 2}, ["--svi_noise=quadrature", "--svi_samples=1", "=2"]),
@@ -233,7 +242,7 @@ def test_steps_may_differ_when_a_run_is_evaluated_and_not_when_it_is_trained():
 def test_learned_step_sizes_belong_to_their_rule(name):
   learned = RunConfig(dataset="omniglot", model="savae", learn_svi_lr="auto")
   other = dataclasses.replace(learned, **{name: STEPS[name]}, eval_only=True)
-  with pytest.raises(UserError, match=f"--{name}=.* has learned step sizes"):
+  with pytest.raises(UserError, match=f"--{name}=.* has learned its steps"):
     learned.check_steps(other, "here")
   learned.check_steps(dataclasses.replace(learned, svi_noise="mean", eval_only=True), "here")
   vae = RunConfig(dataset="omniglot", model="vae", learn_svi_lr="auto")

@@ -5,6 +5,7 @@ Two registries drive the tests, and two tests fail when a network or an adjoint 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.chain import Chain
+from tests.implicit_definition import implicit_gradients
 from tests.tiny import relative_error
 from tf_savae import networks
 from tf_savae.posterior import GaussianParams
@@ -29,6 +31,8 @@ from tf_savae.svi.adjoint import (
   UnrolledAdjoint,
 )
 from tf_savae.svi.derivatives import value_and_gradient
+from tf_savae.svi.implicit import ImplicitAdjoint
+from tf_savae.svi.learned import LearnedStep
 from tf_savae.svi.refine import refine
 from tf_savae.svi.rules import Adam, GradientStep, MultiplicativeNaturalGradient, NaturalGradient
 
@@ -177,12 +181,22 @@ class TestExactEqualsUnrolled:
     assert group_error(problem.gradients("exact"), problem.gradients("unrolled")) < 1e-5
 
 
+def learned_step(dtype: str = "float64") -> LearnedStep:
+  """A rule whose network has left its start, where it does nothing."""
+  rule = LearnedStep(trust=100.0, hidden=5)
+  network = rule.make_network(tiny.LATENT, seed=3, dtype=dtype)
+  for i, weight in enumerate(network.weights):
+    weight.assign(0.4 * tiny.normal(*weight.shape, seed=20 + i))
+  return dataclasses.replace(rule, network=network)
+
+
 # Other rules. No entry of the natural step reaches the bound of 100; some reach that of 0.3, others do not.
 OTHER_RULES = {
   "natural": NaturalGradient(trust=100.0),
   "natural, bounded": NaturalGradient(0.3, (-0.5, 0.5)),
   "natural, multiplicative": MultiplicativeNaturalGradient(),
   "adam": Adam(beta_1=0.6, beta_2=0.8, epsilon=1e-2),
+  "learned": learned_step(),
 }
 
 
@@ -293,6 +307,7 @@ CONFORMANCE = {
     (FiniteDifferenceAdjoint(radius=1e-3), "unrolled", 1e-2),
     (FiniteDifferenceAdjoint(radius=1e-6), "unrolled", 1e-5),
   ],
+  "implicit": [(ImplicitAdjoint(iterations=40), "implicit function", 1e-9)],
 }
 
 
@@ -314,6 +329,10 @@ def test_conformance(problem, unrolled, adjoint, reference, tolerance):
     assert tensor_error(ours, unrolled) < tolerance
   elif reference == "first order":
     assert tensor_error(ours, first_order(problem)) < tolerance
+  elif reference == "implicit function":
+    near_an_optimum = Problem("dense", "float64", rule=NaturalGradient(), num_steps=20)
+    reference = implicit_gradients(near_an_optimum)
+    assert tensor_error(near_an_optimum.gradients(adjoint), reference) < tolerance
   else:
     assert_is_the_derivative_of_lambda_and_alpha(problem, ours, tolerance)
 

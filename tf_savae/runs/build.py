@@ -103,7 +103,7 @@ def _decoder_name(config: RunConfig, data: DataSet) -> str:
 def _learned_step_sizes(config: RunConfig, method: methods.Method) -> str:
   if config.learn_svi_lr != "auto":
     return config.learn_svi_lr
-  return "step" if method.learns_step_size else "none"
+  return "step" if method.learns_step_size and config.trains_start else "none"
 
 
 def _k_schedule(config: RunConfig, data: DataSet) -> KWarmup | None:

@@ -22,7 +22,7 @@ from tf_savae.networks.catalogue import DECODERS, ENCODERS, Catalogue
 from tf_savae.runs.model_settings import ModelSettings
 from tf_savae.runs.options import OnResume, concerns
 from tf_savae.runs.settings import MachineSettings, RunSettings
-from tf_savae.svi import ADJOINTS
+from tf_savae.svi import ADJOINTS, RULES
 
 # What learned step sizes belong to.
 _OF_STEP_SIZES = ("svi_lr", "svi_lr_log_var", "svi_schedule", "svi_rule")
@@ -129,6 +129,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         "--precision=bfloat16_adjoint is for a --model that learns through the refinement, such as savae, and an"
         f" --adjoint with a compute_dtype, such as exact; received --model={self.model} --adjoint={self.adjoint}"
       )
+    self._check_adjoint()
     if self.eval_file is not None and not concerns(self.__dataclass_fields__["eval_file"], self.kind):
       raise UserError(
         f"--eval_file is for runs on text; received {self.eval_file} for --dataset={self.dataset}"
@@ -162,6 +163,26 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     if self.eval_k and not method.has_latent:
       raise UserError(
         f"--eval_k={self.eval_k} has nothing to refine: {model} has no latent; leave it out, or give 0"
+      )
+
+  def _check_adjoint(self):
+    """Raises UserError where method or adjoint leave something that is to be trained without gradient."""
+    if self.trains_rule and not (METHODS.get(self.model).learns_step_size and self.trains_start):
+      raise UserError(
+        f"--svi_rule={self.svi_rule} is trained through the refinement, by --model=savae and an --adjoint such as"
+        f" exact; received --model={self.model} --adjoint={self.adjoint}"
+      )
+    if self.trains_start or not METHODS.get(self.model).differentiates:
+      return
+    if METHODS.get(self.model).has_encoder and not self.initial_loss_weight:
+      raise UserError(
+        f"--adjoint={self.adjoint} gives the encoder no gradient through the steps; train it on L(λ_0) with"
+        " --initial_loss_weight=1; received --initial_loss_weight=0"
+      )
+    if self.learn_svi_lr not in ("none", "auto"):
+      raise UserError(
+        f"--adjoint={self.adjoint} gives step sizes no gradient; use --learn_svi_lr=none; received"
+        f" --learn_svi_lr={self.learn_svi_lr}"
       )
 
   @property
@@ -229,7 +250,21 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
   @property
   def learns_step_sizes(self) -> bool:
     """Whether training changes the step sizes."""
-    return self.learn_svi_lr != "none" and METHODS.get(self.model).learns_step_size and self.k > 0
+    if not (METHODS.get(self.model).learns_step_size and self.trains_start and self.k > 0):
+      return False
+    return self.learn_svi_lr != "none" or self.trains_rule
+
+  @property
+  def trains_rule(self) -> bool:
+    """Whether the step rule has weights to be trained."""
+    # The default is known without importing TensorFlow.
+    return self.svi_rule != "gradient" and getattr(RULES.get(self.svi_rule), "trained", False)
+
+  @property
+  def trains_start(self) -> bool:
+    """Whether the adjoint gives λ_0 and the step sizes a gradient."""
+    # The default is known without importing TensorFlow.
+    return self.adjoint == "exact" or getattr(ADJOINTS.get(self.adjoint), "trains_start", True)
 
   def check_steps(self, received: RunConfig, run_dir: str | os.PathLike[str]) -> None:
     """Refuses other steps than those for which this run has learned step sizes.
@@ -244,7 +279,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     for name in _OF_STEP_SIZES if self.learns_step_sizes else ():
       if getattr(self, name) != getattr(received, name):
         raise UserError(
-          f"--{name}={show(getattr(received, name))} cannot be used: the run in {run_dir} has learned step sizes"
+          f"--{name}={show(getattr(received, name))} cannot be used: the run in {run_dir} has learned its steps"
         )
 
   def differences(self, received: RunConfig) -> list[Difference]:

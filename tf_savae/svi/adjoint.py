@@ -59,6 +59,7 @@ class Adjoint:
   """
 
   compute_dtype: str | None = None  # dtype of the decoder in second-order products; None: unchanged
+  trains_start = True  # whether λ_0 and the step sizes receive a gradient
 
   def run(self, problem: Problem) -> Trace:
     """Takes the steps; how the trace's `params` are differentiable depends on the mode."""

@@ -19,6 +19,7 @@ RULES: Registry[type] = Registry(
     "natural": "tf_savae.svi.rules:NaturalGradient",
     "natural_multiplicative": "tf_savae.svi.rules:MultiplicativeNaturalGradient",
     "adam": "tf_savae.svi.rules:Adam",
+    "learned": "tf_savae.svi.learned:LearnedStep",
   },
 )
 
@@ -32,6 +33,7 @@ ADJOINTS: Registry[type] = Registry(
     "finite_difference": "tf_savae.svi.adjoint:FiniteDifferenceAdjoint",
     "truncated": "tf_savae.svi.adjoint:TruncatedAdjoint",
     "first_order": "tf_savae.svi.adjoint:FirstOrderAdjoint",
+    "implicit": "tf_savae.svi.implicit:ImplicitAdjoint",
   },
 )
 
@@ -51,10 +53,14 @@ DRAWS: Registry[type] = Registry(
 def to_config(registry: Registry[type], part: Any) -> dict[str, Any]:
   """The name of a part in its registry and its fields, as plain values.
 
-  The fields stand beside the name. If one of them is called "name" or "fields", they are all under "fields" instead.
+  The fields stand beside the name, without those whose metadata say `{"saved": False}`. If one of them is called "name" or "fields", they are all under "fields" instead.
   """
   is_dataclass = dataclasses.is_dataclass(part)
-  names = [f.name for f in dataclasses.fields(part) if f.init] if is_dataclass else list(vars(part))
+  names = (
+    [f.name for f in dataclasses.fields(part) if f.init and f.metadata.get("saved", True)]
+    if is_dataclass
+    else list(vars(part))
+  )
   fields = {name: plain(getattr(part, name)) for name in names}
   name = registry.name_of(type(part))
   return {"name": name, "fields": fields} if {"name", "fields"} & set(fields) else {"name": name, **fields}

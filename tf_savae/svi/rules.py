@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ State = tuple[tf.Tensor, ...]
 class Rule(abc.ABC):
   """One step of the refinement. A subclass is a frozen dataclass: its fields are its configuration.
 
+  A rule with `trained = True` has a field `network`, None until a model sets it to what the rule's
+  `make_network(latent_dim, seed, dtype)` returns.
+
   Source: paper, section 3; Hoffman et al. (2013).
 
   Example:
@@ -37,6 +41,8 @@ class Rule(abc.ABC):
     >>> issubclass(RULES.get("natural"), Rule)
     True
   """
+
+  trained = False
 
   def init(self, params: tf.Tensor) -> State:
     """s_0 for λ_0 `[batch, 2 · latent]`: a tuple of tensors whose first dimension is the batch; here empty."""
@@ -141,7 +147,7 @@ class NaturalGradient(Rule):
 
   def update(self, k, params, gradient, state, step_size):
     (mean, log_var), (by_mean, by_log_var) = tf.split(params, 2, axis=-1), tf.split(gradient, 2, axis=-1)
-    size_mean, size_log_var = _of_blocks(step_size)
+    size_mean, size_log_var = of_blocks(step_size)
     stddev = tf.exp(0.5 * log_var)
     mean -= size_mean * stddev * self._bounded(stddev * by_mean)
     log_var = self._moved(log_var, by_log_var, size_log_var)
@@ -183,7 +189,7 @@ class MultiplicativeNaturalGradient(NaturalGradient):
 _LEAST_GRADIENT = -0.45
 
 
-def _of_blocks(step_size):
+def of_blocks(step_size: tf.Tensor) -> Sequence[tf.Tensor]:
   """α for μ and α for log σ², from `[1]` or `[2 · latent]`."""
   return (step_size, step_size) if step_size.shape[-1] == 1 else tf.split(step_size, 2, axis=-1)
 

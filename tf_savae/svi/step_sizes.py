@@ -1,4 +1,4 @@
-"""α_0 … α_{K−1} of a model: given, scheduled or trained."""
+"""What a model trains of its steps: α_0 … α_{K−1}, and the network of a rule that has one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ LEARNED = ("none", "step", "block", "latent")
 
 
 class StepSizes(keras.layers.Layer):
-  """The step sizes of K steps; trainable sizes are the exp of a variable, which keeps them positive.
+  """The step sizes of K steps, and the rule's network, if any.
+
+  Trainable sizes are the exp of a variable, which keeps them positive.
 
   Args:
     svi: gives K and the (initial) sizes: a number, K numbers, `[K, latent]`, `[K, 2, 1]` or `[K, 2, latent]`.
     learned: "none", "step" (one size per step), "block" (one per step for μ and one for log σ²) or "latent" (one per
       step and latent). Given sizes with more detail keep it.
     latent_dim: number of latents.
+    seed: of the initial weights of the rule's network.
 
   Raises:
     ValueError: if `learned` is unknown, or a size to be trained is not positive.
   """
 
-  def __init__(self, svi: SVISettings, learned: str, latent_dim: int, **kwargs: Any):
+  def __init__(self, svi: SVISettings, learned: str, latent_dim: int, seed: int = 0, **kwargs: Any):
     super().__init__(**kwargs)
     if learned not in LEARNED:
       raise ValueError(f"learn_step_size must be one of {', '.join(LEARNED)}. Received: {learned!r}")
     self.svi, self.learned = svi, learned
+    rule = svi.step_rule
+    self.rule_network = rule.make_network(latent_dim, seed, self.variable_dtype) if rule.trained else None
     self.log_sizes = None
     if learned == "none" or svi.num_steps == 0:
       return
@@ -68,4 +73,9 @@ class StepSizes(keras.layers.Layer):
 
   def settings(self, k: int) -> SVISettings:
     """The model's SVI settings for `k` steps."""
-    return dataclasses.replace(self.svi, num_steps=k, step_size=self.sizes(k))
+    settings = dataclasses.replace(self.svi, num_steps=k, step_size=self.sizes(k))
+    if self.rule_network is None:
+      return settings
+    return dataclasses.replace(
+      settings, rule=dataclasses.replace(self.svi.step_rule, network=self.rule_network)
+    )
