@@ -53,7 +53,8 @@ DRAWS: Registry[type] = Registry(
 def to_config(registry: Registry[type], part: Any) -> dict[str, Any]:
   """The name of a part in its registry and its fields, as plain values.
 
-  The fields stand beside the name, without those whose metadata say `{"saved": False}`. If one of them is called "name" or "fields", they are all under "fields" instead.
+  The fields stand beside the name, without those whose metadata say `{"saved": False}`. If one of them is called "name"
+  or "fields", they are all under "fields" instead.
   """
   is_dataclass = dataclasses.is_dataclass(part)
   names = (
