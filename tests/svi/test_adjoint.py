@@ -70,6 +70,7 @@ class Problem(Chain):
   ):
     of_step = noise.get(draws, samples)
     super().__init__(NETWORKS[network](dtype, dropout=0.3), dtype, True, of_step.in_closed_form)
+    rule = learned_step(dtype) if isinstance(rule, LearnedStep) else rule
     self.momentum, self.num_steps, self.samples, self.rule = momentum, num_steps, samples, rule
     self.step_noise = of_step.all_samples(self.noise(num_steps, of_step.num_independent, seed=4))
     self.final_noise = self.noise(seed=5)

@@ -9,8 +9,13 @@ COMMANDS = (
   "generate",
   "sweep",
   "gaps",
+<<<<<<< HEAD
   "compare",
   "encode",
+=======
+  "saliency",
+  "compare",
+>>>>>>> ccba0c1 (Saliency of tokens and pixels through the refinement: numbers, groups, figures and coloured sentences)
   "export",
   "client",
   "serving_config",

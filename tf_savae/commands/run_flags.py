@@ -26,17 +26,18 @@ def changed_steps(given: Given) -> dict[str, Any]:
   return {flag.name: given.typed[flag.name] for flag in step_flags() if flag.name in given.typed}
 
 
-def run_flags(num: int) -> list[Flag]:
+def run_flags(num: int, batch_size: int = 50) -> list[Flag]:
   """`--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`.
 
   Args:
     num: the default of `--num`.
+    batch_size: the default of `--batch_size`.
   """
   return [
     Flag("run_dir", None, path(), "the directory of a trained run", is_needed=True),
     Flag("split", "test", one_of("train", "valid", "test"), "which examples"),
     Flag("num", num, whole(1), "how many of them, from the first on"),
-    Flag("batch_size", 50, whole(1), "examples at a time"),
+    Flag("batch_size", batch_size, whole(1), "examples at a time"),
     Flag(
       "data_dir", None, optional(path()), "where the data are", shown_default="where they were in training"
     ),

@@ -76,8 +76,16 @@ class BagOfWordsEncoder(keras.layers.Layer):
 
   def call(self, x: tf.Tensor, training: bool = False) -> GaussianParams:
     """Documents `[batch, length]` int32 to λ_0, each `[batch, latent]`, of the variables' dtype."""
+    return self.encode_embedded(x, self.embed(x))
+
+  def embed(self, x: tf.Tensor) -> tf.Tensor:
+    """The embeddings of the tokens, `[batch, length, embedding]`."""
+    return tf.gather(self._cast(self.embedding), x)
+
+  def encode_embedded(self, x: tf.Tensor, embedded: tf.Tensor) -> GaussianParams:
+    """λ_0 from the tokens' embeddings, which need not be `embed(x)`: `call` in two parts."""
     mask = self._cast(tokens.is_token(x))
-    embedded = tf.gather(self._cast(self.embedding), x) * mask[..., tf.newaxis]
+    embedded *= mask[..., tf.newaxis]
     # A row without any token, which only a padded batch could have, counts as one of no length.
     length = tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1)
     h = tf.tanh(tf.reduce_sum(embedded, axis=1) / tf.sqrt(length) + self._cast(self.embedding_bias))

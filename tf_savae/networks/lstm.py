@@ -85,7 +85,14 @@ class LSTMEncoder(TokenLSTM, keras.layers.Layer):
 
   def call(self, x: tf.Tensor, training: bool = False) -> GaussianParams:
     """Tokens `[batch, length]` to λ_0, each `[batch, latent]`, of the variables' dtype."""
-    embedded = tf.gather(self.cast(self.embedding), x)
+    return self.encode_embedded(x, self.embed(x))
+
+  def embed(self, x: tf.Tensor) -> tf.Tensor:
+    """The embeddings of the tokens, `[batch, length, embedding]`."""
+    return tf.gather(self.cast(self.embedding), x)
+
+  def encode_embedded(self, x: tf.Tensor, embedded: tf.Tensor) -> GaussianParams:
+    """λ_0 from the tokens' embeddings, which need not be `embed(x)`: `call` in two parts."""
     h = self._last_state(x, self._gate_inputs(embedded))
     mean = tf.matmul(h, self.cast(self.mean_kernel)) + self.cast(self.mean_bias)
     log_var = tf.matmul(h, self.cast(self.log_var_kernel)) + self.cast(self.log_var_bias)
