@@ -9,13 +9,9 @@ COMMANDS = (
   "generate",
   "sweep",
   "gaps",
-<<<<<<< HEAD
-  "compare",
-  "encode",
-=======
   "saliency",
   "compare",
->>>>>>> ccba0c1 (Saliency of tokens and pixels through the refinement: numbers, groups, figures and coloured sentences)
+  "encode",
   "export",
   "client",
   "serving_config",
