@@ -42,7 +42,7 @@ MENU = {
     "speed",
     "bazel",
   ),
-  "The paper": ("paper", "design", "gradient", "results", "repository/experiments/SYNTHETIC"),
+  "The paper": ("paper", "design", "gradient", "results", "analysis", "repository/experiments/SYNTHETIC"),
   "API": tuple(f"api/{module}" for module in api.MODULES),
   "Project": (
     "repository/CONTRIBUTING",

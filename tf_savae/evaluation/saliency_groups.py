@@ -91,6 +91,6 @@ def parts_of_speech(documents: Sequence[Sequence[str]], tagger: str) -> list[lis
     tag = importlib.import_module("textblob.en").tag
   except ImportError as error:
     raise UserError(
-      f"--tagger={tagger} needs TextBlob, which is not installed ({error}); pip install textblob, or --tagger=none"
+      f"--tagger={tagger} needs TextBlob, which is not installed ({error}); pip install textblob, or give --tagger=none"
     ) from error
   return [[tags for _, tags in tag(" ".join(words), tokenize=False)] if words else [] for words in documents]

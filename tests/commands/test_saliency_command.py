@@ -119,7 +119,7 @@ def test_a_tagger_that_is_not_installed_is_one_line(monkeypatch):
     raise ImportError(f"No module named {name!r}")
 
   monkeypatch.setattr(saliency_groups.importlib, "import_module", missing)
-  with pytest.raises(UserError, match="pip install textblob, or --tagger=none"):
+  with pytest.raises(UserError, match="pip install textblob, or give --tagger=none"):
     saliency_groups.parts_of_speech([["a"]], "textblob")
 
 
