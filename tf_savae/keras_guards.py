@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_savae import observations, precision, strategy_checks
 from tf_savae.errors import UserError
+from tf_savae.metrics import LossTracker
 
 _OWN_LOSS = "the training method is the loss, by itself: choose it by SAVAE(method=…)"
 _OWN_METRICS = (
@@ -49,6 +50,7 @@ class GuardedModel(keras.Model):
     strategy_checks.check_compile(self, optimizer, kwargs)
     with self.distribute_strategy.scope():
       super().compile(optimizer=optimizer, **kwargs | {"jit_compile": False})
+      vars(self)["_loss_tracker"] = LossTracker("loss")  # Keras's could be saved by all workers together only
 
   def compile_from_config(self, config: dict[str, Any]) -> None:
     """Compiles a model that is loaded; what earlier versions took and ignored is left out."""
@@ -145,6 +147,8 @@ class GuardedModel(keras.Model):
 
   def _first(self, data: Any) -> tuple[Any, Any]:
     """`observations.first_batch`, once for each data set: its shuffle buffer may take long to fill."""
+    if isinstance(data, tf.distribute.DistributedDataset):
+      return None, data
     if isinstance(data, tf.data.Dataset):
       if id(data) in self._seen:
         return None, data

@@ -39,6 +39,10 @@ class Mean(_EqualOnReplicas, keras.metrics.Mean):
     return self.total.value / self.count.value
 
 
+class LossTracker(_EqualOnReplicas, keras.metrics.Mean):
+  """What Keras keeps beside a model's own metrics; a SAVAE does not use it."""
+
+
 class Sum(_EqualOnReplicas, keras.metrics.Sum):
   """Keras's sum."""
 

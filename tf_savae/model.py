@@ -204,7 +204,7 @@ class SAVAE(GuardedModel):
       loss, *gradients = replicas.total(own)
       self._update(loss, gradients, inferred, weights, statistics, x)
     self.step.assign(step + 1)
-    return self.training_results()
+    return replicas.step_output(self.training_results())
 
   def infer(self, inference: Inference) -> Inferred:
     """The results of inference for the method's loss; the method decides how they are differentiable."""
@@ -267,9 +267,10 @@ class SAVAE(GuardedModel):
       measured = Measured(inferred, weights, {"loss": loss}, self.svi.num_steps)
     measured.record(self.means, self.mean_step_losses)
     self.examples.update_state(measured.size)
-    return {
-      name: value for name, value in self.training_results().items() if not name.startswith("gradient_norm")
-    }
+    results = self.training_results()
+    return replicas.step_output(
+      {name: value for name, value in results.items() if not name.startswith("gradient_norm")}
+    )
 
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K and, with an encoder, λ_0."""

@@ -99,6 +99,15 @@ def totals_of_scalars(values: Sequence[tf.Tensor], dtype: str = "float32") -> li
   return [tf.reshape(part, value.shape) for part, value in zip(parts, values, strict=True)]
 
 
+def step_output(results: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """Scalars as Keras takes them from a step: as vectors, where it averages them over workers."""
+  strategy = tf.distribute.get_strategy()
+  of_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+  if not (is_replica() and of_workers and strategy.extended._in_multi_worker_mode()):
+    return results
+  return {name: value[tf.newaxis] for name, value in results.items()}
+
+
 def mean(values: tf.Tensor) -> tf.Tensor:
   """The mean of values `[batch]`; in a step of several replicas this one's part of it, which `total` completes."""
   rows = share()

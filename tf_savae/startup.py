@@ -6,12 +6,15 @@ import contextlib
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from tf_savae.errors import UserError
 
+_MARK = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:.*?\] |^[\d-]+ [\d:.]+: [IWEF] .*?\] ")
 _NOISE = re.compile(
   # The C++ log below an error, "I0000 00:00:1795.1 12 port.cc:153] …", and the notice before it.
   rb"[IW]\d{4} \d\d:\d\d:.*?\] |WARNING: All log messages before absl::InitializeLog"
@@ -57,6 +60,48 @@ def import_tensorflow() -> None:
     _import()
 
 
+def missing_gpu() -> str | None:
+  """Why TensorFlow does not see the NVIDIA GPU of this machine, and the remedy; None if it does or there is none."""
+  import tensorflow as tf
+
+  if tf.config.list_physical_devices("GPU") or not Path("/proc/driver/nvidia/version").exists():
+    return None
+  hides = os.environ.get("CUDA_VISIBLE_DEVICES")
+  if hides is not None and hides.strip() in ("", "-1"):
+    return f"CUDA_VISIBLE_DEVICES={hides!r} hides the GPU of this machine; unset it to use the GPU"
+  if not tf.test.is_built_with_cuda():
+    return (
+      "this TensorFlow was built without CUDA; pip install 'tf_savae[gpu]' to use the GPU of this machine"
+    )
+  # TensorFlow gives its reason in a log that is off by now, so another process asks again.
+  asked = subprocess.run(
+    [sys.executable, "-c", "import tensorflow as tf; tf.config.list_physical_devices('GPU')"],
+    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return (
+    f"TensorFlow does not see the GPU of this machine: {reason_in_log(asked.stderr)}; pip install 'tf_savae[gpu]'"
+    " brings CUDA's libraries"
+  )
+
+
+def reason_in_log(log: str) -> str:
+  """The line of TensorFlow's log that says why there is no GPU."""
+  lines = [_MARK.sub("", line).strip() for line in log.splitlines()]
+  for wanted in (
+    "Could not load dynamic library",
+    "Cannot dlopen",
+    "failed call to cuInit",
+    "Could not find cuda",
+  ):
+    for line in lines:
+      if wanted in line:
+        return line.partition(". Please")[0].rstrip(".")
+  return "its log has no reason"
+
+
 def require_serving() -> None:
   """Refuses a command that needs the packages of the extra `serving` where they are not installed.
 
@@ -86,6 +131,8 @@ def _import() -> None:
   # A command does the same whatever the user's keras.json says.
   keras.config.set_floatx("float32")
   keras.config.set_image_data_format("channels_last")
+  # A GPU computes in float32, unless a run asks for less.
+  tf.config.experimental.enable_tensor_float_32_execution(False)
   tf.config.list_physical_devices()
 
 

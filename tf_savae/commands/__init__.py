@@ -5,6 +5,7 @@ from __future__ import annotations
 # Each is a module of this package with a `COMMAND`, imported when it is asked for.
 COMMANDS = (
   "train",
+  "launch",
   "evaluate",
   "generate",
   "sweep",

@@ -75,6 +75,8 @@ def work(given: Given) -> None:
     startup.import_tensorflow()
     config, first_line = build_config(given.typed)
     print(first_line, flush=True)
+    if why := startup.missing_gpu():
+      print(f"warning: {why}", file=sys.stderr)
     from tf_savae import training
     from tf_savae.runs.unused import unused
 

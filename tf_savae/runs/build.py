@@ -63,7 +63,11 @@ def compile_and_build(config: RunConfig, data: DataSet, model: SAVAE) -> None:
   """Gives a model without an optimiser that of the settings, and creates all variables of both."""
   if not model.compiled:
     optimizer = _OPTIMIZERS[config.optimizer](config.learning_rate)
-    model.compile(optimizer=optimizer, jit_compile=use_xla(config, data))
+    if config.network_precision == "mixed_float16":
+      optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # XLA does not compile a step of several devices.
+    jit_compile = not tf.distribute.has_strategy() and use_xla(config, data)
+    model.compile(optimizer=optimizer, jit_compile=jit_compile)
   # Not on an example: the length of a text is unknown.
   model.build_from_config(observations.described(data.eval_batches("valid", 1).element_spec))
   if not model.optimizer.built:

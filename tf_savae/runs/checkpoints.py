@@ -84,6 +84,7 @@ class Checkpoints:
       trackable, so list the `.value` of their variables. All must be built, since later variables would be lost.
     keep: how many of the last checkpoints are kept.
     best: names of the trackables that `save_best` saves: the model, without the optimizer and the progress.
+    is_ours: whether this process writes there; else it may only `restore_step`, and cleans nothing up.
 
   Raises:
     UserError: the directory cannot be made.
@@ -96,14 +97,17 @@ class Checkpoints:
     trackables: Mapping[str, Any],
     keep: int = 2,
     best: Sequence[str] = ("model",),
+    is_ours: bool = True,
   ):
     self.directory = Path(directory)
-    try:
-      (self.directory / "best").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(f"cannot make {self.directory}: {reason(error)}") from error
-    self._last = _Series(self.directory, "ckpt", trackables, keep)
-    self._best = _Series(self.directory / "best", "best", {name: trackables[name] for name in best}, keep=1)
+    if is_ours:
+      try:
+        (self.directory / "best").mkdir(parents=True, exist_ok=True)
+      except OSError as error:
+        raise UserError(f"cannot make {self.directory}: {reason(error)}") from error
+    self._last = _Series(self.directory, "ckpt", trackables, keep, is_ours)
+    of_best = {name: trackables[name] for name in best}
+    self._best = _Series(self.directory / "best", "best", of_best, keep=1, is_ours=is_ours)
 
   def save(self, step: int) -> str:
     """Saves everything as the checkpoint of `step`; the oldest is removed if there are more than `keep`.
@@ -146,6 +150,14 @@ class Checkpoints:
       raise UserError(f"the checkpoints in {self.directory} are gone; {_START_ANOTHER}")
     return None if found is None else found[0]
 
+  def restore_step(self, step: int) -> None:
+    """Restores the checkpoint of a step.
+
+    Raises:
+      UserError: it is not there, or cannot be read.
+    """
+    self._last.restore_step(step)
+
   def restore_best(self) -> tuple[int, float] | None:
     """Restores the model of the best validation bound, for evaluation. A later `save` would mix states.
 
@@ -159,7 +171,11 @@ class Checkpoints:
 
 
 def of_run(
-  directory: str | os.PathLike, model: keras.Model, progress: TrainingProgress | None = None, keep: int = 2
+  directory: str | os.PathLike,
+  model: keras.Model,
+  progress: TrainingProgress | None = None,
+  keep: int = 2,
+  is_ours: bool = True,
 ) -> Checkpoints:
   """The checkpoints of a run: its model, optimiser, metrics and progress.
 
@@ -168,6 +184,7 @@ def of_run(
     model: a model that is compiled and built.
     progress: the progress of the run; default: a new one, for callers that only want the model.
     keep: how many of the last checkpoints are kept.
+    is_ours: whether this process writes there.
   """
   trackables = {
     "model": model,
@@ -175,7 +192,7 @@ def of_run(
     "metrics": metric_states(model),
     "progress": progress or TrainingProgress(),
   }
-  return Checkpoints(directory, trackables, keep)
+  return Checkpoints(directory, trackables, keep, is_ours=is_ours)
 
 
 def metric_states(model: keras.Model) -> list[tf.Variable]:
@@ -199,7 +216,9 @@ _START_ANOTHER = "bring them back, or start another run with another --run_dir"
 class _Series:
   """Checkpoints of one kind in one directory, numbered by step."""
 
-  def __init__(self, directory: Path, name: str, trackables: Mapping[str, Any], keep: int):
+  def __init__(
+    self, directory: Path, name: str, trackables: Mapping[str, Any], keep: int, is_ours: bool = True
+  ):
     self._directory, self._name, self._keep = directory, name, keep
     self._literal = LiteralPath(directory)
     self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -210,6 +229,8 @@ class _Series:
     overlooked = _overlooked_variables(self._checkpoint, trackables.values())
     if overlooked:
       self._checkpoint = tf.train.Checkpoint(**trackables, **own, overlooked=overlooked)
+    if not is_ours:
+      return
     try:
       tf.train.get_checkpoint_state(str(directory))
     except ValueError:  # empty or garbled: the names of the files say as much
@@ -265,6 +286,16 @@ class _Series:
         f" {failures[newest]}); {_START_ANOTHER}"
       )
     return None
+
+  def restore_step(self, step: int) -> None:
+    try:
+      status = self._checkpoint.restore(str(self._literal.path / f"{self._name}-{step}"))
+      status.expect_partial().assert_existing_objects_matched()
+    except _UNREADABLE as error:
+      raise UserError(
+        f"cannot read the chief's checkpoint {self._prefix(step)} ({_first_words(error)}); name a --run_dir on a file"
+        " system that all workers share"
+      ) from error
 
   def steps(self) -> list[int]:
     """Steps of all checkpoints that exist or that the manager's record lists."""

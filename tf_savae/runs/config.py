@@ -188,7 +188,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
   @property
   def network_precision(self) -> str:
     """The networks' dtype policy."""
-    return "float32" if self.precision == "bfloat16_adjoint" else self.precision
+    return "float32" if self.precision in ("bfloat16_adjoint", "tf32") else self.precision
 
   @property
   def adjoint_dtype(self) -> str | None:

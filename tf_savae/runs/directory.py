@@ -300,17 +300,18 @@ class RunDirectory:
     return path
 
 
-def open_run(config: RunConfig) -> RunDirectory:
+def open_run(config: RunConfig, kind: type[RunDirectory] = RunDirectory) -> RunDirectory:
   """Opens, locks and checks the directory `config.run_dir`, and stores the configuration there.
 
   To train, the directory must be new or hold an unfinished run of the same configuration. With
-  `config.eval_only` it must hold a run, finished or not; its config.json is left as it is.
+  `config.eval_only` it must hold a run, finished or not; its config.json is left as it is. `kind` is the class of the
+  directory.
 
   Raises:
     UserError: it cannot be written, is in use, holds another configuration, a finished run, or (for
       `eval_only`) none.
   """
-  run = RunDirectory(config.run_dir)
+  run = kind(config.run_dir)
   if config.eval_only and not run.config_file.is_file():
     raise UserError(f"--eval_only needs a trained run; received --run_dir={run.path}, which holds none")
   run.create()

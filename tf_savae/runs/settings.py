@@ -14,6 +14,7 @@ from tf_savae.runs.options import (
   SEED,
   OnResume,
   name_in,
+  number,
   one_of,
   option,
   optional,
@@ -198,8 +199,9 @@ class MachineSettings:
   keep_checkpoints: int = option(2, whole(2), "checkpoints kept, besides the best", "Machine", OnResume.FREE)
   precision: str = option(
     "float32",
-    one_of("float32", "mixed_bfloat16", "bfloat16_adjoint"),
-    "precision of the networks; λ stays float32. bfloat16_adjoint: float32, except for the decoder's second derivatives"
+    one_of("float32", "tf32", "mixed_bfloat16", "mixed_float16", "bfloat16_adjoint"),
+    "precision of the networks; λ stays float32. tf32: products on a GPU in TensorFloat-32, which is off otherwise."
+    " mixed_float16: the loss is scaled. bfloat16_adjoint: float32, except for the decoder's second derivatives"
     " in the sweep back through the refinement",
     "Machine",
   )
@@ -207,6 +209,35 @@ class MachineSettings:
     "auto",
     one_of("auto", "true", "false"),
     "compile the step with XLA; auto: where it is faster",
+    "Machine",
+    OnResume.FREE,
+  )
+  strategy: str = option(
+    "auto",
+    one_of("auto", "one", "mirrored", "multi_worker"),
+    "devices that train together: one, all of this machine (mirrored), or those of the processes that TF_CONFIG names"
+    " (multi_worker); auto: multi_worker where TF_CONFIG is set, mirrored where several GPUs are visible, else one",
+    "Machine",
+    OnResume.FREE,
+  )
+  cpu_devices: int = option(
+    1,
+    whole(1),
+    "virtual devices that the CPU is divided into, to try a strategy without GPUs",
+    "Machine",
+    OnResume.FREE,
+  )
+  worker_timeout: float = option(
+    300.0,
+    number(above=0),
+    "seconds that a worker waits for the chief to be reached",
+    "Machine",
+    OnResume.FREE,
+  )
+  memory_limit: int = option(
+    0,
+    whole(0),
+    "MiB of a GPU's memory to use at most; 0: what is needed, as it is needed",
     "Machine",
     OnResume.FREE,
   )

@@ -9,12 +9,14 @@ import keras
 import numpy as np
 
 from tf_savae.runs import checkpoints
+from tf_savae.runs.beside import CheckpointsBeside
 from tf_savae.runs.checkpoints import TrainingProgress
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.training.clock import Stopwatch
 from tf_savae.training.decay import LearningRateDecay
 from tf_savae.training.stopping import Limits, Stopping, StopRequest
+from tf_savae.training.team import Team
 
 
 class RunKeeper(keras.callbacks.Callback):
@@ -31,6 +33,7 @@ class RunKeeper(keras.callbacks.Callback):
     decay: rule for the learning rate.
     checkpoint_every: updates between two checkpoints; 0: none within an epoch.
     keep: how many of the last checkpoints stay.
+    team: of devices and workers; default: one device. Its chief alone writes.
 
   Attributes:
     progress, checkpoints: where the run stands, and what holds it.
@@ -47,16 +50,21 @@ class RunKeeper(keras.callbacks.Callback):
     decay: LearningRateDecay,
     checkpoint_every: int = 0,
     keep: int = 2,
+    team: Team | None = None,
   ):
     super().__init__()
+    self._team = team or Team()
     self._run, self._steps_per_epoch = run, steps_per_epoch
     self._decay, self._every = decay, checkpoint_every
     self.set_model(model)
     self.progress = TrainingProgress()
-    self.checkpoints = checkpoints.of_run(run.checkpoints, model, self.progress, keep)
+    is_chief = self._team.is_chief
+    self.checkpoints: Any = checkpoints.of_run(run.checkpoints, model, self.progress, keep, is_chief)
+    if not is_chief:
+      self.checkpoints = CheckpointsBeside(self.checkpoints, self._team.from_chief)
     self._watch = Stopwatch(self.progress.seconds)
     self.stopping = Stopping(limits, steps_per_epoch, model, self.progress, self._watch)
-    self.request = StopRequest()
+    self.request = StopRequest(is_granted=is_chief)
     self._metrics = checkpoints.metric_states(model)
     self._restored_metrics: list[np.ndarray] | None = None
     self._saved_step: int | None = None
@@ -64,7 +72,14 @@ class RunKeeper(keras.callbacks.Callback):
     self._step_seconds: float | None = None
 
   @classmethod
-  def of(cls, config: RunConfig, run: RunDirectory, model: keras.Model, steps_per_epoch: int) -> RunKeeper:
+  def of(
+    cls,
+    config: RunConfig,
+    run: RunDirectory,
+    model: keras.Model,
+    steps_per_epoch: int,
+    team: Team | None = None,
+  ) -> RunKeeper:
     """The keeper that the settings of a run ask for."""
     return cls(
       run,
@@ -76,6 +91,7 @@ class RunKeeper(keras.callbacks.Callback):
       ),
       checkpoint_every=config.checkpoint_every,
       keep=config.keep_checkpoints,
+      team=team,
     )
 
   def restore(self) -> int:
@@ -84,7 +100,10 @@ class RunKeeper(keras.callbacks.Callback):
     if step is None:
       # So that there is always a checkpoint to fall back to, and a disk that is too full is noticed at once.
       self.save()
+      self._team.from_chief(0)
       return 0
+    if self._team.is_chief:
+      self._team.from_chief(step)
     self._saved_step = step
     if not self.stopping.is_validated:
       # Within an epoch. `fit` resets the metrics when it begins: they are put back in its first callback.
@@ -149,7 +168,7 @@ class RunKeeper(keras.callbacks.Callback):
     if progress.record_validation(logs["val_bound"], epoch):
       self.checkpoints.save_best(step, logs["val_bound"])
     rate = self.model.optimizer.learning_rate
-    row = {"epoch": epoch, "step": step, "learning_rate": float(rate)}
+    row = {"epoch": epoch, "step": step, "learning_rate": float(rate.numpy())}
     self._decay.after_epoch(epoch, progress, rate)
     progress.epoch.assign(step // self._steps_per_epoch)
     progress.validated_step.assign(step)

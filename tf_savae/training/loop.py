@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
 from tf_savae.model import SAVAE
 from tf_savae.runs import own, run_data
+from tf_savae.runs.beside import DirectoryBeside
 from tf_savae.runs.build import build_model
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory, open_run
@@ -23,6 +25,8 @@ from tf_savae.training.keeping import RunKeeper
 from tf_savae.training.profile import Profile
 from tf_savae.training.progress import ProgressBar
 from tf_savae.training.stopping import NotFinite
+from tf_savae.training.team import Team
+from tf_savae.training.team import of_run as devices_of_run
 from tf_savae.training.tensorboard import TensorBoardLogger
 
 
@@ -66,35 +70,52 @@ def run(
     >>> results["test"]["nll_bound"] > 0
     True
   """
-  with open_run(config) as run_dir:
-    data, model = _prepared(config, run_dir, data, model)
+  team = devices_of_run(config)
+  with contextlib.ExitStack() as opened:
+    with team.chief_first():
+      run_dir = opened.enter_context(open_run(config, RunDirectory if team.is_chief else DirectoryBeside))
+      data = _data(config, run_dir, data)
+    with team.scope():
+      model = _model(config, run_dir, data, model)
     # Of the data that it trains on, which is not there when it is evaluated on a file.
     per_epoch = steps_per_epoch(run_dir.data_facts()["train"], config.batch_size)
-    keeper = RunKeeper.of(config, run_dir, model, per_epoch)
-    board = None if config.eval_only else TensorBoardLogger(run_dir.tensorboard, data, config)
+    keeper = RunKeeper.of(config, run_dir, model, per_epoch, team)
+    board = (
+      None if config.eval_only or not team.is_chief else TensorBoardLogger(run_dir.tensorboard, data, config)
+    )
     try:
-      with keeper.request.listening(), _explained(config, run_dir):
-        if board is not None:
-          _train(config, run_dir, data, model, keeper, [board, *callbacks])
+      with keeper.request.listening(), _explained(config, run_dir, team):
+        if not config.eval_only:
+          _train(config, run_dir, data, model, keeper, [*([board] if board else []), *callbacks], team)
+          if not team.is_chief:
+            team.from_chief()  # which evaluates alone
+            return {}
         elif not keeper.checkpoints.restore_latest(must_exist=run_dir.has_progress):
           raise UserError(f"--run_dir={run_dir.path} holds no trained weights yet; train there first")
         splits = ("test",) if config.eval_file else splits
-        return results.finish(config, run_dir, data, model, keeper, board, splits)
+        found = results.finish(config, run_dir, data, model, keeper, board, splits)
+        if not config.eval_only:
+          team.from_chief()
+        return found
     finally:
       if board is not None:
         board.close()
 
 
-def _prepared(
-  config: RunConfig, run_dir: RunDirectory, data: DataSet | None, model: SAVAE | None
-) -> tuple[DataSet, SAVAE]:
-  """The data and the model; a run that fails before its first checkpoint forgets its settings."""
-  try:
+def _data(config: RunConfig, run_dir: RunDirectory, data: DataSet | None) -> DataSet:
+  """The data of the run, those that are given or those of the settings."""
+  with _forgotten_if_refused(config, run_dir):
     if data is None:
       data = run_data.load(config, run_dir)
     else:
       own.take_data(config, run_dir, data)
     print(f"data: {data.source}", flush=True)
+    return data
+
+
+def _model(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE | None) -> SAVAE:
+  """The compiled model of the run, the one that is given or that of the settings."""
+  with _forgotten_if_refused(config, run_dir):
     if model is None:
       model = own.rebuilt(config, run_dir, data) or build_model(config, data)
     else:
@@ -102,18 +123,26 @@ def _prepared(
     if config.init_from and not run_dir.has_checkpoint:
       warm_start(config, run_dir, model)
       print(f"encoder and decoder begin as in {config.init_from}", flush=True)
+    return model
+
+
+@contextmanager
+def _forgotten_if_refused(config: RunConfig, run_dir: RunDirectory) -> Iterator[None]:
+  """A run that fails before its first checkpoint forgets its settings."""
+  try:
+    yield
   except UserError:
     if not config.eval_only:
       run_dir.forget_unused()
     raise
-  return data, model
 
 
 @contextmanager
-def _explained(config: RunConfig, run_dir: RunDirectory) -> Iterator[None]:
-  """Turns a full disk or memory into one line."""
+def _explained(config: RunConfig, run_dir: RunDirectory, team: Team) -> Iterator[None]:
+  """Turns a full disk or memory, or a worker that is gone, into one line."""
   try:
-    yield
+    with team.explained():
+      yield
   except OSError as error:
     raise UserError(f"cannot go on: {reason(error)}; the run in {run_dir.path} can be resumed") from error
   except tf.errors.ResourceExhaustedError as error:
@@ -130,6 +159,7 @@ def _train(
   model: SAVAE,
   keeper: RunKeeper,
   more: Sequence[keras.callbacks.Callback],
+  team: Team,
 ) -> None:
   """Runs all remaining updates with their validations; `more` callbacks come after the run's own."""
   step, last = keeper.restore(), keeper.stopping.last_step
@@ -153,7 +183,7 @@ def _train(
   callbacks = keras.callbacks.CallbackList([keeper, guard, bar, *more], add_history=True, model=model)
   callbacks.on_train_begin()
   try:
-    _epochs(config, data, model, keeper, callbacks)
+    _epochs(config, data, model, keeper, callbacks, team)
   finally:
     bar.close()
     if profile is not None:
@@ -166,10 +196,12 @@ def _epochs(
   model: SAVAE,
   keeper: RunKeeper,
   callbacks: keras.callbacks.CallbackList,
+  team: Team,
 ) -> None:
   """Calls `fit` once per epoch, each time with a validation, until something ends training."""
   per_epoch, stopping = data.steps_per_epoch(config.batch_size), keeper.stopping
-  valid = data.eval_batches("valid", config.eval_batch_size)
+  valid = team.shared(data.eval_batches("valid", config.eval_batch_size))
+  in_valid = steps_per_epoch(data.num_examples("valid"), config.eval_batch_size)
   while not stopping.is_early:
     is_due = stopping.is_due
     if is_due and stopping.is_validated:
@@ -177,19 +209,23 @@ def _epochs(
     step = int(model.step.numpy())
     epoch = _epoch(step, per_epoch, keeper)
     end = min((epoch + 1) * per_epoch, stopping.last_step)
+    # Several devices do not notice the end of data by themselves.
+    several = team.strategy is not None
+    steps = {"steps_per_epoch": end - step, "validation_steps": in_valid} if several else {}
     if step < end and not is_due:
       model.fit(
-        data.train_batches(config.batch_size, step, end - step),
+        team.shared(data.train_batches(config.batch_size, step, end - step)),
         initial_epoch=epoch,
         epochs=epoch + 1,
         validation_data=valid,
+        **steps,
         shuffle=False,
         verbose=0,
         callbacks=callbacks,
       )
       stopping.by_callback = model.stop_training and not stopping.is_due
     else:
-      _validate(model, valid, callbacks, epoch)
+      _validate(model, valid, callbacks, epoch, in_valid if several else None)
 
 
 def _epoch(step: int, per_epoch: int, keeper: RunKeeper) -> int:
@@ -198,10 +234,10 @@ def _epoch(step: int, per_epoch: int, keeper: RunKeeper) -> int:
 
 
 def _validate(
-  model: SAVAE, valid: tf.data.Dataset, callbacks: keras.callbacks.CallbackList, epoch: int
+  model: SAVAE, valid: Any, callbacks: keras.callbacks.CallbackList, epoch: int, steps: int | None
 ) -> None:
-  """Does what `fit` does after the last update of an epoch."""
+  """Does what `fit` does after the last update of an epoch; `steps` is the number of batches, if it must be told."""
   callbacks.on_epoch_begin(epoch)
   logs = {name: float(value) for name, value in model.training_results().items()}
-  values = model.evaluate(valid, callbacks=callbacks, verbose=0, return_dict=True)
+  values = model.evaluate(valid, callbacks=callbacks, steps=steps, verbose=0, return_dict=True)
   callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in values.items()})

@@ -29,11 +29,15 @@ class Interrupted(KeyboardInterrupt):
 class StopRequest:
   """A request to stop, made by Ctrl-C or SIGTERM and granted once everything is saved.
 
+  Args:
+    is_granted: whether this process stops by itself; workers beside a chief end with it.
+
   Attributes:
     signal: the number of the signal; None: there was no signal.
   """
 
-  def __init__(self):
+  def __init__(self, is_granted: bool = True):
+    self._is_granted = is_granted
     self.signal: int | None = None
 
   @contextmanager
@@ -57,7 +61,7 @@ class StopRequest:
 
   def grant(self, step: int) -> None:
     """Raises `Interrupted` if a stop was requested; everything up to update `step` must be saved."""
-    if self.signal is not None:
+    if self.signal is not None and self._is_granted:
       raise Interrupted(f"update {step} is saved, and the same command goes on from there", self.signal)
 
 

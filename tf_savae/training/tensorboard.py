@@ -199,7 +199,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     values["beta"] = float(beta(self._updates) if callable(beta) else beta)
     if self.model.k_schedule is not None:
       values["k_now"] = float(self.model.k_schedule(self._updates))
-    values["learning_rate"] = float(self.model.optimizer.learning_rate)
+    values["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
     values["skipped"] = float(self.model.skipped.numpy())
     self._scalars("train", values, self._updates)
 
