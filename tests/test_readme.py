@@ -84,7 +84,7 @@ def commands(page):
     for match in re.finditer(
       r"python (train\.py|-m (tf_savae \w+|(?:tf_savae|export|benchmarks|experiments)\.[\w.]+))", line
     ):
-      rest = re.split(r"&&|;|\||#", line[match.end() :])[0]
+      rest = re.split(r"&&|;|\||#| -- ", line[match.end() :])[0]
       found.append((match.group(1), set(re.findall(r" --(?:no)?([a-z_]+)", rest))))
   return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 # Each is a module of this package with a `COMMAND`, imported when it is asked for.
 COMMANDS = (
   "train",
-  "launch",
   "evaluate",
   "generate",
   "sweep",
@@ -16,4 +15,5 @@ COMMANDS = (
   "export",
   "client",
   "serving_config",
+  "launch",
 )

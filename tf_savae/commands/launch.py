@@ -165,3 +165,7 @@ COMMAND = Command(
   usage="[--workers=N] -- [COMMAND] [--name=value ...]",
   takes_arguments=True,
 )
+main = COMMAND.main
+
+if __name__ == "__main__":
+  sys.exit(main())
