@@ -39,6 +39,7 @@ MENU = {
     "runs",
     "tensorboard",
     "deploy",
+    "devices",
     "speed",
     "bazel",
   ),

@@ -21,10 +21,10 @@ from tf_savae.runs.config import RunConfig
 from tf_savae.training import team
 
 ROOT = Path(__file__).parents[2]
-UPDATES = 60
+UPDATES = 24
 RUN = (
-  "--dataset=synthetic --model=vae_svi --k=2 --preset=tiny --batch_size=5000 --epochs=60 --checkpoint_every=5"
-  f" --eval_batch_size=5000 --max_steps={UPDATES} --iw_samples=1 --bound_samples=1 --jit_compile=false"
+  "--dataset=synthetic --model=vae_svi --k=2 --preset=tiny --batch_size=500 --epochs=4 --checkpoint_every=3"
+  f" --eval_batch_size=2500 --max_steps={UPDATES} --iw_samples=1 --bound_samples=1 --jit_compile=false"
 ).split()
 
 
@@ -69,7 +69,7 @@ def test_a_killed_worker_and_the_same_command_again(tmp_path):
     f"--run_dir={tmp_path / 'two'}",
   )
   first = start(*several)
-  while not (tmp_path / "two" / "checkpoints" / "ckpt-10.index").exists():
+  while not (tmp_path / "two" / "checkpoints" / "ckpt-6.index").exists():
     assert first.poll() is None, first.communicate()[0][-3000:]
     time.sleep(0.2)
   os.kill(children(first)[1], signal.SIGKILL)
