@@ -26,6 +26,9 @@ from pathlib import Path
 
 import pytest
 
+from tf_savae.data import DATASETS
+from tf_savae.networks.catalogue import DECODERS, ENCODERS
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs/site"))
 
@@ -149,7 +152,16 @@ def test_the_parts_of_a_class_are_described(item):
         assert inspect.getdoc(getattr(found, name)), name
 
 
+@pytest.fixture
+def registries_afterwards_as_before(monkeypatch):
+  """What an example registers is not there for other tests."""
+  registries = [DATASETS, *(r for catalogue in (ENCODERS, DECODERS) for r in catalogue._of_kind.values())]
+  for registry in registries:
+    monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("registries_afterwards_as_before")
 @of(DESCRIBED)
 def test_the_example_runs(item, capfd):
   examples = doctest.DocTestParser().get_doctest(written(item), {}, item.name, item.home, item.node.lineno)

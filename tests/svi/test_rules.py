@@ -14,6 +14,7 @@ from tests.tiny import normal, relative_error
 from tf_savae import SVISettings, refine
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi import RULES, rules
+from tf_savae.svi.learned import LearnedStep
 from tf_savae.svi.rules import Adam, GradientStep, MultiplicativeNaturalGradient, NaturalGradient
 from tf_savae.svi.settings import settings_from_config, settings_to_config
 
@@ -22,12 +23,24 @@ PARAMS = tf.concat([normal(BATCH, LATENT, seed=1), 0.5 * normal(BATCH, LATENT, s
 GRADIENT = 2.0 * normal(BATCH, 2 * LATENT, seed=3)
 SIZES = tf.constant([0.3, 0.2, 0.1, 0.05], tf.float64)
 
+
+def of_dtype(rule, dtype):
+  """A rule that is trained, with a network of this dtype that has left its start; any other rule itself."""
+  if not rule.trained:
+    return rule
+  network = rule.make_network(LATENT, dtype=dtype)
+  for i, weight in enumerate(network.weights):
+    weight.assign(0.4 * normal(*weight.shape, seed=50 + i))
+  return dataclasses.replace(rule, network=network)
+
+
 # name: the rules whose derivatives are checked; clips and bounds that hold for some entries and not for others.
 CASES = {
   "gradient": [GradientStep(0.5), GradientStep(0.3, clip_norm=2.0)],
   "natural": [NaturalGradient(trust=None), NaturalGradient(1.5, (-0.5, 0.2))],
   "natural_multiplicative": [MultiplicativeNaturalGradient(), MultiplicativeNaturalGradient(1.5, None)],
   "adam": [Adam(), Adam(0.5, 0.7, 1e-3)],
+  "learned": [of_dtype(LearnedStep(1.5, (-0.5, 0.2), hidden=3), "float64")],
 }
 EVERY = [pytest.param(rule, id=str(rule)) for cases in CASES.values() for rule in cases]
 
@@ -160,7 +173,7 @@ class TestEveryRule:
 
   @pytest.mark.parametrize("dtype", ["float32", "float64"])
   def test_a_gradient_of_zero_is_no_nan(self, rule, dtype):
-    zero = tf.zeros([2, 4], dtype)
+    zero, rule = tf.zeros([2, 4], dtype), of_dtype(rule, dtype)
     with tf.GradientTape() as tape:
       tape.watch(zero)
       params, state = rule.update(0, zero, zero, rule.init(zero), tf.constant([0.1], dtype))

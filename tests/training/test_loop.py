@@ -57,6 +57,7 @@ def config(directory, **changes):
     "lr_patience": 1,
     "epochs": 3,
     "checkpoint_every": 3,
+    "bound_samples": 1,  # as many as validation takes after an epoch
   }
   return tiny_config(directory, **{**settings, **changes})
 
