@@ -29,7 +29,7 @@ CASES = {
   "image-vae": Case("image", "vae"),
   "image-vae-float32": Case("image", "vae", dtype="float32"),
   "image-vae_svi": Case("image", "vae_svi"),
-  "image-savae": Case("image", "savae", dtype="float32"),
+  "image-savae": Case("image", "savae"),
   "text-vae": Case("text", "vae"),
   "text-savae-exact": Case("text", "savae"),
   "text-savae-stored": Case("text", "savae", adjoint="stored"),
