@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from benchmarks import update_cost
+from benchmarks import updates
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("rows", update_cost.ROWS.values(), ids=list(update_cost.ROWS))
+@pytest.mark.parametrize("rows", updates.ROWS.values(), ids=list(updates.ROWS))
 def test_every_row_is_divided_by_a_vae_of_the_same_decoder(rows):
   settings = {row.name: row.settings for row in rows}
   for row in rows:
@@ -23,9 +23,9 @@ def test_every_row_is_divided_by_a_vae_of_the_same_decoder(rows):
 
 
 def test_a_ratio_is_the_median_over_rounds_of_paired_times():
-  rows = [update_cost.Row("VAE", "VAE", {}), update_cost.Row("SA-VAE", "VAE", {})]
+  rows = [updates.Row("VAE", "VAE", {}), updates.Row("SA-VAE", "VAE", {})]
   seconds = {"VAE": [0.1, 0.2, 0.1], "SA-VAE": [0.2, 0.4, 0.5]}
-  lines = update_cost.table(rows, seconds).splitlines()
+  lines = updates.table(rows, seconds).splitlines()
   assert lines[2:] == ["| VAE | 100.0 | 1.00 |", "| SA-VAE | 400.0 | 2.00 |"]
 
 

@@ -70,7 +70,7 @@ class Backend:
     definition = self.definitions[name]
     if arrays.keys() != definition.inputs.keys():
       raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, f"input keys must be {list(definition.inputs)}")
-    rows = max(len(value) for value in arrays.values())
+    rows = max(np.shape(value)[0] if np.ndim(value) else 1 for value in arrays.values())
     if self.max_batch_size and rows > self.max_batch_size:
       message = f"Task size {rows} is larger than maximum input batch size {self.max_batch_size}"
       raise Refusal(400, grpc.StatusCode.INVALID_ARGUMENT, message)

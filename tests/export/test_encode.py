@@ -263,5 +263,5 @@ def test_runs_that_cannot_be_encoded_with(tmp_path):
   with pytest.raises(UserError, match="--model=autoreg, which has no posterior"):
     encode(make_run(tmp_path / "autoreg", "autoreg"), tmp_path / "x.npy", eval_k=None)
   learned = make_run(tmp_path / "learned", learn_svi_lr="step")
-  with pytest.raises(UserError, match="has learned step sizes"):
+  with pytest.raises(UserError, match="has learned its steps"):
     encode(learned, tmp_path / "x.npy", steps={"svi_lr": 0.1})
