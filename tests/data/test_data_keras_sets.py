@@ -118,7 +118,8 @@ def cifar10(tmp_path, monkeypatch):
 def test_cifar10_is_in_colour_with_the_labels_of_its_images(cifar10):
   found = data.load("cifar10", data_dir="unused", seed=0, download=False).condition_on()
   assert (found.pixels, found.image_shape, found.num_labels) == ("levels", (32, 32, 3), 10)
-  assert found.source == "cifar10 of keras.datasets, 256 levels: 27 train, 3 valid, 5 test images"
+  made = "cifar10 of keras.datasets, 256 levels: 27 train, 3 valid, 5 test images"
+  assert found.source == f"{made}; given the class, one of 10"
   (train, labels), _ = cifar10
   known = {image.tobytes(): label for image, label in zip(train, labels[:, 0], strict=True)}
   x = found.examples("train", 99)
