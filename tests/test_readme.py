@@ -153,7 +153,7 @@ def test_links_lead_somewhere(page):
 def test_files_named_exist(page):
   for path in re.findall(r"`((?:\w+/)+[\w-]+\.(?:py|md|png|txt|gz|mat))`", prose(page)):
     base = path.split("/")[0]
-    if (ROOT / base).is_dir() and base != "data":
+    if (ROOT / base).is_dir() and base not in ("data", "runs"):  # what a user has there
       assert (ROOT / path).exists(), path
 
 
