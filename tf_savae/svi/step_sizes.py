@@ -35,7 +35,7 @@ class StepSizes(keras.layers.Layer):
     if learned not in LEARNED:
       raise ValueError(f"learn_step_size must be one of {', '.join(LEARNED)}. Received: {learned!r}")
     self.svi, self.learned = svi, learned
-    rule = svi.step_rule
+    rule: Any = svi.step_rule
     self.rule_network = rule.make_network(latent_dim, seed, self.variable_dtype) if rule.trained else None
     self.log_sizes = None
     if learned == "none" or svi.num_steps == 0:
@@ -76,6 +76,5 @@ class StepSizes(keras.layers.Layer):
     settings = dataclasses.replace(self.svi, num_steps=k, step_size=self.sizes(k))
     if self.rule_network is None:
       return settings
-    return dataclasses.replace(
-      settings, rule=dataclasses.replace(self.svi.step_rule, network=self.rule_network)
-    )
+    rule: Any = self.svi.step_rule
+    return dataclasses.replace(settings, rule=dataclasses.replace(rule, network=self.rule_network))
