@@ -199,7 +199,9 @@ def table(result: Mapping[str, Any]) -> str:
   """The groups of documents as Markdown tables, mean ± standard error; for images the sums over pixels."""
   if "groups" not in result:
     sums = result["sum_over_pixels"]
-    rows = [[words, f"{sums[name]:.4g}"] for name, words in WORDS.items() if name in sums]
+    rows = [
+      [words.replace("e_t", "x_i"), f"{sums[name]:.4g}"] for name, words in WORDS.items() if name in sums
+    ]
     return tables.markdown([f"{result['examples']} images, K = {result['eval_k']}", "sum over pixels"], rows)
   parts = []
   for grouping, groups in result["groups"].items():
