@@ -133,7 +133,7 @@ def _of_documents(run, data, run_dir, split, draws, tagger, shown, **work):
   groups = saliency_groups.summary(rows, tags)
   per_example.save(run_dir / "saliency_tokens.npz", rows if tags is None else rows | {"tag": tags})
   titles = {"mean": WORDS["mean"], "output": WORDS["output"]}
-  title = f"{run.config.model}, K = {run.model.eval_k}, {split}: mean ± 2 s.e."
+  title = f"{run.config.model}, K = {run.model.eval_k}, {split}: mean ± 2 s.e.{_honest(data)}"
   figures.save(bars(groups, titles, title), run_dir / "saliency.png")
   sentences = [
     ([words[i] for i in document], {name: rows[name][document] for name in titles})
@@ -166,11 +166,16 @@ def _of_images(run, data, run_dir, split, shown, num, batch_size, progress):
   values = examples.traced(functools.partial(saliency.of_inputs, run.model), batches)
   rows = examples.rows(values, batches, num, progress, lambda x: {"image": np.asarray(x)})
   per_example.save(run_dir / "saliency_pixels.npz", {name: rows[name] for name in ("mean", "entropy")})
-  title = f"{run.config.model}, K = {run.model.eval_k}, {split}"
+  title = f"{run.config.model}, K = {run.model.eval_k}, {split}{_honest(data)}"
   pictures = {name: rows[name][:shown] for name in ("image", "mean", "entropy")}
   figures.save(maps(pictures, title), run_dir / "saliency.png")
   means = {name: float(np.mean(np.sum(rows[name], axis=(1, 2)))) for name in ("mean", "entropy")}
   return {"sum_over_pixels": means}, [run_dir / name for name in ("saliency.png", "saliency_pixels.npz")]
+
+
+def _honest(data):
+  """What a title adds where the data are not the real ones."""
+  return ", stand-in data" if data.is_stand_in else ""
 
 
 def page(
