@@ -18,6 +18,8 @@ from tf_savae.posterior import GaussianParams
 from tf_savae.svi.adjoint import RecursiveAdjoint
 from tf_savae.svi.derivatives import over_draws
 
+__all__ = ["ImplicitAdjoint"]
+
 
 @dataclasses.dataclass(frozen=True)
 class ImplicitAdjoint(RecursiveAdjoint):
@@ -38,6 +40,22 @@ class ImplicitAdjoint(RecursiveAdjoint):
 
   Raises:
     ValueError: `iterations` is not a whole number from 1.
+
+  Example:
+    The optimum of ½ (μ − x)² is x, so its derivative with respect to x is 1:
+
+    >>> import tensorflow as tf
+    >>> from tf_savae import GaussianParams, SVISettings, refine
+    >>> from tf_savae.svi.implicit import ImplicitAdjoint
+    >>> settings, x = SVISettings(num_steps=50, step_size=0.5, momentum=0.0), tf.constant([[2.0]])
+    >>> def loss(params, noise, x):
+    ...   return 0.5 * tf.reduce_sum((params.mean - x) ** 2 + params.log_var**2, axis=-1)
+    >>> with tf.GradientTape() as tape:
+    ...   tape.watch(x)
+    ...   initial, noise = GaussianParams(tf.zeros([1, 1]), tf.zeros([1, 1])), tf.zeros([50, 1, 1])
+    ...   params, _ = refine(loss, initial, settings, noise=noise, context=(x,), adjoint=ImplicitAdjoint())
+    >>> print(f"{tape.gradient(params.mean, x)[0, 0]:.2f}")
+    1.00
   """
 
   trains_start = False

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from tf_savae.svi.rules import NaturalGradient, of_blocks
 
+__all__ = ["LearnedStep"]
+
 
 @dataclasses.dataclass(frozen=True)
 class LearnedStep(NaturalGradient):
@@ -31,6 +33,17 @@ class LearnedStep(NaturalGradient):
 
   Raises:
     ValueError: `hidden` is not positive.
+
+  Example:
+    >>> import dataclasses
+    >>> import tensorflow as tf
+    >>> from tf_savae.svi.learned import LearnedStep
+    >>> rule = LearnedStep()
+    >>> rule = dataclasses.replace(rule, network=rule.make_network(latent_dim=1))
+    >>> params, gradient, size = tf.zeros([1, 2]), tf.constant([[0.5, 0.0]]), tf.ones([1])
+    >>> new, state = rule.update(0, params, gradient, (), size)
+    >>> print(f"{new[0, 0]:.2f}")  # not trained yet: μ − σ² g
+    -0.50
   """
 
   trained = True
