@@ -21,6 +21,7 @@ MODULES = (
   "tf_savae.svi.adjoint",
   "tf_savae.svi.implicit",
   "tf_savae.networks",
+  "tf_savae.likelihoods",
   "tf_savae.data",
   "tf_savae.kind",
   "tf_savae.training",

@@ -10,7 +10,15 @@ from tf_savae.observations import BINARY, Support
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli(Likelihood):
-  """x in {0, 1}; a place's parameters are the logits of its channels."""
+  """x in {0, 1}; a place's parameters are the logits of its channels.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.likelihoods import Bernoulli
+    >>> x, logits = tf.ones([1, 2, 2, 1]), tf.zeros([1, 2, 2, 1])
+    >>> print(f"{Bernoulli().log_prob(x, logits)[0]:.3f}")  # 4 log ½
+    -2.773
+  """
 
   @property
   def support(self) -> Support:

@@ -23,6 +23,13 @@ class Categorical(Likelihood):
 
   Raises:
     UserError: there are fewer than 2.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.likelihoods import Categorical
+    >>> x, logits = tf.constant([[[0.5]]]), tf.zeros([1, 1, 3])  # levels 0, ½ and 1
+    >>> print(f"{Categorical(levels=3).log_prob(x, logits)[0]:.3f}")  # log ⅓
+    -1.099
   """
 
   levels: int = 256

@@ -24,6 +24,13 @@ class Gaussian(Likelihood):
 
   Raises:
     UserError: the scale is not positive.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.likelihoods import Gaussian
+    >>> x, mean = tf.ones([1, 1, 1]), tf.ones([1, 1, 1])
+    >>> print(f"{Gaussian(scale=1.0).log_prob(x, mean)[0]:.3f}")  # −½ log 2π
+    -0.919
   """
 
   scale: float | None = None

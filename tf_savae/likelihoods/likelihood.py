@@ -22,6 +22,11 @@ class Likelihood(abc.ABC):
   Attributes:
     is_discrete: whether log p is that of a probability, and not of a density.
     unit: x times it are the numbers that the distribution is about, such as counts.
+
+  Example:
+    >>> from tf_savae.likelihoods import LIKELIHOODS, Likelihood
+    >>> issubclass(LIKELIHOODS.get("poisson"), Likelihood)
+    True
   """
 
   is_discrete: ClassVar[bool] = True

@@ -31,6 +31,15 @@ class DiscretizedLogisticMixture(tfd.Distribution):
     log_scales: `[..., components, channels]`.
     coefficients: `[..., components, channels · (channels − 1) / 2]`, of (1 on 0), (2 on 0), (2 on 1), …
     levels: how many values a channel has.
+    name: of the distribution.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.likelihoods import DiscretizedLogisticMixture
+    >>> one = tf.zeros([1, 1])  # one component, one channel
+    >>> mixture = DiscretizedLogisticMixture(tf.zeros([1]), one, one, tf.zeros([1, 0]), levels=2)
+    >>> print(f"{mixture.log_prob(tf.ones([1])):.3f}")  # log ½: the upper of two levels
+    -0.693
   """
 
   def __init__(self, logits, means, log_scales, coefficients, levels=256, name="DiscretizedLogisticMixture"):
@@ -133,6 +142,12 @@ class LogisticMixture(Likelihood):
 
   Raises:
     UserError: there is no component, or there are fewer than 2 levels.
+
+  Example:
+    >>> from tf_savae.likelihoods import LogisticMixture
+    >>> likelihood = LogisticMixture(components=5)
+    >>> likelihood.num_parameters(channels=3)  # 5 weights, 15 means, 15 scales, 15 coefficients
+    50
   """
 
   components: int = 10

@@ -19,6 +19,13 @@ class Poisson(Likelihood):
 
   Raises:
     UserError: the unit is not positive.
+
+  Example:
+    >>> import tensorflow as tf
+    >>> from tf_savae.likelihoods import Poisson
+    >>> counts, log_rates = tf.zeros([1, 1, 1]), tf.zeros([1, 1, 1])
+    >>> print(f"{Poisson().log_prob(counts, log_rates)[0]:.3f}")  # log e⁻¹
+    -1.000
   """
 
   unit: float = 1.0

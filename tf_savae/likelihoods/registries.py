@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tf_savae.registry import Registry
 
+#: Likelihoods by name, as `--likelihood` takes them.
 LIKELIHOODS: Registry[type] = Registry(
   "likelihood",
   {
