@@ -14,12 +14,12 @@ from tf_savae.likelihoods import (
   LIKELIHOODS,
   Bernoulli,
   Categorical,
-  DiscretizedLogisticMixture,
   Gaussian,
   LogisticMixture,
   Poisson,
 )
 from tf_savae.likelihoods import likelihood as likelihood_lib
+from tf_savae.likelihoods.logistic_mixture import DiscretizedLogisticMixture
 
 tfd = tfp.distributions
 

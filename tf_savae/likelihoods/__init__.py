@@ -8,7 +8,6 @@ from tf_savae.likelihoods.registries import LIKELIHOODS
 _HOMES = {
   "Bernoulli": "tf_savae.likelihoods.bernoulli",
   "Categorical": "tf_savae.likelihoods.categorical",
-  "DiscretizedLogisticMixture": "tf_savae.likelihoods.logistic_mixture",
   "Gaussian": "tf_savae.likelihoods.gaussian",
   "Likelihood": "tf_savae.likelihoods.likelihood",
   "LogisticMixture": "tf_savae.likelihoods.logistic_mixture",

@@ -35,7 +35,7 @@ class DiscretizedLogisticMixture(tfd.Distribution):
 
   Example:
     >>> import tensorflow as tf
-    >>> from tf_savae.likelihoods import DiscretizedLogisticMixture
+    >>> from tf_savae.likelihoods.logistic_mixture import DiscretizedLogisticMixture
     >>> one = tf.zeros([1, 1])  # one component, one channel
     >>> mixture = DiscretizedLogisticMixture(tf.zeros([1]), one, one, tf.zeros([1, 0]), levels=2)
     >>> print(f"{mixture.log_prob(tf.ones([1])):.3f}")  # log ½: the upper of two levels
