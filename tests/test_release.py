@@ -78,3 +78,17 @@ def test_extras_of_developers_are_pinned():
   assert names == listed
   for name in names:
     assert re.search(rf"^{name}==", pinned, flags=re.MULTILINE), name
+
+
+def test_developers_get_all_that_the_program_needs_at_its_versions():
+  program, developers = (set(read(name).splitlines()) for name in ("requirements.txt", "requirements-dev.txt"))
+  assert program - developers == set()
+
+
+def test_the_pinned_set_has_every_extra_that_adds_a_feature():
+  extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+  pinned = read("requirements.txt")
+  for extra in extras.keys() - {"gpu", "dev", "docs"}:  # a GPU's libraries are for its machine alone
+    for item in extras[extra]:
+      name = re.match(r"[\w-]+", item).group()
+      assert re.search(rf"^{name}==", pinned, flags=re.MULTILINE), f"[{extra}] {name}"
