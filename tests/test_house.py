@@ -40,6 +40,7 @@ LAYERS = (
     "example_weights",
     "inference",
     "keras_guards",
+    "masking",
     "measured",
     "methods",
     "model",

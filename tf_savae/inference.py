@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import penalties, replicas
+from tf_savae import masking, penalties, replicas
 from tf_savae.objective import Bound, NegELBO, precompute
 from tf_savae.posterior import GaussianParams, prior
 from tf_savae.seeds import Purpose, stateless_seed
@@ -67,6 +67,7 @@ class Inference:
     training: whether batch statistics and dropout are on.
     k_now: how many of the K steps to take, a scalar tensor; default: K.
     dtype: of λ and of the noise.
+    mask: 1 where x was seen and 0 elsewhere; see `tf_savae.masking`. The bounds are then those of the seen parts.
   """
 
   def __init__(
@@ -84,7 +85,12 @@ class Inference:
     training: bool = False,
     k_now: tf.Tensor | None = None,
     dtype: str = "float32",
+    mask: Any = None,
   ):
+    self._likelihood = decoder
+    if mask is not None:
+      mask = masking.mask_for(decoder, x, mask)
+      x, self._likelihood = masking.seen(decoder, x, mask), masking.Masked(decoder, mask)
     self.x, self.settings, self.decoder = x, settings, decoder
     self._encoder, self._training, self._k_now = encoder, training, k_now
     self._seed, self._step, self._purpose = seed, step, purpose
@@ -94,11 +100,11 @@ class Inference:
     self.beta = tf.stop_gradient(tf.cast(beta, self._dtype))
     self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
     self.size = tf.shape(tf.nest.flatten(x)[0])[0]
-    self.objective = NegELBO(decoder, free_bits)
+    self.objective = NegELBO(self._likelihood, free_bits)
     in_closed_form = settings.noise_draws.in_closed_form and bool(decoder.latent_dim)
-    self.step_objective = NegELBO(decoder, free_bits, True) if in_closed_form else self.objective
+    self.step_objective = NegELBO(self._likelihood, free_bits, True) if in_closed_form else self.objective
     penalties.take_added(decoder)  # of calls before
-    self.context = precompute(decoder, x, training, self.seed(Purpose.DROPOUT))
+    self.context = precompute(self._likelihood, x, training, self.seed(Purpose.DROPOUT))
     self._added = penalties.take_added(decoder)
     if not decoder.trainable_variables:
       # The decoder is a constant, such as an oracle, so the backward sweep computes no gradient for it.
@@ -242,7 +248,7 @@ class Inference:
     if params is None:
       return -self.bound(None).nll
     proposal, p, seed = params.distribution(), prior(params.mean), self.seed(Purpose.IMPORTANCE)
-    size = _MANY_Z if getattr(self.decoder, "takes_many_z", False) else 1
+    size = _MANY_Z if getattr(self._likelihood, "takes_many_z", False) else 1
     shape = tf.shape(params.mean)
 
     def draw(s):
@@ -256,9 +262,9 @@ class Inference:
     def add(s, total):
       zs, weights = map(tf.stack, zip(*(draw(s + i) for i in range(size)), strict=True))
       if size == 1:
-        log_probs = self.decoder.log_prob(self.x, zs[0], self.context)[tf.newaxis]
+        log_probs = self._likelihood.log_prob(self.x, zs[0], self.context)[tf.newaxis]
       else:
-        log_probs = tf.transpose(self.decoder.log_prob(self.x, tf.transpose(zs, [1, 0, 2]), self.context))
+        log_probs = tf.transpose(self._likelihood.log_prob(self.x, tf.transpose(zs, [1, 0, 2]), self.context))
       # The last ones together may be more than are wanted.
       wanted = (s + tf.range(size) < num_samples)[:, tf.newaxis]
       weights = tf.where(wanted, log_probs + weights, tf.constant(-np.inf, weights.dtype))

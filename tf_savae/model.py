@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_savae import (
+  masking,
   methods,
   model_checks,
   observations,
@@ -130,16 +131,25 @@ class SAVAE(GuardedModel):
       raise ValueError(f"encode needs a method with an encoder. Received: method={self.method_name!r}")
     return encode(self.encoder, x, training, self.variable_dtype)
 
-  def refine(self, x: Any, k: int | None = None) -> GaussianParams:
-    """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`."""
-    return self.posterior(self.inference(x, k))[0]  # type: ignore[return-value] # refused without a posterior
+  def refine(self, x: Any, k: int | None = None, mask: Any = None) -> GaussianParams:
+    """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`.
 
-  def elbo(self, x: Any, k: int | None = None) -> tf.Tensor:
-    """One-draw ELBO at λ_K, `[batch]`, nats; log p(x) for a model without a latent."""
-    inference = self.inference(x, k)
+    Args:
+      x: the observation.
+      k: SVI steps.
+      mask: 1 where x was seen and 0 elsewhere; the steps then climb the ELBO of the seen parts.
+    """
+    # Refused without a posterior.
+    return self.posterior(self.inference(x, k, mask=mask))[0]  # type: ignore[return-value]
+
+  def elbo(self, x: Any, k: int | None = None, mask: Any = None) -> tf.Tensor:
+    """One-draw ELBO at λ_K, `[batch]`, nats; log p(x) for a model without a latent. `mask` as of `refine`."""
+    inference = self.inference(x, k, mask=mask)
     return -inference.bound(self.posterior(inference)[0]).neg_elbo
 
-  def log_likelihood(self, x: Any, num_samples: int = 100, k: int | None = None) -> tf.Tensor:
+  def log_likelihood(
+    self, x: Any, num_samples: int = 100, k: int | None = None, mask: Any = None
+  ) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λK.
 
     In expectation this is a lower bound, which tightens with S (Burda et al. 2016). Draws are taken one at a time for
@@ -149,10 +159,11 @@ class SAVAE(GuardedModel):
       x: the observation.
       num_samples: S ≥ 1.
       k: SVI steps for the proposal; default `eval_k`.
+      mask: as of `refine`.
     """
     if num_samples < 1:
       raise ValueError(f"num_samples must be 1 or more. Received: {num_samples}")
-    inference = self.inference(x, k)
+    inference = self.inference(x, k, mask=mask)
     return inference.log_likelihood(self.posterior(inference)[0], num_samples)
 
   # Generation -------------------------------------------------------------------------------------------------
@@ -184,6 +195,31 @@ class SAVAE(GuardedModel):
     return self.decoder.sample(
       params.mean, stateless_seed(self.seed, seed, Purpose.GENERATE), **self.given(x)
     )
+
+  def complete(self, x: Any, mask: Any, k: int | None = None, seed: int = 0) -> tf.Tensor:
+    """x with its unseen parts drawn: z from q_λK of the seen parts, then these parts from p_θ(x | z).
+
+    An autoregressive decoder keeps the seen parts while it draws, so that each drawn part fits those before it.
+
+    Args:
+      x: the observation; what was not seen may have any value.
+      mask: 1 where x was seen and 0 elsewhere, in the shape of x; the channels and the batch may be left out.
+      k: SVI steps; default `eval_k`.
+      seed: of z and of what is drawn.
+
+    Raises:
+      UserError: the decoder cannot tell parts of x apart, or the mask has another shape.
+    """
+    mask = masking.mask_for(self.decoder, tf.nest.map_structure(tf.convert_to_tensor, x), mask)
+    params = self.posterior(self.inference(x, k, mask=mask))[0]
+    z = None
+    if params is not None:
+      noise_seed = stateless_seed(self.seed, seed, Purpose.POSTERIOR)
+      z = params.sample(
+        tf.random.stateless_normal(tf.shape(params.mean), noise_seed, dtype=params.mean.dtype)
+      )
+    seed = stateless_seed(self.seed, seed, Purpose.GENERATE)
+    return masking.complete(self.decoder, x, mask, z, seed, **self.given(x))
 
   # Training ---------------------------------------------------------------------------------------------------
 

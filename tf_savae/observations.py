@@ -88,6 +88,20 @@ def part(x: Any, name: Any) -> Any:
   )
 
 
+def observed_of(decoder: Any, x: Any) -> Any:
+  """What a decoder's likelihood covers: x, or the part of it that a conditional decoder's `observed` names."""
+  return part(x, decoder.observed) if isinstance(x, dict | list | tuple) else x
+
+
+def with_observed(decoder: Any, x: Any, value: Any) -> Any:
+  """x with `value` in the place of what the likelihood covers."""
+  if isinstance(x, dict):
+    return {**x, decoder.observed: value}
+  if isinstance(x, list | tuple):
+    return type(x)(value if i == decoder.observed else each for i, each in enumerate(x))
+  return value
+
+
 def size(x: Any) -> int:
   """How many observations there are in x, an array or a nest of arrays."""
   return len(tf.nest.flatten(x)[0])

@@ -13,6 +13,7 @@ from PIL import Image
 from tf_savae import training
 from tf_savae.errors import UserError
 from tf_savae.kind import KINDS
+from tf_savae.likelihoods import LogisticMixture
 from tf_savae.methods import METHODS
 from tf_savae.networks import ConditionalDecoder, ConvDecoder, GatedPixelCNN, MLPDecoder
 from tf_savae.runs import run_data
@@ -89,11 +90,13 @@ def test_auto_is_a_decoder_that_has_a_likelihood_for_the_pixels(folder):
   conditional = decoder(condition="label")
   assert isinstance(conditional, ConditionalDecoder) and conditional.num_labels == 3
   assert conditional.latent_dim == 3 and conditional.decoder.latent_dim == 6
+  colour = decoder(decoder="pixelcnn")
+  assert isinstance(colour, GatedPixelCNN) and isinstance(colour.likelihood, LogisticMixture)
+  with pytest.raises(UserError, match="--likelihood=bernoulli is of binary images"):
+    decoder(decoder="pixelcnn", likelihood="bernoulli")
   with pytest.raises(
-    UserError, match="--decoder=pixelcnn is of binary images, and images has grey values or colour"
+    UserError, match="--decoder=late_pixelcnn is of binary images, and images has grey values or colour"
   ):
-    decoder(decoder="pixelcnn")
-  with pytest.raises(UserError, match="--decoder=late_pixelcnn is of binary images"):
     decoder(decoder="late_pixelcnn")
 
 

@@ -74,6 +74,10 @@ def late_pixelcnn(latent_dim, **kwargs):
   return LatePixelCNN(latent_dim, 4, (3, 5), (5, 6, 1), position_maps=2, **kwargs)
 
 
+def colour_pixelcnn(latent_dim, **kwargs):
+  return GatedPixelCNN(latent_dim, 4, (3, 5), 2, (9, 6, 3), likelihood=LogisticMixture(2), **kwargs)
+
+
 def conv(latent_dim, **kwargs):
   return ConvDecoder(latent_dim, (9, 6, 3), LogisticMixture(2), width=4, **kwargs)
 
@@ -113,6 +117,7 @@ DECODERS = {
   "late_pixelcnn_plain": Case(
     lambda **k: late_pixelcnn(0, **k), binary_images, latent_dim=0, mixed_context=tf.float32
   ),
+  "pixelcnn_colour": Case(lambda **k: colour_pixelcnn(3, **k), colour_images),
   "conv": Case(lambda **k: conv(3, **k), colour_images, context_has_x=False),
   "conv_plain": Case(lambda **k: conv(0, **k), colour_images, latent_dim=0, context_has_x=False),
   "mlp": Case(lambda **k: mlp(3, **k), binary_images, context_has_x=False),

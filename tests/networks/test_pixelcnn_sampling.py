@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_savae.errors import UserError
+from tf_savae.likelihoods import LogisticMixture
 from tf_savae.networks import GatedPixelCNN, LatePixelCNN, pixelcnn_sampling
 
 
@@ -42,6 +44,55 @@ def test_the_same_with_position_maps_and_with_z_late(network, latent_dim, seed):
   z = np.random.default_rng(0).normal(size=(5, latent_dim)) if latent_dim else None
   images, logits = decoder._draw(z, None if latent_dim else 5, seed, False)
   np.testing.assert_allclose(logits, decoder(images, z), rtol=1e-10, atol=1e-12)
+
+
+class TestColour:
+  """A pixel is drawn with all its channels, from the likelihood's parameters."""
+
+  def make(self, shape=(5, 4, 3), **settings):
+    likelihood = LogisticMixture(**{"components": 2, "levels": 6, **settings})
+    return make(kernel_sizes=(5, 3), shape=shape, scale=0.4, likelihood=likelihood)
+
+  @pytest.mark.parametrize("seed", [(1, 2), None], ids=["sampled", "expected"])
+  def test_parameters_drawn_from_are_the_full_networks_on_the_finished_image(self, seed):
+    decoder, z = self.make(), np.random.default_rng(0).normal(size=(3, 2))
+    images, parameters = draw(decoder, z, seed)
+    assert images.shape == (3, 5, 4, 3) and parameters.shape == (3, 5, 4, 20)
+    np.testing.assert_allclose(parameters, decoder(images, z), rtol=1e-10, atol=1e-12)
+    if seed is None:
+      np.testing.assert_allclose(decoder.decode(z), images, rtol=1e-10)
+
+  def test_probabilities_of_all_images_sum_to_one(self):
+    decoder = self.make((2, 2, 2), levels=2)
+    x = np.array(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, 2, 2, 2)
+    z = np.tile([[0.4, -0.9]], (len(x), 1))
+    log_prob = decoder.log_prob(x, z, decoder.precompute(x))
+    np.testing.assert_allclose(tf.reduce_sum(tf.exp(log_prob)), 1.0, rtol=1e-12)
+    assert np.ptp(log_prob) > 1
+
+  def test_samples_have_the_probabilities_and_the_mean_of_all_images(self):
+    decoder, num = self.make((2, 2, 2), levels=2), 20_000
+    x = np.array(list(itertools.product([0.0, 1.0], repeat=8))).reshape(-1, 2, 2, 2)
+    z = np.tile([[0.4, -0.9]], (num, 1))
+    drawn = decoder.sample(z, (1, 2)).numpy()
+    p = np.exp(decoder.log_prob(x, z[: len(x)], decoder.precompute(x)))
+    mean = np.einsum("n,n...->...", p, x)
+    assert np.all(np.abs(drawn.mean(axis=0) - mean) < 5 * np.sqrt(mean * (1 - mean) / num))
+    numbers = drawn.reshape(num, 8) @ (2 ** np.arange(8)[::-1])
+    frequencies = np.bincount(numbers.astype(int), minlength=256) / num
+    assert np.all(np.abs(frequencies - p) < 5 * np.sqrt(p * (1 - p) / num) + 1e-4)
+
+  def test_a_pixel_sees_what_was_drawn_before_it_and_nothing_else(self):
+    decoder, z = self.make(), np.zeros((1, 2))
+    image = decoder.sample(z, (1, 2)).numpy()
+    before = decoder(image, z).numpy()
+    image[0, 2, 1] = 1 - image[0, 2, 1]
+    moved = np.abs(decoder(image, z).numpy() - before).max(axis=(0, 3)) > 1e-9
+    assert moved[2, 2] and moved[3].any() and not moved[:2].any() and not moved[2, :2].any()
+
+  def test_bad_shapes_are_one_line(self):
+    with pytest.raises(UserError, match=r"\(height, width, 1\), received \(5, 4, 3\).*another likelihood"):
+      GatedPixelCNN(2, 4, (3,), image_shape=(5, 4, 3))
 
 
 def test_sample_frequencies_are_the_models_probabilities():

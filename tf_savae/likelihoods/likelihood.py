@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_savae.errors import UserError
 from tf_savae.likelihoods.registries import LIKELIHOODS
 from tf_savae.observations import Support
 
@@ -22,6 +23,7 @@ class Likelihood(abc.ABC):
   Attributes:
     is_discrete: whether log p is that of a probability, and not of a density.
     unit: x times it are the numbers that the distribution is about, such as counts.
+    couples_channels: whether the channels of a place depend on each other.
 
   Example:
     >>> from tf_savae.likelihoods import LIKELIHOODS, Likelihood
@@ -30,6 +32,7 @@ class Likelihood(abc.ABC):
   """
 
   is_discrete: ClassVar[bool] = True
+  couples_channels: ClassVar[bool] = False
   unit: float = 1.0
 
   @property
@@ -55,10 +58,27 @@ class Likelihood(abc.ABC):
 
   def log_prob(self, x: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
     """log p(x | parameters) of x `[batch, *places, channels]`, `[batch]`, nats."""
-    x = tf.cast(x, parameters.dtype) * self.unit
-    if self.is_discrete and self.unit != 1:
-      x = tf.round(x)
+    x = self._in_units(x, parameters.dtype)
     return self.distribution(parameters, x.shape[-1]).log_prob(x)
+
+  def log_prob_of_parts(self, x: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+    """log p of each channel of each place, `[batch, *places, channels]`, nats; their sum is `log_prob`.
+
+    Where the channels of a place depend on each other it is that of all of them, `[batch, *places, 1]`.
+    """
+    x = self._in_units(x, parameters.dtype)
+    over = self.distribution(parameters, x.shape[-1])
+    if not hasattr(over, "reinterpreted_batch_ndims"):
+      raise UserError(
+        f"{type(self).__name__} has no log-probabilities of parts: its distribution must be of `over_places`; received"
+        f" {type(over).__name__}"
+      )
+    parts = over.distribution.log_prob(x)
+    return parts[..., tf.newaxis] if self.couples_channels else parts
+
+  def _in_units(self, x: tf.Tensor, dtype: Any) -> tf.Tensor:
+    x = tf.cast(x, dtype) * self.unit
+    return tf.round(x) if self.is_discrete and self.unit != 1 else x
 
   def mean(self, parameters: tf.Tensor, channels: int) -> tf.Tensor:
     """The expected x, `[batch, *places, channels]`."""

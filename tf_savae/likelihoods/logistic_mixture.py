@@ -150,6 +150,8 @@ class LogisticMixture(Likelihood):
     50
   """
 
+  couples_channels = True
+
   components: int = 10
   levels: int = 256
 

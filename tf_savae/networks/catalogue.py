@@ -154,12 +154,12 @@ ENCODERS.register("resnet", Network("tf_savae.networks.resnet:for_data", ("encod
 ENCODERS.register("lstm", Network("tf_savae.networks.lstm:encoder_for", _LSTM), ["tokens"])
 ENCODERS.register("lstm", Network("tf_savae.networks.text_lstm:encoder_for", _LSTM), ["text"])
 ENCODERS.register("bow", Network("tf_savae.networks.bag_of_words:encoder_for", _LSTM), ["text"])
-DECODERS.register(
-  "pixelcnn", Network("tf_savae.networks.pixelcnn:for_data", (*_PIXELCNN, "latent_maps")), ["image"]
-)
+_LIKELIHOOD = ("likelihood", "likelihood_scale", "mixture_components")
+_GATED = Network("tf_savae.networks.pixelcnn:for_data", (*_PIXELCNN, "latent_maps", *_LIKELIHOOD))
+DECODERS.register("pixelcnn", _GATED, ["image"])
 _LATE = Network("tf_savae.networks.late_pixelcnn:for_data", (*_PIXELCNN, "quadrature_nodes"), label="z late")
 DECODERS.register("late_pixelcnn", _LATE, ["image"])
-_ANY_LIKELIHOOD = ("dropout", "likelihood", "likelihood_scale", "mixture_components")
+_ANY_LIKELIHOOD = ("dropout", *_LIKELIHOOD)
 _CONV = Network(
   "tf_savae.networks.conv:for_data", ("decoder_channels", *_ANY_LIKELIHOOD), label="convolutions"
 )

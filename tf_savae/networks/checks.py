@@ -25,8 +25,8 @@ def check_binary(data: Any, decoder: str) -> None:
   """Raises UserError for a decoder of binary images unless `data` are such."""
   if getattr(data, "pixels", "binary") != "binary":
     raise UserError(
-      f"--decoder={decoder} is of binary images, and {data.name} has grey values or colour; use --decoder=conv or mlp,"
-      " or binary images, such as with --image_channels=binary"
+      f"--decoder={decoder} is of binary images, and {data.name} has grey values or colour; use --decoder=conv, mlp"
+      " or pixelcnn, or binary images, such as with --image_channels=binary"
     )
 
 

@@ -70,7 +70,14 @@ class ConditionalDecoder(Decoder):
     self.support = Conditional(getattr(decoder, "support", None), observed, given, num_labels)  # type: ignore[assignment]
     # What a decoder offers beside `log_prob`, a conditional one of it offers, too.
     self.takes_many_z = getattr(decoder, "takes_many_z", False)
-    for name in ("log_prob_derivative", "expected_log_prob", "expected_log_prob_derivative"):
+    for name in (
+      "log_prob_derivative",
+      "log_prob_of_parts",
+      "expected_log_prob",
+      "expected_log_prob_derivative",
+      "expected_log_prob_of_parts",
+      "complete",
+    ):
       if hasattr(decoder, name):
         setattr(self, name, getattr(self, f"_{name}"))
 
@@ -91,6 +98,23 @@ class ConditionalDecoder(Decoder):
 
   def log_prob(self, x: Any, z: tf.Tensor | None, context: tuple) -> tf.Tensor:
     return self.decoder.log_prob(part(x, self.observed), self._beside(z, context[0]), context[1:])
+
+  @property
+  def couples_channels(self) -> bool:
+    """Whether the channels of a place depend on each other."""
+    return getattr(self.decoder, "couples_channels", False)
+
+  def _log_prob_of_parts(self, x, z, context):
+    both = self._beside(z, context[0])
+    return self.decoder.log_prob_of_parts(part(x, self.observed), both, context[1:])
+
+  def _expected_log_prob_of_parts(self, x, params, context):
+    both = self._params_beside(params, context[0])
+    return self.decoder.expected_log_prob_of_parts(part(x, self.observed), both, context[1:])
+
+  def _complete(self, x, mask, z, seed, progress=False, condition=None):
+    """The decoder's `complete`, of x alone and with labels as for `sample`."""
+    return self.decoder.complete(x, mask, self._rows(z, tf.shape(x)[0], condition), seed, progress)
 
   def _log_prob_derivative(self, x, z, dz, context):
     """⟨dz, ∇_z log p⟩, `[batch]`, where the decoder writes it by hand."""

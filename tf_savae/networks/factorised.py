@@ -90,6 +90,15 @@ class FactorisedDecoder(Decoder):
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple) -> tf.Tensor:
     return self.likelihood.log_prob(x, self._of(z, tf.shape(x)[0], *context))
 
+  def log_prob_of_parts(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple) -> tf.Tensor:
+    """log p of each number of x or, where the channels depend on each other, of each place, `[batch, *places, …]`."""
+    return self.likelihood.log_prob_of_parts(x, self._of(z, tf.shape(x)[0], *context))
+
+  @property
+  def couples_channels(self) -> bool:
+    """Whether the channels of a place depend on each other."""
+    return self.likelihood.couples_channels
+
   def sample(
     self, z: tf.Tensor | None, seed: tf.Tensor, num: int | None = None, progress: bool = False
   ) -> tf.Tensor:

@@ -153,8 +153,15 @@ class LatePixelCNN(Decoder):
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """log p_θ(x | z) in nats, `[batch]`: one Bernoulli per pixel. See `Decoder.log_prob`."""
+    return tf.reduce_sum(self._flat_log_prob(x, z, context), axis=-1)
+
+  def log_prob_of_parts(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """log p_θ of each pixel given z and the pixels before it, `[batch, height, width, 1]`."""
+    return tf.reshape(self._flat_log_prob(x, z, context), [-1, *self.image_shape])
+
+  def _flat_log_prob(self, x, z, context):
     logits = self._flat_logits(z, context)
-    return tf.reduce_sum(self._flat(x) * logits - tf.nn.softplus(logits), axis=-1)
+    return self._flat(x) * logits - tf.nn.softplus(logits)
 
   def log_prob_derivative(
     self, x: tf.Tensor, z: tf.Tensor, dz: tf.Tensor, context: tuple[tf.Tensor, ...]
@@ -167,9 +174,17 @@ class LatePixelCNN(Decoder):
     self, x: tf.Tensor, params: GaussianParams, context: tuple[tf.Tensor, ...]
   ) -> tf.Tensor:
     """E_q[log p_θ(x | z)], z ~ N(μ, diag σ²), `[batch]`, nats, by quadrature over each pixel's logit."""
+    return tf.reduce_sum(self._flat_expected(x, params, context), axis=-1)
+
+  def expected_log_prob_of_parts(
+    self, x: tf.Tensor, params: GaussianParams, context: tuple[tf.Tensor, ...]
+  ) -> tf.Tensor:
+    """The same of each pixel given the pixels before it, `[batch, height, width, 1]`."""
+    return tf.reshape(self._flat_expected(x, params, context), [-1, *self.image_shape])
+
+  def _flat_expected(self, x, params, context):
     mean, variance = self._moments(params, context)
-    expected = expected_softplus(mean, variance, self.quadrature_nodes)
-    return tf.reduce_sum(self._flat(x) * mean - expected, axis=-1)
+    return self._flat(x) * mean - expected_softplus(mean, variance, self.quadrature_nodes)
 
   def expected_log_prob_derivative(
     self, x: tf.Tensor, params: GaussianParams, tangent: GaussianParams, context: tuple[tf.Tensor, ...]
@@ -206,11 +221,18 @@ class LatePixelCNN(Decoder):
     """Pixel probabilities `[batch, height, width, 1]`, the pixels before each at their likelier value."""
     return tf.sigmoid(self._draw(z, 1, None, False)[1])
 
-  def _draw(self, z, num, seed, progress):
+  def complete(
+    self, x: tf.Tensor, mask: tf.Tensor, z: tf.Tensor | None, seed: tf.Tensor, progress: bool = False
+  ) -> tf.Tensor:
+    """x whose pixels with mask 0 are drawn in raster order; see `GatedPixelCNN.complete`."""
+    known = pixelcnn_sampling.Known(tf.cast(x, self.variable_dtype), tf.cast(mask, self.variable_dtype))
+    return self._draw(z, tf.shape(x)[0], seed, progress, known)[0]
+
+  def _draw(self, z, num, seed, progress, known=None):
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
     seed = None if seed is None else tf.convert_to_tensor(seed, tf.int32)
     head = self if self.latent_dim else None
-    return pixelcnn_sampling.draw(self.trunk, z, num, seed, progress, head)
+    return pixelcnn_sampling.draw(self.trunk, z, num, seed, progress, head, known)
 
   def pixel_weights(self, z: tf.Tensor) -> tf.Tensor:
     """Σ_l W_icl z_l, `[height, width, batch, head channels + 1]`. See `pixelcnn_sampling.Head`."""

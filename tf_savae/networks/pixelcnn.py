@@ -8,24 +8,23 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tf_savae import likelihoods
+from tf_savae.likelihoods import likelihood as likelihood_lib
 from tf_savae.networks import pixelcnn_sampling
-from tf_savae.networks.checks import check, check_binary, latent_rows
+from tf_savae.networks.checks import check, latent_rows
 from tf_savae.networks.decoder import Decoder
+from tf_savae.networks.factorised import likelihood_for
 from tf_savae.networks.initial_weights import glorot_stream
 from tf_savae.networks.noise import dropout_mask
-from tf_savae.observations import BINARY
 from tf_savae.ops import columns
 from tf_savae.ops.gate import gate
 from tf_savae.ops.transposition import transpose
 
-tfd = tfp.distributions
-
 
 @keras.saving.register_keras_serializable(package="tf_savae")
 class GatedPixelCNN(Decoder):
-  """Gated PixelCNN over binary images, conditioned on z by feature maps beside the image.
+  """Gated PixelCNN over images, conditioned on z by feature maps beside the image.
 
   A linear layer turns z into `latent_maps` maps of the image's size, which enter the first layer beside the
   image. Each layer has a vertical and a horizontal stack. At row i the vertical stack sees only the rows above i.
@@ -45,6 +44,10 @@ class GatedPixelCNN(Decoder):
   then says little about z. The original code has none for its row without z (`train_img.py` sets
   `latent_feature_map = 0`), nor has `--preset=paper`.
 
+  A pixel's likelihood may be any of `tf_savae.likelihoods`, with as many channels as the image has. The network then
+  gives its parameters, from the pixels before. With a logistic mixture the channels of a pixel depend on each other as
+  in Salimans et al., *PixelCNN++*, 2017. Binary images enter the network as they are, and others as 2x − 1.
+
   Follows van den Oord et al., *Conditional Image Generation with PixelCNN Decoders*, 2016, with the choices
   of Kim et al., *Semi-Amortized Variational Autoencoders*, 2018.
 
@@ -53,9 +56,10 @@ class GatedPixelCNN(Decoder):
     channels: channels of the stacks.
     kernel_sizes: k of each layer, odd.
     latent_maps: feature maps made of z.
-    image_shape: (height, width, 1).
+    image_shape: (height, width, channels).
     dropout: rate of dropout on the last features, before the 1×1 convolution to the logits.
     position_maps: number of position maps; 0 for none.
+    likelihood: of a pixel: a name or object of `tf_savae.likelihoods`, or its configuration.
     seed: of the initial weights.
     **kwargs: `name`, `dtype`, … of `keras.layers.Layer`.
 
@@ -73,8 +77,6 @@ class GatedPixelCNN(Decoder):
     TensorShape([3, 8, 8, 1])
   """
 
-  support = BINARY
-
   def __init__(
     self,
     latent_dim: int = 32,
@@ -85,6 +87,7 @@ class GatedPixelCNN(Decoder):
     dropout: float = 0.0,
     *,
     position_maps: int = 0,
+    likelihood: Any = "bernoulli",
     seed: int = 0,
     **kwargs,
   ):
@@ -103,11 +106,23 @@ class GatedPixelCNN(Decoder):
       tuple(kernel_sizes),
       "give one for each layer, such as (9, 7, 5, 3)",
     )
+    if isinstance(likelihood, dict):
+      likelihood = likelihood_lib.from_config(likelihood)
+    self.likelihood: likelihoods.Likelihood = likelihood_lib.get(likelihood)
+    self.support = self.likelihood.support
+    self._is_binary = isinstance(self.likelihood, likelihoods.Bernoulli)
+    channels_wanted = "1" if self._is_binary else "channels"
     check(
-      len(image_shape) == 3 and min(image_shape[:2]) >= 2 and image_shape[2] == 1,
-      "image_shape must be (height, width, 1)",
+      len(image_shape) == 3 and min(image_shape[:2]) >= 2 and image_shape[2] >= 1,
+      f"image_shape must be (height, width, {channels_wanted})",
       tuple(image_shape),
-      "give images of one channel and at least 2x2 pixels",
+      "give images of at least 2x2 pixels",
+    )
+    check(
+      image_shape[2] == 1 or not self._is_binary,
+      f"image_shape must be (height, width, {channels_wanted})",
+      tuple(image_shape),
+      "give images of one channel, or another likelihood, such as logistic_mixture",
     )
     check(0.0 <= dropout < 1.0, "dropout must be in [0, 1)", dropout, "give a rate such as 0.5")
     self.latent_dim = latent_dim
@@ -125,7 +140,7 @@ class GatedPixelCNN(Decoder):
     # All sizes are known, and log_prob is called without __call__: so the weights exist from the beginning.
     init = glorot_stream(self.seed)
     c, maps = self.channels, self.latent_maps
-    height, width, _ = self.image_shape
+    height, width, image_channels = self.image_shape
 
     def kernel(name, *shape):
       return self.add_weight(shape=shape, initializer=next(init), name=name)
@@ -146,7 +161,7 @@ class GatedPixelCNN(Decoder):
     self.across, self.across_bias = [], []
     self.out, self.out_bias = [], []
     for i, k in enumerate(self.kernel_sizes):
-      reach, width_in = k // 2 + 1, c if i else 1
+      reach, width_in = k // 2 + 1, c if i else image_channels
       self.vertical.append(kernel(f"vertical_{i}", reach, k, width_in, 2 * c))
       self.vertical_bias.append(bias(f"vertical_bias_{i}", 2 * c))
       self.horizontal.append(kernel(f"horizontal_{i}", 1, reach, width_in, 2 * c))
@@ -155,8 +170,9 @@ class GatedPixelCNN(Decoder):
       self.across_bias.append(bias(f"across_bias_{i}", 2 * c))
       self.out.append(kernel(f"out_{i}", 1, 1, c, c))
       self.out_bias.append(bias(f"out_bias_{i}", c))
-    self.logit_kernel = kernel("logit_kernel", 1, 1, c, 1)
-    self.logit_bias = bias("logit_bias", 1)
+    outputs = self.likelihood.num_parameters(image_channels)
+    self.logit_kernel = kernel("logit_kernel", 1, 1, c, outputs)
+    self.logit_bias = bias("logit_bias", outputs)
     if self.position_maps:
       # Zeros, as the bias of z's maps.
       self.position_map = bias("position_map", height * width * self.position_maps)
@@ -169,7 +185,7 @@ class GatedPixelCNN(Decoder):
     """The image half of the first layer, biases included, what z is multiplied with, and the dropout mask.
 
     Args:
-      x: images in {0, 1}, `[batch, height, width, 1]`.
+      x: images `[batch, height, width, channels]`.
       training: whether to draw a dropout mask.
       seed: of the mask, `[2]` int32.
 
@@ -188,7 +204,8 @@ class GatedPixelCNN(Decoder):
       tuple(x.shape),
       "set image_shape to that of the data",
     )
-    x = transpose(tf.ensure_shape(x, [None, *self.image_shape]), [2, 0, 1, 3])
+    x = self.as_input(tf.ensure_shape(x, [None, *self.image_shape]))
+    x = transpose(x, [2, 0, 1, 3])
     vertical = self._first_vertical(x, self.vertical[0]) + self.cast(self.vertical_bias[0])
     horizontal = columns.look_left(columns.without_last(x), self.cast(self.horizontal[0]))
     horizontal = columns.shifted(horizontal + self.cast(self.horizontal_bias[0]))
@@ -206,13 +223,29 @@ class GatedPixelCNN(Decoder):
     return tuple(context)
 
   def log_prob(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
-    """log p_θ(x | z) in nats, `[batch]`: one Bernoulli per pixel. See `Decoder.log_prob`."""
-    logits = self.logits(z, context)
-    x = tf.cast(x, logits.dtype)
-    return tf.reduce_sum(tfd.Bernoulli(logits=logits).log_prob(x), axis=[1, 2, 3])
+    """log p_θ(x | z) in nats, `[batch]`. See `Decoder.log_prob`."""
+    return tf.reduce_sum(self.log_prob_of_parts(x, z, context), axis=[1, 2, 3])
+
+  def log_prob_of_parts(self, x: tf.Tensor, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """log p_θ of each pixel given z and the pixels before it, `[batch, height, width, …]`.
+
+    The last axis has size 1, or that of the channels if these do not depend on each other.
+    """
+    return self.likelihood.log_prob_of_parts(x, self.logits(z, context))
+
+  @property
+  def couples_channels(self) -> bool:
+    """Whether the channels of a pixel depend on each other."""
+    return self.likelihood.couples_channels
+
+  def as_input(self, x: tf.Tensor) -> tf.Tensor:
+    """Images as the first layer sees them."""
+    return x if self._is_binary else 2.0 * x - 1.0
 
   def logits(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
-    """Logits of all pixels, `[batch, height, width, 1]`, of the variables' dtype.
+    """The likelihood's parameters of all pixels, `[batch, height, width, n]`, of the variables' dtype.
+
+    For binary images these are logits, and n is 1.
 
     Args:
       z: `[batch, latent]`; None for a plain PixelCNN.
@@ -311,20 +344,57 @@ class GatedPixelCNN(Decoder):
   def sample(
     self, z: tf.Tensor | None, seed: tf.Tensor, num: int | None = None, progress: bool = False
   ) -> tf.Tensor:
-    """Ancestral samples x ~ p_θ(x | z), `[batch, height, width, 1]` in {0, 1}. See `Decoder.sample`."""
+    """Ancestral samples x ~ p_θ(x | z), `[batch, height, width, channels]`. See `Decoder.sample`."""
     return self._draw(z, num, seed, progress)[0]
 
   def decode(self, z: tf.Tensor | None) -> tf.Tensor:
-    """Pixel probabilities `[batch, height, width, 1]`, the pixels before each at their likelier value."""
-    return tf.sigmoid(self._draw(z, 1, None, False)[1])
+    """Each pixel's expected value, `[batch, height, width, channels]`.
 
-  def _draw(self, z, num, seed, progress):
+    Of binary images it is the probability of a 1, where the pixels before have their likelier values. Of others the
+    pixels before have their expected values.
+    """
+    return self._expected(self._draw(z, 1, None, False)[1])
+
+  def complete(
+    self, x: tf.Tensor, mask: tf.Tensor, z: tf.Tensor | None, seed: tf.Tensor, progress: bool = False
+  ) -> tf.Tensor:
+    """x whose pixels with mask 0 are drawn in raster order, each given z and all pixels before it.
+
+    Args:
+      x: images `[batch, height, width, channels]`; where the mask is 0 they may have any values.
+      mask: 1 where x is kept, `[batch, height, width, 1]`, or for each channel.
+      z, seed, progress: as for `sample`.
+    """
+    known = pixelcnn_sampling.Known(tf.cast(x, self.variable_dtype), tf.cast(mask, self.variable_dtype))
+    return self._draw(z, tf.shape(x)[0], seed, progress, known)[0]
+
+  def _draw(self, z, num, seed, progress, known=None):
     z, num = latent_rows(z, num, self.latent_dim, self.variable_dtype)
     seed = None if seed is None else tf.convert_to_tensor(seed, tf.int32)
-    return pixelcnn_sampling.draw(self, z, num, seed, progress)
+    return pixelcnn_sampling.draw(self, z, num, seed, progress, known=known)
+
+  def _expected(self, parameters):
+    return self.likelihood.mean(parameters, self.image_shape[-1])
+
+  def row_noise(self, seed: tf.Tensor, num: tf.Tensor) -> tf.Tensor:
+    """What the pixels of a row are drawn with, `[width, …]`. See `pixelcnn_sampling.Network`."""
+    width = self.image_shape[1]
+    if not self._is_binary:
+      return tf.stack([tf.random.experimental.stateless_fold_in(seed, i) for i in range(width)])
+    return tf.cast(tf.random.stateless_uniform([width, num], seed), self.variable_dtype)
+
+  def pixel_value(self, parameters: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
+    """A pixel `[batch, channels]` of its parameters `[batch, n]`. See `pixelcnn_sampling.Network`."""
+    if not self._is_binary:
+      channels = self.image_shape[-1]
+      if noise is None:
+        return self.likelihood.mean(parameters, channels)
+      return self.likelihood.sample(parameters, channels, noise)
+    drawn = parameters > 0.0 if noise is None else noise[:, tf.newaxis] < tf.sigmoid(parameters)
+    return tf.cast(drawn, self.variable_dtype)
 
   def call(self, x: tf.Tensor, z: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
-    """Logits of p(x_i | x_<i, z), `[batch, height, width, 1]`; without dropout."""
+    """The likelihood's parameters of p(x_i | x_<i, z), `[batch, height, width, n]`; without dropout."""
     return self.logits(z, self.precompute(x))
 
   def _plus(self, x: tf.Tensor, bias) -> tf.Tensor:
@@ -342,6 +412,7 @@ class GatedPixelCNN(Decoder):
       "image_shape": list(self.image_shape),
       "dropout": self.dropout,
       "position_maps": self.position_maps,
+      "likelihood": likelihood_lib.to_config(self.likelihood),
       "seed": self.seed,
     }
 
@@ -371,10 +442,12 @@ def for_data(
   latent_maps: int,
   position_maps: int,
   dropout: float,
+  likelihood: str,
+  likelihood_scale: float | None,
+  mixture_components: int,
   **common: Any,
 ) -> GatedPixelCNN:
-  """The decoder for binary images; see `tf_savae.networks.Network`."""
-  check_binary(data, "pixelcnn")
+  """The decoder for images; see `tf_savae.networks.Network`."""
   return GatedPixelCNN(
     latent_dim,
     channels=decoder_channels,
@@ -383,5 +456,6 @@ def for_data(
     image_shape=data.image_shape,
     dropout=dropout,
     position_maps=position_maps,
+    likelihood=likelihood_for(data, likelihood, likelihood_scale, mixture_components),
     **common,
   )

@@ -35,6 +35,18 @@ class Network(Protocol):
   logit_kernel: Any
   logit_bias: Any
 
+  def as_input(self, x: tf.Tensor) -> tf.Tensor:
+    """Images as the first layer sees them."""
+
+  def row_noise(self, seed: tf.Tensor, num: tf.Tensor) -> tf.Tensor:
+    """What the pixels of a row of `num` images are drawn with, `[width, …]`, a function of the seed."""
+
+  def pixel_value(self, parameters: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
+    """A pixel `[batch, channels]` of the likelihood's parameters `[batch, n]`.
+
+    It is drawn with its column of `row_noise`; without noise it is the likelier value, or the expected one.
+    """
+
   def cast(self, tensor: Any) -> tf.Tensor:
     """A tensor in `compute_dtype`."""
 
@@ -52,17 +64,31 @@ class Head(Protocol):
     """z's part of one pixel's logit, `[batch]`, of its features `[batch, channels]` and weights `[batch, n]`."""
 
 
+class Known(NamedTuple):
+  """Pixels that are not drawn.
+
+  Attributes:
+    x: images `[batch, height, width, channels]`, of which the kept pixels count.
+    mask: 1 for pixels to keep and 0 for those to draw, `[batch, height, width, 1]`, or for each channel.
+  """
+
+  x: tf.Tensor
+  mask: tf.Tensor
+
+
 class _Fixed(NamedTuple):
   """What does not depend on the pixels drawn.
 
   Attributes:
     vertical, horizontal: what maps beside the image add to the first layer, `[height, batch, width, 2 channels]`.
     head: None, or the head's weights `[height, width, batch, n]`.
+    known: None, or the pixels to keep, each `[height, width, batch, channels]`.
   """
 
   vertical: tf.Tensor
   horizontal: tf.Tensor
   head: tf.Tensor | None
+  known: Known | None
 
 
 def draw(
@@ -72,6 +98,7 @@ def draw(
   seed: tf.Tensor | None,
   progress: bool = False,
   head: Head | None = None,
+  known: Known | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Draws images pixel by pixel.
 
@@ -79,29 +106,31 @@ def draw(
     decoder: the network.
     z: `[batch, latent]`, or None.
     num: number of images; z's batch where z is given.
-    seed: stateless seed, `[2]` int32; None takes each pixel's more probable value.
+    seed: stateless seed, `[2]` int32; None takes each pixel's more probable, or expected, value.
     progress: shows a progress bar of rows (only outside tf.function).
     head: adds to each logit what z says of it there.
+    known: pixels that keep their values.
 
   Returns:
-    The images in {0, 1} and the logits they were drawn from, each `[batch, height, width, 1]`.
+    The images `[batch, height, width, channels]` and the likelihood's parameters that they were drawn from,
+    `[batch, height, width, n]`; of binary images these are logits.
   """
   if not (progress and tf.executing_eagerly()):
-    rows, logits = _all_rows(decoder, z, num, seed, head)
+    rows, logits = _all_rows(decoder, z, num, seed, head, known)
   else:
-    fixed, windows = _begin_all(decoder, z, num, head)
+    fixed, windows = _begin_all(decoder, z, num, head, known)
     done = []
     for row in tqdm.trange(decoder.image_shape[0], desc="sampling", unit="row"):
       pixels, row_logits, windows = _one_row(decoder, fixed, windows, tf.constant(row), seed, head)
       done.append((pixels, row_logits))
     rows, logits = (tf.stack(parts) for parts in zip(*done, strict=True))
-  # [height, width, batch] to [batch, height, width, 1]
-  return tuple(tf.transpose(t, [2, 0, 1])[..., tf.newaxis] for t in (rows, logits))
+  # [height, width, batch, channels] to [batch, height, width, channels]
+  return tuple(tf.transpose(t, [2, 0, 1, 3]) for t in (rows, logits))
 
 
-def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor, head: Head | None):
+def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor, head: Head | None, known: Known | None):
   """What is fixed, and the empty windows, one per layer: `[batch, reach, width, channels]`."""
-  height, width, _ = decoder.image_shape
+  height, width, channels = decoder.image_shape
   dtype = decoder.compute_dtype
   beside = decoder.beside_image(z)
   if beside is None:
@@ -110,9 +139,11 @@ def _begin(decoder: Network, z: tf.Tensor | None, num: tf.Tensor, head: Head | N
     vertical, horizontal = beside
     vertical = tf.pad(vertical, [[0, 0], [0, 0], [1, 0], [0, 0]])  # the first row, which sees nothing
     vertical, horizontal = (tf.transpose(t, [2, 0, 1, 3]) for t in (vertical, horizontal))
-  fixed = _Fixed(vertical, horizontal, None if head is None else head.pixel_weights(z))
+  if known is not None:
+    known = Known(*(tf.transpose(t, [1, 2, 0, 3]) for t in known))
+  fixed = _Fixed(vertical, horizontal, None if head is None else head.pixel_weights(z), known)
   windows = [
-    tf.zeros([num, k // 2 + 1, width, decoder.channels if i else 1], dtype)
+    tf.zeros([num, k // 2 + 1, width, decoder.channels if i else channels], dtype)
     for i, k in enumerate(decoder.kernel_sizes)
   ]
   return fixed, windows
@@ -126,14 +157,22 @@ def _row(
   seed: tf.Tensor | None,
   head: Head | None,
 ):
-  """Draws row `row`. Returns pixels and logits, each `[width, batch]`, and the windows for the next row."""
+  """Draws row `row`. Returns its pixels and parameters, each `[width, batch, …]`, and the windows for the next row."""
   from_above, gated = _vertical_stack(decoder, fixed, windows, row)
 
-  def with_head(logit, features, column):
-    return logit if head is None else logit + head.pixel_logit(features, fixed.head[row, column])
+  def with_head(logits, features, column):
+    if head is None:
+      return logits
+    return logits + head.pixel_logit(features, fixed.head[row, column])[:, tf.newaxis]
 
-  pixels, logits = _horizontal_stack(decoder, from_above, row, seed, with_head)
-  image_row = tf.cast(tf.transpose(pixels)[..., tf.newaxis], decoder.compute_dtype)
+  def kept(drawn, column):
+    if fixed.known is None:
+      return drawn
+    x, mask = (t[row, column] for t in fixed.known)
+    return tf.where(mask > 0, x, drawn)
+
+  pixels, logits = _horizontal_stack(decoder, from_above, row, seed, with_head, kept)
+  image_row = tf.cast(decoder.as_input(tf.transpose(pixels, [1, 0, 2])), decoder.compute_dtype)
   new_rows = [image_row, *gated[:-1]]
   windows = [
     tf.concat([window[:, 1:], new[:, tf.newaxis]], axis=1)
@@ -168,9 +207,9 @@ def _vertical_stack(decoder, fixed, windows, row):
   return tf.transpose(tf.stack(to_horizontal), [2, 0, 1, 3]), gated
 
 
-def _horizontal_stack(decoder, from_above, row, seed, with_head):
-  """Draws the pixels of one row from left to right. Returns pixels and logits, each `[width, batch]`."""
-  width = decoder.image_shape[1]
+def _horizontal_stack(decoder, from_above, row, seed, with_head, kept):
+  """Draws the pixels of one row from left to right. Returns pixels and parameters, each `[width, batch, …]`."""
+  _, width, channels = decoder.image_shape
   num = tf.shape(from_above)[2]
   layers = len(decoder.kernel_sizes)
   kernels = [
@@ -183,7 +222,7 @@ def _horizontal_stack(decoder, from_above, row, seed, with_head):
   dtype = decoder.variable_dtype
   if seed is not None:
     seed = tf.random.experimental.stateless_fold_in(seed, row)
-    thresholds = tf.cast(tf.random.stateless_uniform([width, num], seed), dtype)
+    noise = decoder.row_noise(seed, num)
 
   def pixel(column, windows, pixels, logits):
     windows = list(windows)
@@ -197,18 +236,22 @@ def _horizontal_stack(decoder, from_above, row, seed, with_head):
       o = gate(from_above[column, i] + tf.matmul(seen, kernels[i]))
       o = tf.matmul(o, outs[i]) + out_biases[i]
       h = o if i == 0 else h + o
-    logit = tf.cast(tf.matmul(h, logit_kernel) + logit_bias, dtype)[:, 0]
-    logit = with_head(logit, h, column)
-    drawn = logit > 0.0 if seed is None else thresholds[column] < tf.sigmoid(logit)
-    windows[0] = tf.concat([windows[0][:, 1:], tf.cast(drawn, decoder.compute_dtype)[:, tf.newaxis]], axis=1)
-    return column + 1, windows, pixels.write(column, tf.cast(drawn, dtype)), logits.write(column, logit)
+    parameters = with_head(tf.cast(tf.matmul(h, logit_kernel) + logit_bias, dtype), h, column)
+    drawn = kept(decoder.pixel_value(parameters, None if seed is None else noise[column]), column)
+    seen_next = tf.cast(decoder.as_input(drawn), decoder.compute_dtype)
+    windows[0] = tf.concat([windows[0][:, channels:], seen_next], axis=1)
+    return column + 1, windows, pixels.write(column, drawn), logits.write(column, parameters)
 
   reaches = [k // 2 + 1 for k in decoder.kernel_sizes]
   windows = [
-    tf.zeros([num, reaches[0] if i == 0 else (reach - 1) * decoder.channels], decoder.compute_dtype)
+    tf.zeros(
+      [num, reaches[0] * channels if i == 0 else (reach - 1) * decoder.channels], decoder.compute_dtype
+    )
     for i, reach in enumerate(reaches)
   ]
-  pixels, logits = (tf.TensorArray(dtype, width, element_shape=[None]) for _ in range(2))
+  pixels, logits = (
+    tf.TensorArray(dtype, width, element_shape=[None, size]) for size in (channels, logit_bias.shape[0])
+  )
   _, _, pixels, logits = tf.while_loop(
     lambda column, *_: column < width,
     pixel,
@@ -218,17 +261,17 @@ def _horizontal_stack(decoder, from_above, row, seed, with_head):
   return pixels.stack(), logits.stack()
 
 
-def _every_row(decoder, z, num, seed, head):
-  height = decoder.image_shape[0]
-  fixed, windows = _begin(decoder, z, num, head)
+def _every_row(decoder, z, num, seed, head, known=None):
+  height, width, channels = decoder.image_shape
+  fixed, windows = _begin(decoder, z, num, head, known)
 
   def one(row, windows, pixels, logits):
     new_pixels, new_logits, windows = _row(decoder, fixed, windows, row, seed, head)
     return row + 1, windows, pixels.write(row, new_pixels), logits.write(row, new_logits)
 
   pixels, logits = (
-    tf.TensorArray(decoder.variable_dtype, height, element_shape=[decoder.image_shape[1], None])
-    for _ in range(2)
+    tf.TensorArray(decoder.variable_dtype, height, element_shape=[width, None, size])
+    for size in (channels, decoder.logit_bias.shape[0])
   )
   _, _, pixels, logits = tf.while_loop(
     lambda row, *_: row < height, one, (tf.constant(0), windows, pixels, logits), maximum_iterations=height

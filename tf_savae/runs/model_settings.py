@@ -211,15 +211,15 @@ class ModelSettings:
     "auto",
     name_in(DECODERS, "auto"),
     "decoder; auto: pixelcnn for images, lstm for sequences; images can have late_pixelcnn, whose convolutions do not"
-    " see z, which makes SVI steps cheap, and conv or mlp, whose pixels are independent given z and have any"
-    " --likelihood; text can have dilated_conv",
+    " see z, which makes SVI steps cheap, and conv or mlp, whose pixels are independent given z. All but late_pixelcnn"
+    " take any --likelihood, and auto is conv for images in colour; text can have dilated_conv",
     "Networks",
   )
   likelihood: str = option(
     "auto",
     name_in(LIKELIHOODS, "auto"),
-    "conv and mlp: what is said of a pixel given z; auto: bernoulli for binary images, logistic_mixture for grey values"
-    " and colour. Any but bernoulli trains on the grey values of a data set and not on binary draws of them",
+    "pixelcnn, conv and mlp: what is said of a pixel; auto: bernoulli for binary images, logistic_mixture for grey"
+    " values and colour. Any but bernoulli trains on the grey values of a data set and not on binary draws of them",
     "Networks",
     only=_IMAGES,
   )
