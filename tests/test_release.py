@@ -81,7 +81,9 @@ def test_extras_of_developers_are_pinned():
 
 
 def test_developers_get_all_that_the_program_needs_at_its_versions():
-  program, developers = (set(read(name).splitlines()) for name in ("requirements.txt", "requirements-dev.txt"))
+  program, developers = (
+    set(read(name).splitlines()) for name in ("requirements.txt", "requirements-dev.txt")
+  )
   assert program - developers == set()
 
 

@@ -200,3 +200,17 @@ def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
 def test_next_steps_of_a_model_of_text_name_the_command_that_writes():
   assert "python -m tf_savae generate --run_dir=runs/a" in next_steps("runs/a", writes=True)
   assert "generate" not in next_steps("runs/a")
+
+
+@pytest.mark.parametrize(
+  ("k", "rest", "line"),
+  [
+    (3, 0.04, "steps after step 3 gained 0.0 nats (64 examples)"),
+    (20, 0.0, "all 20 steps gained something (64 examples)"),
+    (0, -0.3, "the 20 steps gained 0.0 nats (64 examples)"),
+  ],
+)
+def test_steps_that_gain_nothing_are_said(k, rest, line):
+  found = {"k": k, "rest": rest, "rest_se": 0.01, "examples": 64}
+  assert line in summary_table(RESULTS | {"enough_steps": found}).splitlines()
+  assert "gained" not in summary_table(RESULTS)

@@ -11,7 +11,7 @@ import tqdm
 
 from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
-from tf_savae.evaluation import per_example
+from tf_savae.evaluation import enough_steps, per_example
 from tf_savae.evaluation.bounds import Evaluator
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
@@ -57,6 +57,7 @@ def finish(
     "stopped_by": stopped_by,  # None: training is not over
     **_of_some_runs(config, data),
     **_evaluated(config, run_dir, data, model, splits, keeper.check_stop),
+    **_enough(config, data, model, splits),
   }
   kind = KINDS.get(data.kind)
   kind.save_pictures(model, data, run_dir.path)
@@ -113,6 +114,14 @@ def _of_some_runs(config: RunConfig, data: DataSet) -> dict[str, Any]:
   if config.eval_file:
     result["eval_file"] = config.eval_file
   return result
+
+
+def _enough(config: RunConfig, data: DataSet, model: SAVAE, splits: Sequence[str]) -> dict[str, Any]:
+  """How many of several steps are enough, on the last of the splits."""
+  if not model.latent_dim or model.eval_k < 2:
+    return {}
+  batch_size = min(config.eval_batch_size, enough_steps.EXAMPLES)
+  return {"enough_steps": enough_steps.find(model, data, splits[-1], batch_size)}
 
 
 def _evaluated(

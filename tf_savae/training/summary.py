@@ -69,7 +69,19 @@ def summary_table(results: Mapping[str, Any]) -> str:
   lines = [_title(results), f"data: {_source(results)}", ""]
   if rows:
     lines += [*_aligned([(f"nats per {unit}, lower is better", *(_SPLITS[s] for s in splits)), *rows]), ""]
+  if results.get("enough_steps"):
+    lines += [_enough_steps(results["enough_steps"], k), ""]
   return "\n".join([*lines, _cost(results)])
+
+
+def _enough_steps(found: Mapping[str, Any], k: int) -> str:
+  """How much the later steps gained, and on how many examples that was measured."""
+  measured = f"({_count(found['examples'], 'example')})"
+  if found["k"] == k:
+    return f"all {k} steps gained something {measured}"
+  if not found["k"]:
+    return f"the {k} steps gained {max(found['rest'], 0):.1f} nats {measured}"
+  return f"steps after step {found['k']} gained {max(found['rest'], 0):.1f} nats {measured}"
 
 
 def next_steps(run_dir: str | os.PathLike[str], writes: bool = False) -> str:
