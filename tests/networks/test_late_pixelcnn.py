@@ -64,11 +64,11 @@ class TestExpectation:
   def test_equals_a_long_average_over_draws(self):
     decoder, x, params = make(0.35), images(), posterior()
     context = decoder.precompute(x)
-    num = 8000
+    num, at_once = 8000, 500
     noise = tiny.normal(num, 4, LATENT, seed=4)
-    draws = np.stack(
-      [decoder.log_prob(x, params.sample(e), context) for e in np.concatenate([noise, -noise])]
-    )
+    z = tf.reshape(params.sample(tf.concat([noise, -noise], axis=0)), [-1, at_once * 4, LATENT])
+    many_x, *many = (tf.tile(t, [at_once, *[1] * (t.shape.rank - 1)]) for t in (x, *context))
+    draws = np.reshape([decoder.log_prob(many_x, part, tuple(many)) for part in z], [2 * num, 4])
     pairs = 0.5 * (draws[:num] + draws[num:])
     error = pairs.std(axis=0, ddof=1) / np.sqrt(num)
     ours = decoder.expected_log_prob(x, params, context)

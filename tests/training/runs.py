@@ -83,7 +83,7 @@ class CompiledOnce:
     self._models: dict[tuple, tuple[Any, list[np.ndarray]]] = {}
     patch.setattr(loop, "build_model", self.build_model)
     patch.setattr(results, "Evaluator", functools.cache(Evaluator))
-    patch.setattr(tensorboard, "Inference", functools.cache(Inference))
+    patch.setattr(tensorboard, "Inference", _made_once(Inference))
     self._load = run_data.data_lib.load
     self._data: dict[tuple, Any] = {}
     patch.setattr(run_data.data_lib, "load", self.load)
@@ -106,6 +106,20 @@ class CompiledOnce:
       variable.assign(value)
     model.optimizer.learning_rate.assign(config.learning_rate)
     return model
+
+
+def _made_once(of: Any) -> Any:
+  """`of`, which returns what it made before for equal arguments; those that cannot be hashed are specs of inputs."""
+  made: dict[Any, Any] = {}
+
+  @functools.wraps(of)
+  def make(*args: Any) -> Any:
+    key = tuple(repr(value) if isinstance(value, dict) else value for value in args)
+    if key not in made:
+      made[key] = of(*args)
+    return made[key]
+
+  return make
 
 
 def _variables(model) -> list[Any]:
