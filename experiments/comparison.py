@@ -56,6 +56,8 @@ class Table:
     bound_samples, iw_samples: draws per example.
     curve: seconds of processor time after which the model is measured on test data, as it is then; none: it is not.
     curve_examples: number of test examples for that.
+    sweep: numbers of SVI steps at test time at which the bound is measured, too; none: it is not.
+    sweep_examples: number of test examples for that.
     command: the command line that makes the table, for its page.
   """
 
@@ -74,6 +76,8 @@ class Table:
   iw_samples: int = 500
   curve: tuple[float, ...] = ()
   curve_examples: int = 300
+  sweep: tuple[int, ...] = ()
+  sweep_examples: int = 200
   command: str = ""
 
   @property
@@ -229,6 +233,8 @@ def about(table: Table, task: Task, changes: Settings | None = None) -> dict[str
   measured = {"test_examples": table.test_examples, **draws}
   if table.curve:
     measured |= {"curve": list(table.curve), "curve_examples": table.curve_examples}
+  if table.sweep:
+    measured |= {"sweep": list(table.sweep), "sweep_examples": table.sweep_examples}
   return {"budget": table.budget, **measured, "settings": settings, "at_test_time": dict(changes or {})}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from experiments import comparison, example_values
+from experiments import comparison, example_values, test_time_sweep
 from experiments.comparison import Files, Table, Task
 from experiments.learning_curve import Curve, points_of
 from experiments.processor_time import ProcessorTime
@@ -124,6 +124,7 @@ def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[st
         name: trained.get(name) for name in ("steps", "stopped_by", "best_epoch", "epochs", "skipped_updates")
       },
       **({"curve": points_of(run_dir)} if table.curve else {}),
+      **({"sweep": test_time_sweep.of_run(run_dir, table)} if table.sweep else {}),
       "about": comparison.about(table, task, changes),
     },
   )

@@ -85,7 +85,7 @@ def train_vs_test(curves: Mapping[int, Sequence[SweepPoint]], quantity: str, tit
     colour = style.COLOURS["vae"]
     if trained:
       place = refined.index(trained) / max(len(refined) - 1, 1)
-      colour = _shade(style.COLOURS["savae"], 0.45 - 0.95 * place)
+      colour = shade(style.COLOURS["savae"], 0.45 - 0.95 * place)
     x, y = [p.k for p in points], [p.value for p in points]
     label = f"SA-VAE, K = {trained}" if trained else "VAE, K = 0"
     errors = [2 * (p.se or 0) for p in points]
@@ -179,7 +179,7 @@ def step_sizes(panels: Mapping[str, StepCurves], title: str = "") -> Figure:
     for sizes in curves.learned:
       sizes = np.reshape(sizes, [len(sizes), -1])
       for j, column in enumerate(sizes.T):
-        look = {"color": _shade(colour, -0.5 * j), "linestyle": (":" if j else "-")}
+        look = {"color": shade(colour, -0.5 * j), "linestyle": (":" if j else "-")}
         line = ax.plot(np.arange(len(sizes)), column, linewidth=1.4 if j else 1.1, **look)[0]
         label = (
           "learned, for all latents"
@@ -219,7 +219,7 @@ def _log(ax) -> None:
   ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _shade(colour: str, amount: float) -> tuple[float, ...]:
+def shade(colour: str, amount: float) -> tuple[float, ...]:
   """The colour mixed with white (amount > 0) or black (< 0)."""
   towards = 1.0 if amount > 0 else 0.0
   return tuple((1 - abs(amount)) * c + abs(amount) * towards for c in to_rgb(colour))

@@ -15,6 +15,11 @@ from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
 
 
+_RANDOM_START = 0.1  # scale of the random λ_0 of SVI (paper, appendix)
+
+STARTS = ("own", "random")
+
+
 def bounds(
   model: SAVAE,
   data: DataSet,
@@ -26,35 +31,51 @@ def bounds(
   bound_draws: int = 20,
   progress: Callable[[int], None] | None = None,
 ) -> dict[int, dict[str, np.ndarray]]:
+  """`of_batches` for the first `num` examples of a split, or all if there are fewer."""
+  batches = data.eval_batches(split, batch_size)
+  return of_batches(model, batches, steps, num, bound_draws=bound_draws, progress=progress)
+
+
+def of_batches(
+  model: SAVAE,
+  batches: tf.data.Dataset,
+  steps: Sequence[int],
+  num: int | None = None,
+  *,
+  bound_draws: int = 20,
+  start: str = "own",
+  progress: Callable[[int], None] | None = None,
+) -> dict[int, dict[str, np.ndarray]]:
   """−ELBO (`bound`) and KL (`kl`) at λ_k for every k of `steps`, nats, `[num]`.
 
   All λ_k lie on one trajectory. It is refined with the model's step sizes, and beyond its K the last one is repeated.
 
   Args:
     model: a model with a latent.
-    data: the data set of the examples.
-    split: "train", "valid" or "test".
+    batches: observations.
     steps: numbers of SVI steps.
-    num: number of examples, from the first on, or all if there are fewer.
-    batch_size: examples per batch.
+    num: number of examples, from the first on; default: all.
     bound_draws: noise draws per bound, the same at every k.
+    start: where the trajectory starts, a name in `STARTS`: "own" is the model's λ_0, the encoder's if there is one,
+      and "random" that of SVI.
     progress: called after each batch with the number of examples so far.
 
   Raises:
-    ValueError: the model has no latent.
+    ValueError: the model has no latent, or there is no such start.
   """
   if not model.latent_dim:
     raise ValueError(f"The method {model.method_name!r} has no posterior.")
-  batches = data.eval_batches(split, batch_size)
-  values = examples.traced(lambda x, seen: _at_steps(model, x, seen, steps, bound_draws), batches)
+  if start not in STARTS:
+    raise ValueError(f"A trajectory starts at one of {', '.join(STARTS)}. Received: {start!r}")
+  values = examples.traced(lambda x, seen: _at_steps(model, x, seen, steps, bound_draws, start), batches)
   rows = examples.rows(values, batches, num, progress)
   return {k: {name: value[:, i] for name, value in rows.items()} for i, k in enumerate(steps)}
 
 
-def _at_steps(model, x, seen, steps, bound_draws):
+def _at_steps(model, x, seen, steps, bound_draws, where):
   """`bound` and `kl` at λ_k for every k of `steps`, `[batch, len(steps)]`."""
   batch = model.inference(x, max(steps), step=seen)
-  start = batch.start()
+  start = batch.start() if where == "own" else batch.random_initial(_RANDOM_START)
   path = GaussianParams(start.mean[tf.newaxis], start.log_var[tf.newaxis])
   if max(steps):
     _, path, _ = batch.refine(start, adjoint=None)
