@@ -62,9 +62,7 @@ def _line(ax: Any, key: str, points: Sequence[Mapping[str, Any]], value: str) ->
     place = ("2", "4", "10", "20").index(trained)
     colour, marker = shade(colour, 0.5 - 0.3 * place), _MARKERS[place]
   x, y = [p["k"] for p in points], [p[value] for p in points]
-  (line,) = ax.plot(
-    x, y, color=colour, marker=marker, markersize=6, markerfacecolor="white", linewidth=1.6
-  )
+  (line,) = ax.plot(x, y, color=colour, marker=marker, markersize=6, markerfacecolor="white", linewidth=1.6)
   same = [p for p in points if p["k"] == int(trained or 0)]
   ax.plot([p["k"] for p in same], [p[value] for p in same], marker, color=colour, markersize=7)
   return line

@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
   POSTERIOR = 13  # z ~ q that is decoded
   OPTIMUM = 14  # ε of the search for an example's best posterior
   BOUND = 15  # ε of bounds that average many draws
+  ANNEALING = 16  # chains of annealed importance sampling
 
 
 def stateless_seed(seed: int | tf.Tensor, step: int | tf.Tensor, purpose: Purpose) -> tf.Tensor:

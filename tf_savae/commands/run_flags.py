@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from tf_savae.commands.flags import Flag, Given, of_fields
+from tf_savae.errors import UserError
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.options import OnResume, one_of, optional, path, whole
 
@@ -26,15 +27,25 @@ def changed_steps(given: Given) -> dict[str, Any]:
   return {flag.name: given.typed[flag.name] for flag in step_flags() if flag.name in given.typed}
 
 
-def run_flags(num: int, batch_size: int = 50) -> list[Flag]:
-  """`--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`.
+_RUN_DIR = Flag("run_dir", None, path(), "the directory of a trained run", is_needed=True)
+
+
+def run_flags(num: int, batch_size: int = 50, takes_several: bool = False) -> list[Flag]:
+  """`--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`; and `--out` for commands that take several runs.
 
   Args:
     num: the default of `--num`.
     batch_size: the default of `--batch_size`.
+    takes_several: whether further runs may be given as arguments; `several_runs` has them all.
   """
+  several = [
+    dataclasses.replace(_RUN_DIR, help=f"{_RUN_DIR.help}; several are given as arguments", is_needed=False),
+    Flag(
+      "out", None, optional(path()), "several runs: where to compare them", shown_default="the first run's"
+    ),
+  ]
   return [
-    Flag("run_dir", None, path(), "the directory of a trained run", is_needed=True),
+    *(several if takes_several else [_RUN_DIR]),
     Flag("split", "test", one_of("train", "valid", "test"), "which examples"),
     Flag("num", num, whole(1), "how many of them, from the first on"),
     Flag("batch_size", batch_size, whole(1), "examples at a time"),
@@ -42,3 +53,11 @@ def run_flags(num: int, batch_size: int = 50) -> list[Flag]:
       "data_dir", None, optional(path()), "where the data are", shown_default="where they were in training"
     ),
   ]
+
+
+def several_runs(given: Given) -> tuple[str, ...]:
+  """The directories of a command's runs: `--run_dir`, and the arguments. Raises UserError if there are none."""
+  found = (*([given.run_dir] if given.run_dir else []), *given.arguments)
+  if not found:
+    raise UserError(f"--run_dir is needed: {_RUN_DIR.help}; received none")
+  return found

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_savae.data.dataset import DataSet
+from tf_savae.evaluation import annealing as ais
 from tf_savae.evaluation import estimates, examples, grid, optimum
+from tf_savae.evaluation.annealing import Annealing
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
 
@@ -19,7 +21,10 @@ _GAPS = {
   "amortisation_gap": lambda v: v["bound"] - v["bound_best"],
   "amortisation_gap_initial": lambda v: v["bound_initial"] - v["bound_best"],
   "inference_gap": lambda v: v["bound"] - v["nll"],
-  "last_half_gain": lambda v: v["bound_halfway"] - v["bound_best"],
+  "last_half_gain": lambda v: v["bound_halfway"] - v["bound_first"],
+  "restart_gain": lambda v: v["bound_first"] - v["bound_best"],
+  "approximation_gap_ais": lambda v: v["bound_best"] - v["nll_ais"],
+  "inference_gap_ais": lambda v: v["bound"] - v["nll_ais"],
 }
 
 
@@ -35,6 +40,7 @@ def per_example(
   iw_samples: int,
   grid_size: int = 41,
   true_decoder: Any = None,
+  annealing: Annealing | None = None,
   progress: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
   """Nats `[num]` and posterior parameters `[num, latent]` of each of the first `num` examples of a split.
@@ -49,17 +55,21 @@ def per_example(
     bound_draws, iw_samples: as in `optimum.gap_parts`.
     grid_size: points per axis of the grid.
     true_decoder: the p(x | z) that generated the data, if it is known and has two latents.
+    annealing: how log p(x) is also estimated by annealed importance sampling; None: it is not.
     progress: called after each batch with the number of examples so far.
 
   Returns:
-    Arrays by name. Always `bound`, `bound_best`, `bound_halfway`, `nll`, and with an encoder `bound_initial`. With two
-    latents, the same names except `bound_halfway` with the prefix `grid_`, and `grid_step_error` and `grid_outside`. If
-    the truth is known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*.
+    Arrays by name. Always `bound`, `bound_best`, `bound_first`, `bound_halfway`, `nll`, and with an encoder
+    `bound_initial`. Of the search `gradient_norm` and `gradient_gain`, of importance sampling `iw_effective_size` and
+    `iw_growth`. With `annealing` also `nll_ais`, `ais_effective_size` and `ais_acceptance`. With two
+    latents, the bounds and `nll` with the prefix `grid_`, and `grid_step_error` and `grid_outside`. If the truth is known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*.
   """
 
   def values(x, seen):
     found = optimum.gap_parts(model, x, seen, search, bound_draws=bound_draws, iw_samples=iw_samples)
     rows = _estimated(found)
+    if annealing is not None:
+      rows |= _annealed(model.inference(x, step=seen), annealing, found.best)
     if model.latent_dim == 2:
       rows |= _by_grid(model.decoder, x, found, grid_size)
     if true_decoder is not None:
@@ -75,12 +85,26 @@ def _estimated(found: optimum.GapParts) -> dict[str, tf.Tensor]:
   rows = {
     "bound": -found.elbo,
     "bound_best": -found.elbo_best,
+    "bound_first": -found.elbo_first,
     "bound_halfway": -found.elbo_halfway,
-    "nll": -found.log_likelihood,
+    "gradient_norm": found.left.norm,
+    "gradient_gain": found.left.gain,
+    "nll": -found.likelihood.log_likelihood,
+    "iw_effective_size": found.likelihood.effective_size,
+    "iw_growth": found.likelihood.growth,
     **_named(found.params, ""),
     **_named(found.best, "_best"),
   }
   return rows if found.initial is None else rows | {"bound_initial": -found.elbo_initial}
+
+
+def _annealed(batch, settings, near) -> dict[str, tf.Tensor]:
+  found = ais.log_likelihood(batch, settings, near)
+  return {
+    "nll_ais": -found.log_likelihood,
+    "ais_effective_size": found.effective_size,
+    "ais_acceptance": found.acceptance,
+  }
 
 
 def _true_nll(decoder, true_decoder, x, rows, size):
@@ -95,7 +119,8 @@ def summary(rows: dict[str, np.ndarray]) -> dict[str, Any]:
 
   These are the bounds, the likelihoods, `approximation_gap`, `amortisation_gap` (at λ_K, and `…_initial` at λ_0) and
   their sum `inference_gap`. `last_half_gain` is what the second half of the search for λ* gained. Unless it is small
-  compared with the amortisation gap, the search was too short. Exact values are in a separate entry, `grid`.
+  compared with the amortisation gap, the search was too short. `restart_gain` is what the best of the restarts gained
+  over the first search. Exact values are in a separate entry, `grid`.
   """
   result = _means({name: v for name, v in rows.items() if not name.startswith("grid_") and v.ndim == 1})
   exact = {name.removeprefix("grid_"): v for name, v in rows.items() if name.startswith("grid_")}

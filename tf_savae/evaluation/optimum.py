@@ -5,8 +5,11 @@
 
 λ* is the best diagonal Gaussian for the example. The first part is due to the family of posteriors, the second to the
 way λ was found. Here λ* comes from a long optimisation, and log p(x) from importance sampling with q_λ* as the
-proposal. Both parts are therefore estimates, and the first is too small by what importance sampling misses. With two
-latents, `grid` computes both exactly.
+proposal. Both parts are therefore estimates, and the first is too small by what importance sampling misses. `annealing`
+estimates log p(x) without a proposal near the posterior. With two latents, `grid` computes both parts exactly.
+
+Three numbers tell whether the search converged: what its second half gained, what further searches from random starts
+gained, and the gradient that is left at λ*.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_savae.evaluation import importance
+from tf_savae.evaluation.importance import Importance
 from tf_savae.inference import Inference
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
@@ -34,14 +39,17 @@ class Search:
     draws: noise draws per step, in pairs ε, −ε; even.
     learning_rate: rate at the first step, in posterior parameters; it falls to 0 like a cosine, so that noise averages
       out.
+    restarts: further searches, from random λ; the best of all counts.
   """
 
   steps: int = 1000
   draws: int = 8
   learning_rate: float = 0.1
+  restarts: int = 0
 
   def __post_init__(self):
-    if self.steps < 2 or self.draws < 2 or self.draws % 2 or not self.learning_rate > 0:
+    is_search = self.steps >= 2 and self.draws >= 2 and self.draws % 2 == 0 and self.learning_rate > 0
+    if not is_search or self.restarts < 0:
       raise ValueError(
         f"A search has 2 or more steps, an even number of draws and a rate above 0. Received: {self}"
       )
@@ -59,6 +67,19 @@ class Optimum(NamedTuple):
   halfway: GaussianParams
 
 
+class GradientLeft(NamedTuple):
+  """The gradient of −ELBO at a λ in natural units, `[batch]`. It is measured by σ for μ and by √2 for log σ².
+
+  Attributes:
+    norm: its norm. The noise of the draws adds to it.
+    gain: nats that a natural step to the optimum would gain, ½ gᵀ F⁻¹ g, without that noise: the product of two
+      estimates with draws of their own. It may be negative, and vanishes in the mean at an optimum.
+  """
+
+  norm: tf.Tensor
+  gain: tf.Tensor
+
+
 class GapParts(NamedTuple):
   """Nats of each example, `[batch]`. ELBOs share their noise, so that their differences are paired.
 
@@ -66,8 +87,10 @@ class GapParts(NamedTuple):
     elbo_initial: ELBO at λ_0; None without an encoder.
     elbo: ELBO at λ_K.
     elbo_best: ELBO at λ*.
-    elbo_halfway: ELBO after half of the search for λ*.
-    log_likelihood: log p(x) by importance sampling.
+    elbo_first: ELBO at the end of the first search, the one from λ_K; lower than `elbo_best` if a restart found better.
+    elbo_halfway: ELBO after half of that search.
+    left: what is left of the gradient at λ*.
+    likelihood: log p(x) by importance sampling, and how well it converged.
     params: λ_K.
     best: λ*.
     initial: λ_0; None without an encoder.
@@ -76,11 +99,18 @@ class GapParts(NamedTuple):
   elbo_initial: tf.Tensor | None
   elbo: tf.Tensor
   elbo_best: tf.Tensor
+  elbo_first: tf.Tensor
   elbo_halfway: tf.Tensor
-  log_likelihood: tf.Tensor
+  left: GradientLeft
+  likelihood: Importance
   params: GaussianParams
   best: GaussianParams
   initial: GaussianParams | None
+
+  @property
+  def log_likelihood(self) -> tf.Tensor:
+    """log p(x) by importance sampling, `[batch]`, nats."""
+    return self.likelihood.log_likelihood
 
 
 def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> Optimum:
@@ -180,15 +210,62 @@ def gap_parts(
     raise ValueError(f"The method {model.method_name!r} has no posterior.")
   batch = model.inference(x, step=step)
   params, start, _ = model.posterior(batch)
-  best, halfway = find_optimum(batch, params, search)
+  found = find_optimum(batch, params, search)
+  best, elbo_best = found.params, mean_elbo(batch, found.params, bound_draws)
+  elbo_first = elbo_best
+  for restart in range(search.restarts):
+    other = find_optimum(batch, _random_start(batch, restart), search).params
+    best, elbo_best = _better(best, elbo_best, other, mean_elbo(batch, other, bound_draws))
   has_encoder = model.method.has_encoder
   return GapParts(
     elbo_initial=mean_elbo(batch, start, bound_draws) if has_encoder else None,
     elbo=mean_elbo(batch, params, bound_draws),
-    elbo_best=mean_elbo(batch, best, bound_draws),
-    elbo_halfway=mean_elbo(batch, halfway, bound_draws),
-    log_likelihood=batch.log_likelihood(best, iw_samples),
+    elbo_best=elbo_best,
+    elbo_first=elbo_first,
+    elbo_halfway=mean_elbo(batch, found.halfway, bound_draws),
+    left=gradient_left(batch, best, bound_draws),
+    likelihood=importance.estimate(batch, best, iw_samples),
     params=params,
     best=best,
     initial=start if has_encoder else None,
   )
+
+
+def gradient_left(batch: Inference, params: GaussianParams, draws: int) -> GradientLeft:
+  """The gradient of −ELBO at λ from `draws` draws of noise, rounded up to a multiple of 4."""
+  seed, context = batch.seed(Purpose.OPTIMUM), conditions(batch)
+  calls = -(-draws // 4)
+
+  def half(index):
+    """The mean gradient over pairs ε, −ε, `[batch, 2 · latent]`."""
+
+    def add(call, total):
+      # Folds below 0 are no step of a search.
+      noise = _pairs(tf.random.experimental.stateless_fold_in(seed, -1 - index - 2 * call), 2, params.mean)
+      _, gradient = mean_value_and_gradient(batch.objective, params, noise, context)
+      return call + 1, tf.ensure_shape(total + gradient.pack(), zero.shape)
+
+    zero = tf.zeros_like(params.pack())
+    total = tf.while_loop(lambda call, _: call < calls, add, (tf.constant(0), zero), parallel_iterations=1)[1]
+    mean, log_var = tf.split(total / calls, 2, axis=-1)
+    return tf.concat([params.stddev * mean, math.sqrt(2.0) * log_var], axis=-1)
+
+  one, other = half(0), half(1)
+  norm = tf.norm(0.5 * (one + other), axis=-1)
+  return GradientLeft(norm, 0.5 * tf.reduce_sum(one * other, axis=-1))
+
+
+def _random_start(batch: Inference, index: int) -> GaussianParams:
+  """μ ~ N(0, I) and σ = 1."""
+  seed = tf.random.experimental.stateless_fold_in(batch.seed(Purpose.INITIAL), index)
+  mean = tf.random.stateless_normal([batch.size, batch.decoder.latent_dim], seed, dtype=batch.beta.dtype)
+  return GaussianParams(mean, tf.zeros_like(mean))
+
+
+def _better(best: GaussianParams, elbo: tf.Tensor, other: GaussianParams, other_elbo: tf.Tensor):
+  """For each example the λ with the larger ELBO, and that."""
+  is_better = other_elbo > elbo
+  chosen = GaussianParams(
+    *(tf.where(is_better[:, tf.newaxis], o, b) for b, o in zip(best, other, strict=True))
+  )
+  return chosen, tf.where(is_better, other_elbo, elbo)

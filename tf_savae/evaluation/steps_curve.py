@@ -14,7 +14,6 @@ from tf_savae.evaluation.optimum import mean_elbo
 from tf_savae.model import SAVAE
 from tf_savae.posterior import GaussianParams
 
-
 _RANDOM_START = 0.1  # scale of the random λ_0 of SVI (paper, appendix)
 
 STARTS = ("own", "random")
