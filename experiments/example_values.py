@@ -14,16 +14,6 @@ from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 
 
-def spread(data: DataSet, split: str, num: int | None, batch_size: int) -> tf.data.Dataset:
-  """Batches of examples that are spread evenly over a split, at least `num` of them; None: all.
-
-  Files are in some order, such as that of alphabets or of lengths, so the first examples stand for no others.
-  """
-  stride = 1 if num is None else max(1, data.num_examples(split) // num)
-  batches = data.eval_batches(split, batch_size * stride)
-  return batches.map(lambda x: tf.nest.map_structure(lambda part: part[::stride], x))
-
-
 class Measure:
   """Measures a model with its current weights on examples of a split; traced once.
 
@@ -50,7 +40,7 @@ class Measure:
   ):
     self._model, self._data, self._num = model, data, num
     self._bound_samples, self._iw_samples = bound_samples, iw_samples
-    self._batches = spread(data, split, num, batch_size)
+    self._batches = examples.spread(data, split, num, batch_size)
     self._values = examples.traced(self._of_batch, self._batches)
 
   def __call__(self) -> dict[str, np.ndarray]:

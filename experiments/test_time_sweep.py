@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.comparison import Table
-from experiments.example_values import spread
 from tf_savae.evaluation import estimates, examples, steps_curve
 from tf_savae.kind import KINDS
 from tf_savae.runs import restore
@@ -30,7 +29,7 @@ def of_run(run_dir: Path, table: Table) -> dict[str, list[dict[str, Any]]]:
   """
   most = max(table.sweep)
   run, data = restore.load_with_data(run_dir, k=most, eval_k=most)
-  batches = spread(data, "test", table.sweep_examples, run.config.eval_batch_size)
+  batches = examples.spread(data, "test", table.sweep_examples, run.config.eval_batch_size)
   tokens = _tokens(data, batches, table.sweep_examples)
   starts = {"encoder": "own"} if run.model.method.has_encoder else {}
   found = {}

@@ -28,7 +28,7 @@ def draw(
   """
   shown = {start: models for start, models in curves.items() if models}
   figure = style.figure(4.6)
-  axes = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+  axes = figure.subplots(1, len(shown), squeeze=False)[0]
   lines = {}
   text = any("ppl" in points[0] for models in shown.values() for points in models.values())
   for ax, (start, models) in zip(axes, shown.items(), strict=True):

@@ -73,6 +73,30 @@ def test_gaps_of_images_are_estimated(runs, capsys):
   assert "by grid" not in out
 
 
+def test_gaps_of_several_runs_are_compared_with_checks_of_convergence(runs, capsys, tmp_path):
+  flags = ("--ais_steps=8", "--ais_chains=6", "--ais_leapfrogs=2", "--simulated=4", f"--out={tmp_path}")
+  assert gaps.main(["x", str(runs["savae"]), str(runs["svi"]), *FEW, *SEARCH, "--grid_size=21", *flags]) == 0
+  out = capsys.readouterr().out
+  results = json.loads((tmp_path / "gaps_compared.json").read_text())
+  assert list(results) == ["savae", "svi"]
+  for result in results.values():
+    assert result["nll_ais"] == pytest.approx(result["grid"]["nll"], abs=0.1)
+    assert result["approximation_gap_ais"] == pytest.approx(result["bound_best"] - result["nll_ais"])
+    assert abs(result["gradient_gain"]) < 0.1 and result["restart_gain"] >= 0
+    assert 1 <= result["ais_effective_size"] <= 6 and 1 <= result["iw_effective_size"] <= 50
+    assert result["sandwich"]["width"] > -0.5 and result["sandwich"]["examples"] == 4
+  assert "| 12 examples, nats | savae, K = 3 | svi, K = 3 |" in out
+  assert "| search for λ*: gained by restarts, nats |" in out and "on 4 simulated examples, nats |" in out
+  with Image.open(tmp_path / "gaps_compared.png") as picture:
+    assert min(picture.size) > 150
+
+
+def test_gaps_need_a_run_and_enough_distributions(capsys):
+  assert gaps.main(["x"]) == 2 and "--run_dir is needed" in capsys.readouterr().err
+  assert gaps.main(["x", "a", "--ais_steps=1"]) == 2
+  assert "--ais_steps must be 0 or at least 2; received 1" in capsys.readouterr().err
+
+
 def test_the_sweep_is_over_one_trajectory_with_one_noise(runs, capsys):
   out = output_of(sweep, runs["savae"], capsys, "--eval_k=0,1,3,5")
   path = runs["savae"]

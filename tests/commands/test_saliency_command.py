@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tests.commands.test_evaluation_commands import save_as_if_trained
@@ -60,6 +62,34 @@ def test_of_documents(runs, capsys):
   assert page.count("<hr>") == 2 and page.count("<span") == 2 * len(shown)
   for name in ("saliency.png", "saliency_sentences.png"):
     assert np.ptp(np.asarray(Image.open(runs["text"] / name))) > 100
+
+
+def test_tensorboard_shows_the_pictures_and_tables(runs, capsys):
+  run(runs["image"], capsys)
+  (log,) = (runs["image"] / "tensorboard" / "saliency").iterdir()
+  events = [value for event in tf.compat.v1.train.summary_iterator(str(log)) for value in event.summary.value]
+  found = {value.tag: tf.make_ndarray(value.tensor) for value in events}
+  assert set(found) == {"saliency/saliency", "saliency/tables"}
+  assert b"sum over pixels" in found["saliency/tables"]
+  picture = tf.io.decode_png(found["saliency/saliency"][2]).numpy()
+  assert np.array_equal(picture, np.asarray(Image.open(runs["image"] / "saliency.png").convert("RGB")))
+
+
+def test_runs_are_compared_on_the_same_examples(runs, capsys, tmp_path):
+  other = runs["text"].parent / "other"
+  if not other.exists():
+    shutil.copytree(runs["text"], other)
+  flags = ("--num=6", "--batch_size=4", "--shown=2", f"--out={tmp_path}")
+  assert saliency.main(["x", str(runs["text"]), str(other), *flags]) == 0
+  out = capsys.readouterr().out
+  assert "| text, K = 2 | other, K = 2 |" in out
+  results = json.loads((tmp_path / "saliency_compared.json").read_text())
+  assert results["text"] == results["other"] == json.loads((other / "saliency.json").read_text())
+  first = results["text"]["groups"]["position"][0]
+  assert out.count(f"{first['mean']:.4g} ± {first['mean_se']:.2g} | {first['mean']:.4g}") == 1
+  assert np.ptp(np.asarray(Image.open(tmp_path / "saliency_compared.png"))) > 100
+  assert saliency.main(["x", str(runs["text"]), str(runs["image"]), *flags]) == 1
+  assert "runs are compared on the same data" in capsys.readouterr().err
 
 
 def test_of_images(runs, capsys):

@@ -102,18 +102,17 @@ def test_few_distributions_leave_a_wide_sandwich():
   assert widths[0] > 4 * widths[1] > -0.1 and widths[1] < 0.5
 
 
-def test_images_have_it_too_for_a_decoder_of_one_z():
-  encoder, decoder, x = tiny.image_networks("float32", dropout=0.0)
-  model = SAVAE(encoder, decoder, "vae", SVISettings(0))
+def test_a_decoder_of_one_z_with_a_context_sees_each_observation_as_often_as_there_are_chains():
+  decoder, x = tiny.MaskedDecoder(dtype="float64"), tiny.bits()
+  model = SAVAE(tiny.PairEncoder(dtype="float64"), decoder, "vae", SVISettings(0), dtype="float64")
 
-  def values(x):
+  def values():
     batch = model.inference(x)
-    return annealing.log_likelihood(batch, Annealing(10, 4, 2)), importance.estimate(
-      batch, batch.encode(), 40
-    )
+    exact = grid.posterior(decoder, x, batch.context, size=21).log_likelihood
+    return exact, annealing.log_likelihood(batch, Annealing(10, 50, 2))
 
-  annealed, sampled = tf.function(values, autograph=False)(x)
-  np.testing.assert_allclose(annealed.log_likelihood, sampled.log_likelihood, atol=0.5)
+  exact, found = tf.function(values, autograph=False)()
+  assert np.all(np.abs(found.log_likelihood - exact) < 4 * standard_error(found, 50))
 
 
 def test_wrong_settings_and_decoders_are_refused():

@@ -8,6 +8,7 @@ from tests import tiny, tiny_runs
 from tf_savae import SAVAE, SVISettings
 from tf_savae.evaluation import inference_gap, optimum
 from tf_savae.evaluation.optimum import Search
+from tf_savae.posterior import GaussianParams
 
 SEARCH = Search(steps=300, draws=8, learning_rate=0.1)
 
@@ -62,6 +63,39 @@ def test_the_mean_bound_is_that_of_all_its_draws():
   params = batch.encode()
   values = tf.function(lambda: optimum.mean_elbo(batch, params, 4000))()
   np.testing.assert_allclose(values, exact_elbo(model, x, params), rtol=0.02)
+
+
+def test_the_gradient_left_at_an_optimum_is_small_and_elsewhere_what_a_natural_step_gains():
+  model, x, precision = linear_gaussian()
+  batch = model.inference(x)
+  at_best = found_best(model, x, precision)
+  mean = at_best.mean + 0.3 * at_best.stddev[:, :1] * np.eye(3)[0]
+  left, away = tf.function(
+    lambda: [
+      optimum.gradient_left(batch, at, 4000) for at in (at_best, GaussianParams(mean, at_best.log_var))
+    ]
+  )()
+  assert np.all(np.abs(left.gain) < 2e-3) and np.all(left.norm < 0.2)
+  # Here −ELBO is quadratic in μ. A natural step along one latent whose variance is that of the posterior, given the
+  # others, gains what moving it cost; the others answer with their correlations.
+  correlation = precision[0] ** 2 / (precision[0, 0] * np.diag(precision))
+  np.testing.assert_allclose(away.gain, 0.5 * 0.3**2 * correlation.sum(), rtol=0.2)
+  np.testing.assert_allclose(away.norm, np.sqrt(2 * away.gain), rtol=0.3)
+
+
+def found_best(model, x, precision):
+  """λ* of a linear Gaussian in closed form."""
+  decoder = model.decoder
+  offset = (x.numpy() - decoder.bias.numpy()) @ decoder.kernel.numpy().T / decoder.scale**2
+  mean = offset @ np.linalg.inv(precision)
+  return GaussianParams(tf.constant(mean), tf.constant([-np.log(np.diag(precision))] * len(mean)))
+
+
+def test_a_restart_counts_only_where_it_is_better():
+  model, x, _ = linear_gaussian()
+  search = Search(steps=20, draws=2, learning_rate=0.3, restarts=2)
+  parts = tf.function(lambda x: optimum.gap_parts(model, x, 0, search, bound_draws=40, iw_samples=10))(x)
+  assert np.all(parts.elbo_best >= parts.elbo_first) and np.any(parts.elbo_best > parts.elbo_first)
 
 
 def test_an_example_s_optimum_does_not_depend_on_its_batch_mates(found):

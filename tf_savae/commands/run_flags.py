@@ -8,7 +8,7 @@ from typing import Any
 from tf_savae.commands.flags import Flag, Given, of_fields
 from tf_savae.errors import UserError
 from tf_savae.runs.config import RunConfig
-from tf_savae.runs.options import OnResume, one_of, optional, path, whole
+from tf_savae.runs.options import OnResume, one_of, optional, path, switch, whole
 
 
 def step_flags() -> list[Flag]:
@@ -31,7 +31,7 @@ _RUN_DIR = Flag("run_dir", None, path(), "the directory of a trained run", is_ne
 
 
 def run_flags(num: int, batch_size: int = 50, takes_several: bool = False) -> list[Flag]:
-  """`--run_dir`, `--split`, `--num`, `--batch_size` and `--data_dir`; and `--out` for commands that take several runs.
+  """`--run_dir`, `--split`, `--num`, `--spread`, `--batch_size`, `--data_dir`; with several runs also `--out`.
 
   Args:
     num: the default of `--num`.
@@ -48,6 +48,12 @@ def run_flags(num: int, batch_size: int = 50, takes_several: bool = False) -> li
     *(several if takes_several else [_RUN_DIR]),
     Flag("split", "test", one_of("train", "valid", "test"), "which examples"),
     Flag("num", num, whole(1), "how many of them, from the first on"),
+    Flag(
+      "spread",
+      False,
+      switch(),
+      "take every n-th example instead, over the whole split; documents are in the order of their lengths",
+    ),
     Flag("batch_size", batch_size, whole(1), "examples at a time"),
     Flag(
       "data_dir", None, optional(path()), "where the data are", shown_default="where they were in training"

@@ -8,8 +8,26 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.data.dataset import DataSet
+
 # (x, number of examples before x) → values by name, each `[batch, ...]`.
 Values = Callable[[Any, tf.Tensor], Mapping[str, tf.Tensor]]
+
+
+def spread(data: DataSet, split: str, num: int | None, batch_size: int) -> tf.data.Dataset:
+  """Batches of every n-th example of a split, with the largest n that leaves `num` of them; None: all.
+
+  Files are in some order, such as that of alphabets, and documents come from the shortest to the longest. The first
+  examples therefore stand for no others.
+  """
+  stride = 1 if num is None else max(1, data.num_examples(split) // num)
+  batches = data.eval_batches(split, batch_size * stride)
+  return batches.map(lambda x: tf.nest.map_structure(lambda part: part[::stride], x))
+
+
+def chosen(data: DataSet, split: str, num: int, batch_size: int, is_spread: bool) -> tf.data.Dataset:
+  """Batches of which the first `num` examples are wanted: spread evenly over a split, or its own first ones."""
+  return spread(data, split, num, batch_size) if is_spread else data.eval_batches(split, batch_size)
 
 
 def traced(values: Values, batches: tf.data.Dataset) -> Values:

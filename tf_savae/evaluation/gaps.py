@@ -65,6 +65,7 @@ def of_run(
   *,
   split: str = "test",
   num: int = 200,
+  spread: bool = False,
   batch_size: int = 50,
   eval_k: int | None = None,
   search: Search = _SEARCH,
@@ -81,6 +82,7 @@ def of_run(
     run_dir: directory of a trained run.
     split: "train", "valid" or "test".
     num: number of examples, from the first on, or all if there are fewer.
+    spread: whether they are spread evenly over the split instead.
     batch_size: examples per batch.
     eval_k: number of SVI steps; default: that of the run.
     search: how λ* is looked for.
@@ -115,6 +117,7 @@ def of_run(
       grid_size=grid_size,
       true_decoder=_true_decoder(run, data),
       annealing=annealing,
+      spread=spread,
       progress=bar.update,
     )
   result = {
@@ -122,6 +125,7 @@ def of_run(
     "dataset_source": data.source,
     "eval_k": run.model.eval_k,
     "split": split,
+    "spread": spread,
     **dataclasses.asdict(search),
     "bound_draws": bound_draws,
     "iw_samples": iw_samples,

@@ -41,6 +41,7 @@ def per_example(
   grid_size: int = 41,
   true_decoder: Any = None,
   annealing: Annealing | None = None,
+  spread: bool = False,
   progress: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
   """Nats `[num]` and posterior parameters `[num, latent]` of each of the first `num` examples of a split.
@@ -56,13 +57,15 @@ def per_example(
     grid_size: points per axis of the grid.
     true_decoder: the p(x | z) that generated the data, if it is known and has two latents.
     annealing: how log p(x) is also estimated by annealed importance sampling; None: it is not.
+    spread: whether the examples are spread evenly over the split, instead of being its first ones.
     progress: called after each batch with the number of examples so far.
 
   Returns:
     Arrays by name. Always `bound`, `bound_best`, `bound_first`, `bound_halfway`, `nll`, and with an encoder
     `bound_initial`. Of the search `gradient_norm` and `gradient_gain`, of importance sampling `iw_effective_size` and
     `iw_growth`. With `annealing` also `nll_ais`, `ais_effective_size` and `ais_acceptance`. With two
-    latents, the bounds and `nll` with the prefix `grid_`, and `grid_step_error` and `grid_outside`. If the truth is known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*.
+    latents, the bounds and `nll` with the prefix `grid_`, and `grid_step_error` and `grid_outside`. If the truth is
+    known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*.
   """
 
   def values(x, seen):
@@ -76,7 +79,7 @@ def per_example(
       rows["true_nll"] = _true_nll(model.decoder, true_decoder, x, rows, grid_size)
     return rows
 
-  batches = data.eval_batches(split, batch_size)
+  batches = examples.chosen(data, split, num, batch_size, spread)
   return examples.rows(examples.traced(values, batches), batches, num, progress)
 
 

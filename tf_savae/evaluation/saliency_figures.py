@@ -88,14 +88,60 @@ def _broken(words, strengths):
   return lines
 
 
-def maps(rows: Mapping[str, np.ndarray], title: str) -> Figure:
+def bars_of_runs(
+  results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], titles: Mapping[str, str], title: str
+) -> Figure:
+  """Means of groups with two standard errors, side by side for several runs.
+
+  Args:
+    results: name of a run → its groups, as `saliency_groups.summary` makes them.
+    titles: kinds of saliency and their names; a row each.
+    title: title of the figure.
+  """
+  groupings = list(next(iter(results.values())))
+  size = (1.2 + 4.2 * len(groupings), 0.9 + 3.1 * len(titles))
+  figure = Figure(figsize=size, dpi=100, layout="constrained")
+  axes = figure.subplots(len(titles), len(groupings), squeeze=False)
+  width = 0.8 / len(results)
+  for row, (name, label) in enumerate(titles.items()):
+    for column, grouping in enumerate(groupings):
+      ax, names = axes[row, column], group_names(results, grouping)
+      for i, (run, groups) in enumerate(results.items()):
+        found = {entry["group"]: entry for entry in groups[grouping]}
+        places = [x for x, group in enumerate(names) if group in found]
+        means, errors = (np.array([found[names[x]][key] for x in places]) for key in (name, f"{name}_se"))
+        offset = (i - (len(results) - 1) / 2) * width
+        ax.bar(
+          np.array(places) + offset, means, width, yerr=2 * errors, label=run, error_kw={"linewidth": 0.8}
+        )
+      shown = [group.removesuffix(" times in train") for group in names]
+      ax.set_xticks(range(len(names)), shown, rotation=60, ha="right", fontsize=8)
+      ax.set_ylim(bottom=0)
+      ax.grid(alpha=0.3, axis="y")
+      if not column:
+        ax.set_ylabel(label, fontsize=10)
+      if not row:
+        ax.set_title(f"by {grouping.replace('_', ' ')}", fontsize=11)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+  figure.suptitle(title, fontsize=12)
+  return figure
+
+
+def group_names(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], grouping: str) -> list[str]:
+  """The groups that any of the runs has, in their order."""
+  return list(dict.fromkeys(entry["group"] for groups in results.values() for entry in groups[grouping]))
+
+
+def maps(rows: Mapping[str, np.ndarray], title: str, labels: Mapping[str, str] | None = None) -> Figure:
   """Images and their maps of saliency, each relative to its largest value.
 
   Args:
-    rows: "image" `[n, height, width, channels]`; "mean" and "entropy" `[n, height, width]`.
+    rows: "image" `[n, height, width, channels]`; any others are maps `[n, height, width]`.
     title: title of the figure.
+    labels: words for the names of rows; default: those of one run's maps.
   """
-  labels = {"image": "image", "mean": "‖μ(λ_K)‖", "entropy": "entropy of q"}
+  labels = labels or {"image": "image", "mean": "‖μ(λ_K)‖", "entropy": "entropy of q"}
   count = len(rows["image"])
   figure = Figure(figsize=(1.1 + 0.8 * count, 0.4 + 0.8 * len(rows)), dpi=100, layout="constrained")
   axes = figure.subplots(len(rows), count, squeeze=False)
@@ -106,6 +152,6 @@ def maps(rows: Mapping[str, np.ndarray], title: str) -> Figure:
       else:
         ax.imshow(picture, cmap="Reds", vmin=0, vmax=max(float(np.max(picture)), 1e-30))
       ax.set(xticks=[], yticks=[])
-    row[0].set_ylabel(labels[name], rotation=0, ha="right", va="center")
+    row[0].set_ylabel(labels.get(name, name), rotation=0, ha="right", va="center")
   figure.suptitle(title, fontsize=11)
   return figure

@@ -19,6 +19,7 @@ from tf_savae.errors import UserError
 from tf_savae.evaluation import examples, figures, per_example, saliency, saliency_groups, tables
 from tf_savae.evaluation.saliency_figures import bars, coloured, maps
 from tf_savae.runs import restore
+from tf_savae.runs.directory import RunDirectory
 
 WORDS = {
   "mean": "‖∂‖μ(λ_K)‖ / ∂e_t‖",
@@ -32,6 +33,7 @@ def of_run(
   *,
   split: str = "test",
   num: int = 500,
+  spread: bool = False,
   batch_size: int = 10,
   eval_k: int | None = None,
   draws: int = 4,
@@ -39,16 +41,47 @@ def of_run(
   shown: int = 10,
   data_dir: str | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
+  """`measure` without the pictures."""
+  result, files, _ = measure(
+    run_dir,
+    split=split,
+    num=num,
+    spread=spread,
+    batch_size=batch_size,
+    eval_k=eval_k,
+    draws=draws,
+    tagger=tagger,
+    shown=shown,
+    data_dir=data_dir,
+  )
+  return result, files
+
+
+def measure(
+  run_dir: str | os.PathLike,
+  *,
+  split: str,
+  num: int,
+  spread: bool,
+  batch_size: int,
+  eval_k: int | None,
+  draws: int,
+  tagger: str,
+  shown: int,
+  data_dir: str | None,
+) -> tuple[dict[str, Any], list[Path], dict[str, Any]]:
   """Computes the saliency of a run on documents or images and writes it to the run's directory.
 
   Documents: saliency.json has the means by groups of tokens, saliency_tokens.npz the numbers of each token,
   saliency.png the groups, saliency_sentences.png and .html the first documents with coloured words. Images:
-  saliency.json has the means over pixels, saliency_pixels.npz the maps, saliency.png the first of them.
+  saliency.json has the means over pixels, saliency_pixels.npz the maps, saliency.png the first of them. TensorBoard
+  shows the pictures and the tables, too.
 
   Args:
     run_dir: directory of a trained run.
     split: "train", "valid" or "test".
     num: number of examples, from the first on, or all if there are fewer.
+    spread: whether they are spread evenly over the split instead.
     batch_size: examples per batch.
     eval_k: number of SVI steps; default: that of the run.
     draws: documents: draws of z per example for the output saliency.
@@ -57,7 +90,8 @@ def of_run(
     data_dir: where the data are; default: where they were in training.
 
   Returns:
-    The content of saliency.json, and the paths of the files.
+    The content of saliency.json, the paths of the files, and the first examples: images with their maps, or
+    documents as pairs of words and of their saliency by kind.
 
   Raises:
     UserError: there is no such run, or it has no saliency.
@@ -71,15 +105,28 @@ def of_run(
     )
   num = min(num, data.num_examples(split))
   with tqdm.tqdm(total=num, unit="ex", desc=f"saliency on {split}", disable=None) as bar:
-    work = {"num": num, "batch_size": batch_size, "progress": bar.update}
+    work = {"num": num, "batch_size": batch_size, "spread": spread, "progress": bar.update}
     if run.kind == "text":
-      result, files = _of_documents(run, data, run_dir, split, draws, tagger, shown, **work)
+      result, files, pictures = _of_documents(run, data, run_dir, split, draws, tagger, shown, **work)
     else:
-      result, files = _of_images(run, data, run_dir, split, shown, **work)
+      result, files, pictures = _of_images(run, data, run_dir, split, shown, **work)
   about = {"model": run.config.model, "dataset_source": data.source, "eval_k": run.model.eval_k}
-  result = {**about, "split": split, "examples": num, **result}
+  result = {**about, "split": split, "spread": spread, "examples": num, **result}
   atomic_files.write_json(run_dir / "saliency.json", result)
-  return result, [run_dir / "saliency.json", *files]
+  _log(run_dir, files, table(result), run.step)
+  return result, [run_dir / "saliency.json", *files], pictures
+
+
+def _log(run_dir: Path, files: Sequence[Path], text: str, step: int) -> None:
+  """Shows the pictures among the files, and the tables, in TensorBoard at the update of the weights."""
+  writer = tf.summary.create_file_writer(os.fspath(RunDirectory(run_dir).tensorboard / "saliency"))
+  with writer.as_default(step=step):
+    for file in files:
+      if file.suffix == ".png":
+        image = tf.io.decode_png(file.read_bytes(), channels=3)
+        tf.summary.image(f"saliency/{file.stem}", image[tf.newaxis])
+    tf.summary.text("saliency/tables", text)
+  writer.close()
 
 
 def of_tokens(
@@ -89,14 +136,18 @@ def of_tokens(
   num: int,
   batch_size: int,
   draws: int,
+  spread: bool = False,
   progress: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-  """One entry per token of the first `num` documents in each array: see `saliency_groups.summary`, and `id`."""
+  """One entry per token of the first `num` documents in each array: see `saliency_groups.summary`, and `id`.
+
+  With `spread` they are `num` documents spread evenly over the split.
+  """
 
   def values(x, seen):
     return {**saliency.of_inputs(model, x, seen), **saliency.of_outputs(model, x, seen, draws)}
 
-  batches = data.eval_batches(split, batch_size)
+  batches = examples.chosen(data, split, num, batch_size, spread)
   values = examples.traced(values, batches)
   counts, parts, seen = _counts(data), [], 0
   for x in batches:
@@ -144,7 +195,11 @@ def _of_documents(run, data, run_dir, split, draws, tagger, shown, **work):
     Path(new).write_text(page(sentences, titles, title), encoding="utf-8")
   names = ("tokens.npz", "sentences.png", "sentences.html")
   files = [run_dir / "saliency.png", *(run_dir / f"saliency_{name}" for name in names)]
-  return {"tokens": len(words), "draws": draws, "tagger": tagger, "groups": groups}, files
+  return (
+    {"tokens": len(words), "draws": draws, "tagger": tagger, "groups": groups},
+    files,
+    {"sentences": sentences},
+  )
 
 
 def _tags(documents, tagger):
@@ -161,8 +216,8 @@ def _tags(documents, tagger):
   return np.array([tag for found in tags for tag in (*found, "END")])
 
 
-def _of_images(run, data, run_dir, split, shown, num, batch_size, progress):
-  batches = data.eval_batches(split, batch_size)
+def _of_images(run, data, run_dir, split, shown, num, batch_size, spread, progress):
+  batches = examples.chosen(data, split, num, batch_size, spread)
   values = examples.traced(functools.partial(saliency.of_inputs, run.model), batches)
   rows = examples.rows(values, batches, num, progress, lambda x: {"image": np.asarray(x)})
   per_example.save(run_dir / "saliency_pixels.npz", {name: rows[name] for name in ("mean", "entropy")})
@@ -170,7 +225,8 @@ def _of_images(run, data, run_dir, split, shown, num, batch_size, progress):
   pictures = {name: rows[name][:shown] for name in ("image", "mean", "entropy")}
   figures.save(maps(pictures, title), run_dir / "saliency.png")
   means = {name: float(np.mean(np.sum(rows[name], axis=(1, 2)))) for name in ("mean", "entropy")}
-  return {"sum_over_pixels": means}, [run_dir / name for name in ("saliency.png", "saliency_pixels.npz")]
+  files = [run_dir / name for name in ("saliency.png", "saliency_pixels.npz")]
+  return {"sum_over_pixels": means}, files, pictures
 
 
 def _honest(data):

@@ -28,10 +28,11 @@ def bounds(
   batch_size: int,
   *,
   bound_draws: int = 20,
+  spread: bool = False,
   progress: Callable[[int], None] | None = None,
 ) -> dict[int, dict[str, np.ndarray]]:
-  """`of_batches` for the first `num` examples of a split, or all if there are fewer."""
-  batches = data.eval_batches(split, batch_size)
+  """`of_batches` for the first `num` examples of a split, or for as many that are spread evenly over it."""
+  batches = examples.chosen(data, split, num, batch_size, spread)
   return of_batches(model, batches, steps, num, bound_draws=bound_draws, progress=progress)
 
 

@@ -25,6 +25,7 @@ def of_run(
   eval_k: Sequence[int],
   split: str = "test",
   num: int = 1000,
+  spread: bool = False,
   batch_size: int = 50,
   bound_draws: int = 20,
   data_dir: str | None = None,
@@ -37,6 +38,7 @@ def of_run(
     eval_k: numbers of SVI steps; differences are to the first.
     split: "train", "valid" or "test".
     num: number of examples, from the first on, or all if there are fewer.
+    spread: whether they are spread evenly over the split instead.
     batch_size: examples per batch.
     bound_draws: noise draws per bound.
     data_dir: where the data are; default: where they were in training.
@@ -54,7 +56,15 @@ def of_run(
   num = min(num, data.num_examples(split))
   with tqdm.tqdm(total=num, unit="ex", desc=f"sweep on {split}", disable=None) as bar:
     rows = steps_curve.bounds(
-      run.model, data, split, eval_k, num, batch_size, bound_draws=bound_draws, progress=bar.update
+      run.model,
+      data,
+      split,
+      eval_k,
+      num,
+      batch_size,
+      bound_draws=bound_draws,
+      spread=spread,
+      progress=bar.update,
     )
   trained = run.config.k if run.model.method.refines else 0
   result = {
@@ -62,6 +72,7 @@ def of_run(
     "dataset_source": data.source,
     "k": trained,
     "split": split,
+    "spread": spread,
     "examples": num,
     "bound_draws": bound_draws,
     **run.config.values(("svi_rule", "svi_noise", "svi_lr", "svi_lr_log_var", "svi_schedule", "svi_samples")),
