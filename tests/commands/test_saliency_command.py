@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import random
+import re
 import shutil
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.training.runs import tiny_config
 from tf_savae.commands import saliency
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
-from tf_savae.evaluation import saliency_groups
+from tf_savae.evaluation import saliency_figures, saliency_groups, saliency_of_runs
 
 
 @pytest.fixture(scope="module")
@@ -64,42 +65,33 @@ def test_of_documents(runs, capsys):
     assert np.ptp(np.asarray(Image.open(runs["text"] / name))) > 100
 
 
-def test_tensorboard_shows_the_pictures_and_tables(runs, capsys):
-  run(runs["image"], capsys)
-  (log,) = (runs["image"] / "tensorboard" / "saliency").iterdir()
-  events = [value for event in tf.compat.v1.train.summary_iterator(str(log)) for value in event.summary.value]
-  found = {value.tag: tf.make_ndarray(value.tensor) for value in events}
-  assert set(found) == {"saliency/saliency", "saliency/tables"}
-  assert b"sum over pixels" in found["saliency/tables"]
-  picture = tf.io.decode_png(found["saliency/saliency"][2]).numpy()
-  assert np.array_equal(picture, np.asarray(Image.open(runs["image"] / "saliency.png").convert("RGB")))
-
-
-def test_runs_are_compared_on_the_same_examples(runs, capsys, tmp_path):
-  other = runs["text"].parent / "other"
-  if not other.exists():
-    shutil.copytree(runs["text"], other)
+def test_of_images_of_two_runs(runs, capsys, tmp_path):
+  other = shutil.copytree(runs["image"], tmp_path / "other")
   flags = ("--num=6", "--batch_size=4", "--shown=2", f"--out={tmp_path}")
-  assert saliency.main(["x", str(runs["text"]), str(other), *flags]) == 0
+  assert saliency.main(["x", str(runs["image"]), str(other), *flags]) == 0
   out = capsys.readouterr().out
-  assert "| text, K = 2 | other, K = 2 |" in out
-  results = json.loads((tmp_path / "saliency_compared.json").read_text())
-  assert results["text"] == results["other"] == json.loads((other / "saliency.json").read_text())
-  first = results["text"]["groups"]["position"][0]
-  assert out.count(f"{first['mean']:.4g} ± {first['mean_se']:.2g} | {first['mean']:.4g}") == 1
-  assert np.ptp(np.asarray(Image.open(tmp_path / "saliency_compared.png"))) > 100
-  assert saliency.main(["x", str(runs["text"]), str(runs["image"]), *flags]) == 1
-  assert "runs are compared on the same data" in capsys.readouterr().err
-
-
-def test_of_images(runs, capsys):
-  out = run(runs["image"], capsys)
   maps = np.load(runs["image"] / "saliency_pixels.npz")
   assert maps["mean"].shape == (6, 28, 28)
   result = json.loads((runs["image"] / "saliency.json").read_text())
   assert result["sum_over_pixels"]["mean"] == pytest.approx(np.mean(np.sum(maps["mean"], (1, 2))), rel=1e-5)
-  assert "sum over pixels" in out
   assert np.ptp(np.asarray(Image.open(runs["image"] / "saliency.png"))) > 100
+  assert "| 6 images, sum over pixels | image, K = 1 | other, K = 1 |" in out
+  results = json.loads((tmp_path / "saliency_compared.json").read_text())
+  assert results["image"] == results["other"] == result  # the same weights and examples
+  assert np.ptp(np.asarray(Image.open(tmp_path / "saliency_compared.png"))) > 100
+  in_tensorboard(runs["image"])
+
+
+def in_tensorboard(run_dir):
+  """TensorBoard has the picture and the table."""
+  (log,) = (run_dir / "tensorboard" / "saliency").iterdir()
+  records = tf.data.TFRecordDataset(str(log)).as_numpy_iterator()
+  events = map(tf.compat.v1.Event.FromString, records)
+  found = {value.tag: tf.make_ndarray(value.tensor) for event in events for value in event.summary.value}
+  assert set(found) == {"saliency/saliency", "saliency/tables"}
+  assert "sum over pixels" in found["saliency/tables"].item().decode()
+  picture = tf.io.decode_png(found["saliency/saliency"][2]).numpy()
+  np.testing.assert_array_equal(picture, np.asarray(Image.open(run_dir / "saliency.png").convert("RGB")))
 
 
 def test_a_run_without_encoder_is_one_line(runs, capsys):
@@ -142,6 +134,48 @@ class TestGroups:
     rows["document"] = np.arange(1000)
     (group,) = saliency_groups.summary(rows, np.array(["NN"] * 1000))["part_of_speech"]
     assert group["output_se"] == pytest.approx(np.std(rows["output"]) / np.sqrt(1000), rel=1e-9)
+
+
+class TestOfRuns:
+  """Documents of several runs side by side, from groups without training."""
+
+  def results(self):
+    rows, tags = TestGroups().rows(), np.repeat(["NN", "VB"], 500)
+    found = {}
+    for name, k, factor in (("vae", 0, 1.0), ("savae", 4, 3.0)):
+      groups = saliency_groups.summary(rows | {"mean": factor * rows["mean"]}, tags)
+      found[name] = {"eval_k": k, "groups": groups}
+    return found
+
+  def test_the_tables_have_a_column_per_run(self):
+    results = self.results()
+    text = saliency_of_runs.table(results)
+    first = [result["groups"]["part_of_speech"][0] for result in results.values()]
+    cells = " | ".join(f"{group['mean']:.4g} ± {group['mean_se']:.2g}" for group in first)
+    assert "| vae, K = 0 | savae, K = 4 |" in text and f"| NN | {cells} |" in text
+    assert first[1]["mean"] == pytest.approx(3 * first[0]["mean"])
+
+  def test_a_group_that_one_run_lacks_has_a_dash(self):
+    results = self.results()
+    del results["savae"]["groups"]["part_of_speech"][0]
+    assert re.search(r"\| NN \| [\d.]+ ± [\d.]+ \| – \|", saliency_of_runs.table(results))
+
+  def test_the_figure_has_a_bar_per_run_and_group_and_a_tall_one_is_cut(self):
+    results = self.results()
+    results["savae"]["groups"]["part_of_speech"][1]["mean"] = 500.0
+    groups = {name: result["groups"] for name, result in results.items()}
+    figure = saliency_figures.bars_of_runs(groups, {"mean": "input", "output": "output"}, "title")
+    assert len(figure.axes) == 2 * len(groups["vae"])
+    of_speech = figure.axes[len(groups["vae"]) - 1]
+    bars = [bar for bar in of_speech.patches]
+    assert len(bars) == 4 and of_speech.get_ylim()[1] < 50
+    assert [text.get_text() for text in of_speech.texts] == ["500"]
+
+  def test_runs_on_other_data_are_not_compared(self, monkeypatch):
+    results = iter([{"dataset_source": "a"}, {"dataset_source": "b"}])
+    monkeypatch.setattr(saliency_of_runs.saliency_report, "measure", lambda run, **_: (next(results), [], {}))
+    with pytest.raises(UserError, match="received one on a and two on b"):
+      saliency_of_runs.of_runs(["one", "two"])
 
 
 def test_a_tagger_that_is_not_installed_is_one_line(monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+_CUT = 4.0  # times the second tallest group
 _LINE = 95  # characters per line of a coloured sentence
 
 
@@ -93,31 +94,23 @@ def bars_of_runs(
 ) -> Figure:
   """Means of groups with two standard errors, side by side for several runs.
 
+  A group that would make all others too short to read is cut, and its mean written above it.
+
   Args:
     results: name of a run → its groups, as `saliency_groups.summary` makes them.
     titles: kinds of saliency and their names; a row each.
     title: title of the figure.
   """
   groupings = list(next(iter(results.values())))
-  size = (1.2 + 4.2 * len(groupings), 0.9 + 3.1 * len(titles))
+  names = {grouping: group_names(results, grouping) for grouping in groupings}
+  widths = [1.5 + 0.25 * len(results) * len(names[grouping]) ** 0.8 for grouping in groupings]
+  size = (1.2 + sum(widths), 0.9 + 2.9 * len(titles))
   figure = Figure(figsize=size, dpi=100, layout="constrained")
-  axes = figure.subplots(len(titles), len(groupings), squeeze=False)
-  width = 0.8 / len(results)
+  axes = figure.subplots(len(titles), len(groupings), squeeze=False, width_ratios=widths)
   for row, (name, label) in enumerate(titles.items()):
     for column, grouping in enumerate(groupings):
-      ax, names = axes[row, column], group_names(results, grouping)
-      for i, (run, groups) in enumerate(results.items()):
-        found = {entry["group"]: entry for entry in groups[grouping]}
-        places = [x for x, group in enumerate(names) if group in found]
-        means, errors = (np.array([found[names[x]][key] for x in places]) for key in (name, f"{name}_se"))
-        offset = (i - (len(results) - 1) / 2) * width
-        ax.bar(
-          np.array(places) + offset, means, width, yerr=2 * errors, label=run, error_kw={"linewidth": 0.8}
-        )
-      shown = [group.removesuffix(" times in train") for group in names]
-      ax.set_xticks(range(len(names)), shown, rotation=60, ha="right", fontsize=8)
-      ax.set_ylim(bottom=0)
-      ax.grid(alpha=0.3, axis="y")
+      ax = axes[row, column]
+      _side_by_side(ax, {run: groups[grouping] for run, groups in results.items()}, names[grouping], name)
       if not column:
         ax.set_ylabel(label, fontsize=10)
       if not row:
@@ -126,6 +119,29 @@ def bars_of_runs(
   figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
   figure.suptitle(title, fontsize=12)
   return figure
+
+
+def _side_by_side(ax, results, names, value):
+  """Bars of the groups `names`, one for each run."""
+  width, heights = 0.8 / len(results), {}
+  for i, (run, groups) in enumerate(results.items()):
+    found = {entry["group"]: entry for entry in groups}
+    places = [x for x, group in enumerate(names) if group in found]
+    means, errors = (np.array([found[names[x]][key] for x in places]) for key in (value, f"{value}_se"))
+    x = np.array(places) + (i - (len(results) - 1) / 2) * width
+    ax.bar(x, means, width, yerr=2 * errors, label=run, error_kw={"linewidth": 0.8})
+    for place, mean in zip(places, means, strict=True):
+      heights[place] = max(heights.get(place, 0.0), float(mean))
+  *_, second, largest = [0.0, *sorted(heights.values())]
+  ax.set_ylim(bottom=0)
+  if len(heights) > 1 and largest > _CUT * second > 0:
+    ax.set_ylim(0, 1.5 * second)
+    place = max(heights, key=heights.__getitem__)
+    ax.text(place, 1.42 * second, f"{largest:.3g}", ha="center", fontsize=8, backgroundcolor="white")
+  shown = [group.removesuffix(" times in train") for group in names]
+  ax.set_xticks(range(len(names)), shown, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+  ax.set_xlim(-0.6, len(names) - 0.4)
+  ax.grid(alpha=0.3, axis="y")
 
 
 def group_names(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], grouping: str) -> list[str]:
