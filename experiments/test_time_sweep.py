@@ -24,8 +24,8 @@ def of_run(run_dir: Path, table: Table) -> dict[str, list[dict[str, Any]]]:
     table: its `sweep` has the numbers of steps, and `sweep_examples` the number of examples.
 
   Returns:
-    By starting point, "encoder" (if there is one) and "random", one dictionary per number of steps: `k`, `bound`, `kl`
-    and `difference` (to the first) in nats with standard errors `…_se`, and for documents `ppl` and `ppl_se`.
+    By starting point, "encoder" (if there is one) and "random", one dictionary per number of steps. It has `k`, and in
+    nats `bound`, `kl` and `difference` to the first, with standard errors `…_se`. Documents also have `ppl`.
   """
   most = max(table.sweep)
   run, data = restore.load_with_data(run_dir, k=most, eval_k=most)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+_NARROW = 8  # groups that share a line with other groupings
 _CUT = 4.0  # times the second tallest group
 _LINE = 95  # characters per line of a coloured sentence
 
@@ -103,19 +104,22 @@ def bars_of_runs(
   """
   groupings = list(next(iter(results.values())))
   names = {grouping: group_names(results, grouping) for grouping in groupings}
-  widths = [1.5 + 0.25 * len(results) * len(names[grouping]) ** 0.8 for grouping in groupings]
-  size = (1.2 + sum(widths), 0.9 + 2.9 * len(titles))
-  figure = Figure(figsize=size, dpi=100, layout="constrained")
-  axes = figure.subplots(len(titles), len(groupings), squeeze=False, width_ratios=widths)
-  for row, (name, label) in enumerate(titles.items()):
-    for column, grouping in enumerate(groupings):
-      ax = axes[row, column]
-      _side_by_side(ax, {run: groups[grouping] for run, groups in results.items()}, names[grouping], name)
-      if not column:
-        ax.set_ylabel(label, fontsize=10)
-      if not row:
-        ax.set_title(f"by {grouping.replace('_', ' ')}", fontsize=11)
-  handles, labels = axes[0, 0].get_legend_handles_labels()
+  narrow = [grouping for grouping in groupings if len(names[grouping]) <= _NARROW]
+  wide = [grouping for grouping in groupings if grouping not in narrow]
+  per_kind = bool(narrow) + len(wide)
+  figure = Figure(figsize=(10.5, 0.9 + 2.5 * per_kind * len(titles)), dpi=100, layout="constrained")
+  places = figure.add_gridspec(per_kind * len(titles), max(len(narrow), 1))
+  for i, (value, label) in enumerate(titles.items()):
+    top = i * per_kind
+    axes = {grouping: figure.add_subplot(places[top, column]) for column, grouping in enumerate(narrow)}
+    for row, grouping in enumerate(wide, start=top + bool(narrow)):
+      axes[grouping] = figure.add_subplot(places[row, :])
+    for grouping, ax in axes.items():
+      _side_by_side(ax, {run: groups[grouping] for run, groups in results.items()}, names[grouping], value)
+      ax.set_title(f"by {grouping.replace('_', ' ')}", fontsize=10)
+      if ax.get_subplotspec().is_first_col():
+        ax.set_ylabel(label, fontsize=9)
+  handles, labels = figure.axes[0].get_legend_handles_labels()
   figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
   figure.suptitle(title, fontsize=12)
   return figure
