@@ -19,6 +19,7 @@ LAYERS = (
   (
     "atomic_files",
     "errors",
+    "full_gaussian",
     "lazy",
     "literal_paths",
     "locks",
@@ -33,7 +34,7 @@ LAYERS = (
     "tokens",
     "metrics",
   ),
-  ("likelihoods", "ops"),
+  ("likelihoods", "ops", "posteriors"),
   ("svi",),
   ("data", "kind", "networks"),
   (

@@ -2,12 +2,70 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 tfd = tfp.distributions
+
+
+class Params(Protocol):
+  """What the refinement needs of λ, whatever the family of q_λ: a NamedTuple with these.
+
+  The packed λ is one tensor: μ first, then what the spread of q is made of. Step rules see it in this form.
+  """
+
+  @property
+  def mean(self) -> tf.Tensor:
+    """μ, `[..., latent]`."""
+
+  @property
+  def log_var(self) -> tf.Tensor:
+    """The log of the squared scale of each latent, `[..., latent]`."""
+
+  def __iter__(self) -> Iterator[tf.Tensor]: ...
+
+  def pack(self) -> tf.Tensor:
+    """λ as one tensor `[..., size]`."""
+
+  @classmethod
+  def unpack(cls, packed: tf.Tensor) -> Params:
+    """The inverse of `pack`."""
+
+  @classmethod
+  def size(cls, latent_dim: int) -> int:
+    """How many numbers the packed λ of an example has."""
+
+  @classmethod
+  def of_diagonal(cls, mean: tf.Tensor, log_var: tf.Tensor) -> Params:
+    """The λ of the diagonal Gaussian N(μ, diag σ²)."""
+
+  @classmethod
+  def widened(cls, sizes: tf.Tensor) -> tf.Tensor:
+    """Step sizes of all entries of λ `[..., size]`, from those of μ and log σ² `[..., 2 · latent]`."""
+
+  def distribution(self) -> tfp.distributions.Distribution:
+    """The Gaussian as a TFP distribution: event `[latent]`, batch `[...]`."""
+
+  def sample(self, noise: tf.Tensor) -> tf.Tensor:
+    """The draw that ε `[..., latent]` gives."""
+
+  def sample_derivative(self, noise: tf.Tensor, tangent: Params) -> tf.Tensor:
+    """The derivative of `sample(noise)` along a tangent of λ, `[..., latent]`."""
+
+  def kl_to_prior(self) -> tf.Tensor:
+    """KL(q_λ ‖ N(0, I)) in nats, `[...]`."""
+
+  def kl_of_latents(self) -> tf.Tensor:
+    """The parts of `kl_to_prior` that latents have, `[..., latent]`, nats."""
+
+  def kl_of_latents_derivative(self, tangent: Params) -> tf.Tensor:
+    """The derivative of `kl_of_latents` along a tangent of λ, `[..., latent]`."""
+
+  def inverse_fisher(self) -> tf.Tensor:
+    """An approximation of the diagonal of the inverse Fisher information, packed, positive."""
 
 
 class GaussianParams(NamedTuple):
@@ -48,6 +106,21 @@ class GaussianParams(NamedTuple):
     """The inverse of `pack`."""
     return cls(*tf.split(packed, 2, axis=-1))
 
+  @classmethod
+  def size(cls, latent_dim: int) -> int:
+    """How many numbers the packed λ of an example has."""
+    return 2 * latent_dim
+
+  @classmethod
+  def of_diagonal(cls, mean: tf.Tensor, log_var: tf.Tensor) -> GaussianParams:
+    """λ itself: this family is the diagonal one."""
+    return cls(mean, log_var)
+
+  @classmethod
+  def widened(cls, sizes: tf.Tensor) -> tf.Tensor:
+    """Step sizes of all entries of λ: those of μ and log σ² `[..., 2 · latent]`, unchanged."""
+    return sizes
+
   def distribution(self) -> tfp.distributions.Distribution:
     """q_λ as a TFP distribution: event `[latent]`, batch `[...]`."""
     return tfd.Independent(tfd.Normal(self.mean, self.stddev), reinterpreted_batch_ndims=1)
@@ -63,6 +136,10 @@ class GaussianParams(NamedTuple):
     """
     return self.mean + self.stddev * noise
 
+  def sample_derivative(self, noise: tf.Tensor, tangent: GaussianParams) -> tf.Tensor:
+    """The derivative of `sample(noise)` along a tangent of λ: dμ + ½ σ ε d(log σ²)."""
+    return tangent.mean + 0.5 * self.stddev * noise * tangent.log_var
+
   def kl_to_prior(self) -> tf.Tensor:
     """KL(q_λ ‖ N(0, I)) in nats, `[...]`, in closed form."""
     return tfd.kl_divergence(self.distribution(), prior(self.mean))
@@ -71,6 +148,14 @@ class GaussianParams(NamedTuple):
     """KL(q_λ ‖ N(0, I)) of each latent, `[..., latent]`, nats; `kl_to_prior` is their sum."""
     zeros = tf.zeros_like(self.mean)
     return tfd.kl_divergence(tfd.Normal(self.mean, self.stddev), tfd.Normal(zeros, tf.ones_like(zeros)))
+
+  def kl_of_latents_derivative(self, tangent: GaussianParams) -> tf.Tensor:
+    """The derivative of `kl_of_latents` along a tangent of λ, `[..., latent]`."""
+    return tangent.mean * self.mean + 0.5 * tangent.log_var * tf.math.expm1(self.log_var)
+
+  def inverse_fisher(self) -> tf.Tensor:
+    """The inverse Fisher information, which is diagonal: σ² for μ and 2 for log σ², packed."""
+    return tf.concat([tf.exp(self.log_var), 2.0 * tf.ones_like(self.log_var)], axis=-1)
 
   def kl_to(self, other: GaussianParams) -> tf.Tensor:
     """KL(q_λ ‖ q_other) in nats, `[...]`, in closed form."""

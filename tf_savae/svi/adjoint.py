@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from tf_savae.ops import xla_gradients  # noqa: F401, registers what a compiled adjoint differentiates
 from tf_savae.ops.gradients import dense_gradients
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 from tf_savae.svi import descent, registries
 from tf_savae.svi.derivatives import ExampleLoss, directional_derivative, over_draws
 from tf_savae.svi.descent import Problem, Trace
@@ -162,13 +162,13 @@ class RecursiveAdjoint(Adjoint):
   def second_order(
     self,
     neg_elbo: ExampleLoss,
-    params: GaussianParams,
+    params: Params,
     noise: tf.Tensor,
-    tangent: GaussianParams,
+    tangent: Params,
     context: Sequence[Any],
     targets: Sequence[tf.Tensor | tf.Variable],
   ) -> list[tf.Tensor]:
-    """Gradients of ⟨tangent, ∇_λ Σ_i L_i⟩ with respect to μ, log σ² and each of `targets`."""
+    """Gradients of ⟨tangent, ∇_λ Σ_i L_i⟩ with respect to each part of λ and each of `targets`."""
     dtype = self.compute_dtype
     with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():  # type: ignore[attr-defined]
       with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -188,7 +188,7 @@ class RecursiveAdjoint(Adjoint):
     tangents: tf.Tensor,
     targets: Sequence[tf.Tensor | tf.Variable],
   ) -> list[tf.Tensor]:
-    """Gradients of Σ_k ⟨ḡ_k, ∇_λ Σ_i L_i(λ_k)⟩ with respect to the targets, for ḡ `[K, batch, 2 · latent]`.
+    """Gradients of Σ_k ⟨ḡ_k, ∇_λ Σ_i L_i(λ_k)⟩ with respect to the targets, for ḡ `[K, batch, size]`.
 
     In one pass, by `neg_elbo.directional_derivative_of_all(params, noise, tangents, *context) -> [batch]`, whose
     arguments have K in front.
@@ -198,7 +198,7 @@ class RecursiveAdjoint(Adjoint):
     with neg_elbo.computing_in(dtype) if dtype else contextlib.nullcontext():
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(targets)
-        points, along = (GaussianParams.unpack(t) for t in (trace.params[:-1], tangents))
+        points, along = (problem.kind.unpack(t) for t in (trace.params[:-1], tangents))
         products = neg_elbo.directional_derivative_of_all(points, problem.noise, along, *problem.context)
         total = tf.reduce_sum(products)
       return dense_gradients(tape, total, targets)
@@ -282,15 +282,16 @@ def _sweep(problem, trace, cotangent, targets, carried, first, last, second_orde
     if second_order is None:
       a, state = carried.a, carried.b
     else:
-      at, tangent = GaussianParams.unpack(trace.params[k]), GaussianParams.unpack(gradient)
+      at, tangent = problem.kind.unpack(trace.params[k]), problem.kind.unpack(gradient)
       # Where the mixed terms of all steps come at the end, ḡ is all that is needed of this one.
       now = [] if tangents else targets
-      mean, log_var, *mixed = over_draws(
+      found = over_draws(
         problem.neg_elbo,
         lambda noise: second_order(problem.neg_elbo, at, noise, tangent, problem.context, now),
         problem.noise[k],
       )
-      a = params + GaussianParams(mean, log_var).pack()
+      parts = len(tf.nest.flatten(at))
+      a, mixed = params + tf.concat(found[:parts], axis=-1), found[parts:]
       if tangents:
         tangents = [tangents[0].write(k, gradient)]
       else:
@@ -498,7 +499,7 @@ class FiniteDifferenceAdjoint(RecursiveAdjoint):
         loss = tf.reduce_sum(neg_elbo(at, noise, *context))
       return dense_gradients(tape, loss, [*at, *targets])
 
-    moved = GaussianParams(*(p + self.radius * u for p, u in zip(params, tangent, strict=True)))
+    moved = tf.nest.map_structure(lambda p, u: p + self.radius * u, params, tangent)
     return [(p - q) / self.radius for p, q in zip(gradients(moved), gradients(params), strict=True)]
 
 

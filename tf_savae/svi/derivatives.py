@@ -7,42 +7,43 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 
 # (params, noise [batch, latent], *context) -> negative ELBO of each example [batch], nats.
 ExampleLoss = Callable[..., tf.Tensor]
 
 
 def value_and_gradient(
-  neg_elbo: ExampleLoss, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
-) -> tuple[tf.Tensor, GaussianParams]:
+  neg_elbo: ExampleLoss, params: Params, noise: tf.Tensor, context: Sequence[Any]
+) -> tuple[tf.Tensor, Params]:
   """L_i(λ; ε) `[batch]` and ∇_λ L_i, for one noise draw `[batch, latent]`."""
   # Tensors of their own: λ_0 may also be among what neg_elbo closes over or is conditioned on, and that is constant.
-  params = GaussianParams(*map(tf.identity, params))
+  params = tf.nest.map_structure(tf.identity, params)
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(params)
     loss = neg_elbo(params, noise, *context)
-  return loss, GaussianParams(*tape.gradient(loss, list(params), unconnected_gradients="zero"))
+  gradient = tape.gradient(loss, list(params), unconnected_gradients="zero")
+  return loss, tf.nest.pack_sequence_as(params, gradient)
 
 
 def mean_value_and_gradient(
-  neg_elbo: ExampleLoss, params: GaussianParams, noise: tf.Tensor, context: Sequence[Any]
-) -> tuple[tf.Tensor, GaussianParams]:
+  neg_elbo: ExampleLoss, params: Params, noise: tf.Tensor, context: Sequence[Any]
+) -> tuple[tf.Tensor, Params]:
   """`value_and_gradient` averaged over noise draws `[num_samples, batch, latent]`."""
 
   def one(draw):
     loss, gradient = value_and_gradient(neg_elbo, params, draw, context)
     return [loss, *gradient]
 
-  loss, mean, log_var = over_draws(neg_elbo, one, noise)
-  return loss, GaussianParams(mean, log_var)
+  loss, *gradient = over_draws(neg_elbo, one, noise)
+  return loss, tf.nest.pack_sequence_as(params, gradient)
 
 
 def directional_derivative(
   neg_elbo: ExampleLoss,
-  params: GaussianParams,
+  params: Params,
   noise: tf.Tensor,
-  tangent: GaussianParams,
+  tangent: Params,
   context: Sequence[Any],
 ) -> tf.Tensor:
   """Σ_i ⟨tangent_i, ∇_λ L_i⟩, differentiable.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import GaussianParams, Params
 from tf_savae.svi.derivatives import ExampleLoss, mean_value_and_gradient
 from tf_savae.svi.rules import Rule, State, as_state
 
@@ -29,8 +29,8 @@ class Problem:
 
   Attributes:
     neg_elbo: L_i(λ, θ, x; ε).
-    initial: λ_0, `[batch, 2 · latent]`: μ, then log σ².
-    step_sizes: α_k, `[K, 1]` or `[K, 2 · latent]`, K ≥ 1.
+    initial: λ_0, packed `[batch, size]`; of a diagonal Gaussian μ, then log σ², so that size = 2 · latent.
+    step_sizes: α_k, `[K, 1]` or `[K, size]`, K ≥ 1.
     noise: ε, `[K, num_samples, batch, latent]`.
     context: arguments of `neg_elbo` after params and noise.
     rule: what a step does with the gradient.
@@ -38,6 +38,7 @@ class Problem:
     k_now: how many of the K steps are taken, 1 … K, a scalar int32; None: K.
     conditioning: all float tensors, in `context` or closed over, that L or the rule depends on and that receive
       gradients.
+    kind: the type of λ, which unpacks it.
   """
 
   neg_elbo: ExampleLoss
@@ -49,6 +50,7 @@ class Problem:
   tolerance: float = 0.0
   k_now: tf.Tensor | None = None
   conditioning: tuple[tf.Tensor, ...] = ()
+  kind: type[Params] = GaussianParams
 
   @property
   def num_steps(self) -> int:
@@ -65,7 +67,7 @@ class Point(NamedTuple):
   """Where a refinement stands before step k.
 
   Attributes:
-    params: λ_k, `[batch, 2 · latent]`.
+    params: λ_k, `[batch, size]`.
     state: s_k of the rule.
     active: whether an example took all earlier steps, `[batch]`.
     neg_elbo: L(λ; ε) at the last step that was taken, `[batch]`, nats, without gradient; 0 at the beginning.
@@ -81,9 +83,9 @@ class Trace(NamedTuple):
   """The record of K steps, which is all that the adjoint stores: a few times the size of λ per step.
 
   Attributes:
-    params: λ_0 … λ_K, `[K + 1, batch, 2 · latent]`.
+    params: λ_0 … λ_K, `[K + 1, batch, size]`.
     state: s_0 … s_{K−1} of the rule, each `[K, batch, …]`.
-    gradient: g_0 … g_{K−1}, `[K, batch, 2 · latent]`.
+    gradient: g_0 … g_{K−1}, `[K, batch, size]`.
     active: whether an example took step k, `[K, batch]`.
     neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it. Steps that
       were not taken repeat the last value.
@@ -104,9 +106,9 @@ def start(problem: Problem) -> Point:
 
 
 def step(problem: Problem, k: tf.Tensor | int, at: Point) -> tuple[Point, tf.Tensor]:
-  """The point after step k, and g_k `[batch, 2 · latent]`."""
+  """The point after step k, and g_k `[batch, size]`."""
   loss, gradient = mean_value_and_gradient(
-    problem.neg_elbo, GaussianParams.unpack(at.params), problem.noise[k], problem.context
+    problem.neg_elbo, problem.kind.unpack(at.params), problem.noise[k], problem.context
   )
   # Here, not after the loop, whose derivative would pass a gradient of zeros back through the decoder.
   loss, gradient, active = tf.stop_gradient(loss), gradient.pack(), at.active

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_savae.posterior import GaussianParams
 from tf_savae.svi.adjoint import RecursiveAdjoint
 from tf_savae.svi.derivatives import over_draws
 
@@ -71,10 +70,11 @@ class ImplicitAdjoint(RecursiveAdjoint):
 
   def _backward(self, problem, trace, cotangent, variables):
     targets, split = [*problem.conditioning, *variables], len(problem.conditioning)
-    optimum = GaussianParams.unpack(trace.params[-1])
+    optimum = problem.kind.unpack(trace.params[-1])
+    parts = len(tf.nest.flatten(optimum))
 
     def second_order(tangent, targets):
-      along = GaussianParams.unpack(tangent)
+      along = problem.kind.unpack(tangent)
       return over_draws(
         problem.neg_elbo,
         lambda noise: self.second_order(problem.neg_elbo, optimum, noise, along, problem.context, targets),
@@ -84,10 +84,9 @@ class ImplicitAdjoint(RecursiveAdjoint):
     def product(direction):
       return tf.concat(second_order(direction, []), axis=-1)
 
-    inverse_fisher = tf.concat([tf.exp(optimum.log_var), 2.0 * tf.ones_like(optimum.log_var)], axis=-1)
     a = tf.reduce_sum(cotangent[1:], axis=0)
-    solution = conjugate_gradients(product, a, inverse_fisher, self.iterations)
-    mixed = [-m for m in second_order(solution, targets)[2:]]
+    solution = conjugate_gradients(product, a, optimum.inverse_fisher(), self.iterations)
+    mixed = [-m for m in second_order(solution, targets)[parts:]]
     return [cotangent[0], tf.zeros_like(problem.step_sizes), *mixed[:split]], mixed[split:]
 
 

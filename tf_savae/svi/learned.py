@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_savae.full_gaussian import FullGaussianParams
 from tf_savae.svi.rules import NaturalGradient, of_blocks
 
 __all__ = ["LearnedStep"]
@@ -29,7 +30,7 @@ class LearnedStep(NaturalGradient):
   Attributes:
     hidden: units of the network's hidden layer.
     network: layer `[batch, 4 · latent] -> [batch, 4 · latent]`. `SAVAE` makes it; `refine` needs one that
-      `make_network` made.
+      `make_network` made. It is larger for a full covariance, where λ is.
 
   Raises:
     ValueError: `hidden` is not positive.
@@ -64,7 +65,7 @@ class LearnedStep(NaturalGradient):
       seed: of the initial weights.
       dtype: of weights and arithmetic, that of λ; default: Keras's.
     """
-    size = 4 * latent_dim
+    size = 2 * self.kind.size(latent_dim)
     hidden = keras.layers.Dense(
       self.hidden, "tanh", kernel_initializer=keras.initializers.GlorotUniform(seed), dtype=dtype
     )
@@ -76,14 +77,18 @@ class LearnedStep(NaturalGradient):
       raise ValueError(
         "LearnedStep has no network; make one with make_network(latent_dim). Received: network=None"
       )
+    if self.kind is FullGaussianParams:
+      return self._update_full(params, gradient, step_size), state
     (mean, log_var), (by_mean, by_log_var) = tf.split(params, 2, axis=-1), tf.split(gradient, 2, axis=-1)
     stddev = tf.exp(0.5 * log_var)
     whitened = self._bounded(tf.concat([stddev * by_mean, 2.0 * by_log_var], axis=-1))
-    scale, shift = tf.split(self.network(tf.concat([params, whitened], axis=-1)), 2, axis=-1)
-    direction = whitened * tf.exp(2.0 * tf.tanh(scale)) + tf.tanh(shift)
-    along_mean, along_log_var = tf.split(direction, 2, axis=-1)
+    along_mean, along_log_var = tf.split(self._direction(params, whitened), 2, axis=-1)
     size_mean, size_log_var = of_blocks(step_size)
     log_var -= size_log_var * along_log_var
     if self.log_var_range is not None:
       log_var = tf.clip_by_value(log_var, *self.log_var_range)
     return tf.concat([mean - size_mean * stddev * along_mean, log_var], axis=-1), state
+
+  def _direction(self, params, whitened):
+    scale, shift = tf.split(self.network(tf.concat([params, whitened], axis=-1)), 2, axis=-1)
+    return whitened * tf.exp(2.0 * tf.tanh(scale)) + tf.tanh(shift)

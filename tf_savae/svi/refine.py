@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_savae.ops.closure import closed_over_tensors, needs_gradient
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 from tf_savae.svi import adjoint as adjoint_lib
 from tf_savae.svi.derivatives import ExampleLoss
 from tf_savae.svi.descent import Problem
@@ -26,7 +26,7 @@ class Refinement(NamedTuple):
   """The result of `refine`.
 
   Attributes:
-    params: λ_K, `[batch, latent]`.
+    params: λ_K, `[batch, latent]`, of the type of λ_0.
     trajectory: λ_0 … λ_K, `[num_steps + 1, batch, latent]`.
 
   Example:
@@ -40,13 +40,13 @@ class Refinement(NamedTuple):
     (TensorShape([3, 2]), TensorShape([6, 3, 2]))
   """
 
-  params: GaussianParams
-  trajectory: GaussianParams
+  params: Params
+  trajectory: Params
 
 
 def refine(
   neg_elbo: ExampleLoss,
-  initial: GaussianParams,
+  initial: Params,
   settings: SVISettings,
   *,
   noise: tf.Tensor,
@@ -59,7 +59,8 @@ def refine(
   Args:
     neg_elbo: `neg_elbo(params, noise, *context) -> [batch]`, nats. Row i may depend only on row i of the arguments. It
       must be a pure function, so random masks belong in `context`.
-    initial: λ_0, `[batch, latent]`; the batch size may be unknown.
+    initial: λ_0, `[batch, latent]`; the batch size may be unknown. A `GaussianParams`, or a
+      `tf_savae.full_gaussian.FullGaussianParams` for a full covariance.
     settings: K, α, the rule of a step, and its number of noise draws.
     noise: ε ~ N(0, I), `[K, batch, latent]`, or `[K, num_samples, batch, latent]` for several draws. Used as given;
       `settings.noise_draws.all_samples` makes the draws that `settings.draws` names.
@@ -96,7 +97,7 @@ def refine(
 
 def refine_traced(
   neg_elbo: ExampleLoss,
-  initial: GaussianParams,
+  initial: Params,
   settings: SVISettings,
   *,
   noise: tf.Tensor,
@@ -109,22 +110,23 @@ def refine_traced(
   Steps that were not taken repeat the last value.
   """
   adjoint = adjoint_lib.get(adjoint)
-  initial = GaussianParams(*(tf.convert_to_tensor(part) for part in initial))
+  initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
   noise = _canonical_noise(noise, initial, settings)
   if settings.num_steps == 0:
-    trajectory = GaussianParams(initial.mean[None], initial.log_var[None])
+    trajectory = tf.nest.map_structure(lambda part: part[None], initial)
     return Refinement(initial, trajectory), tf.zeros_like(initial.mean[None, :, 0])[:0]
   context = tuple(tf.nest.map_structure(_as_tensor, item) for item in context)
-  trace = adjoint.run(_problem(neg_elbo, initial, settings, noise, context, k_now))
-  trajectory = GaussianParams.unpack(trace.params)
-  return Refinement(GaussianParams(*(part[-1] for part in trajectory)), trajectory), trace.neg_elbo
+  problem = _problem(neg_elbo, initial, settings, noise, context, k_now)
+  trace = adjoint.run(problem)
+  trajectory = problem.kind.unpack(trace.params)
+  return Refinement(tf.nest.map_structure(lambda part: part[-1], trajectory), trajectory), trace.neg_elbo
 
 
 def _problem(neg_elbo, initial, settings, noise, context, k_now):
   if k_now is not None:
     k_now = tf.clip_by_value(tf.cast(k_now, tf.int32), 1, settings.num_steps)
-  packed, rule = initial.pack(), settings.step_rule
-  sizes = settings.step_sizes(packed.dtype, initial.mean.shape[-1])
+  packed, kind = initial.pack(), type(initial)
+  rule, sizes = settings.step_rule.for_params(kind), settings.sizes_for(initial)
   passed = [t for t in tf.nest.flatten(context) if tf.is_tensor(t) and needs_gradient(t)]
   state = tuple(map(tf.stop_gradient, as_state(rule.init(packed))))
   by_rule = closed_over_tensors(rule.update, 0, packed, packed, state, sizes[0])
@@ -132,7 +134,7 @@ def _problem(neg_elbo, initial, settings, noise, context, k_now):
   closed_over = closed_over_tensors(neg_elbo, initial, noise[0, 0], *context)
   # Each tensor once, even if it is passed several times: a tape's gradient covers all uses of a tensor.
   conditioning = tuple({id(tensor): tensor for tensor in (*passed, *closed_over, *by_rule)}.values())
-  return Problem(neg_elbo, packed, sizes, noise, context, rule, settings.tolerance, k_now, conditioning)
+  return Problem(neg_elbo, packed, sizes, noise, context, rule, settings.tolerance, k_now, conditioning, kind)
 
 
 def _as_tensor(item):

@@ -3,9 +3,10 @@
     s_0              = rule.init(λ_0)
     λ_{k+1}, s_{k+1} = rule.update(k, λ_k, g_k, s_k, α_k)        k = 0 … K−1
 
-λ is one tensor `[batch, 2 · latent]`: μ, then log σ². A rule treats each example separately and is cheap compared with
-the decoder. It is differentiable with respect to λ, g, s, α and any variables of its own. The adjoint takes those
-derivatives from a tape, so a rule does not have to write them out.
+λ is one tensor `[batch, 2 · latent]`: μ, then log σ². (That of a full covariance is longer: `FullGaussianParams.pack`.)
+A rule treats each example separately and is cheap compared with the decoder. It is differentiable with respect to λ, g,
+s, α and any variables of its own. The adjoint takes those derivatives from a tape, so a rule does not have to write them
+out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.full_gaussian import FullGaussianParams
+from tf_savae.posterior import GaussianParams, Params
 from tf_savae.svi.registries import RULES
 
 __all__ = ["Adam", "GradientStep", "MultiplicativeNaturalGradient", "NaturalGradient", "Rule"]
@@ -25,8 +28,17 @@ __all__ = ["Adam", "GradientStep", "MultiplicativeNaturalGradient", "NaturalGrad
 State = tuple[tf.Tensor, ...]
 
 
+def of_kind() -> Any:
+  """The field for the type of λ, which is no setting: a model's posterior family decides it."""
+  return dataclasses.field(
+    default=GaussianParams, kw_only=True, compare=False, repr=False, metadata={"saved": False}
+  )
+
+
 class Rule(abc.ABC):
   """One step of the refinement. A subclass is a frozen dataclass: its fields are its configuration.
+
+  A rule that treats all entries of λ alike says so by `is_entrywise = True`. It then serves every posterior family.
 
   A rule with `trained = True` has a field `network`, None until a model sets it to what the rule's
   `make_network(latent_dim, seed, dtype)` returns.
@@ -43,6 +55,20 @@ class Rule(abc.ABC):
   """
 
   trained = False
+  is_entrywise = False
+
+  def for_params(self, kind: type[Params]) -> Rule:
+    """This rule for λ of a type, such as `FullGaussianParams`; of the diagonal Gaussian's, the rule itself.
+
+    Raises:
+      ValueError: the rule is for diagonal Gaussians only.
+    """
+    if kind is not GaussianParams and not self.is_entrywise:
+      raise ValueError(
+        f"The rule {type(self).__name__} is for diagonal Gaussians; choose the rule gradient, natural or adam. "
+        f"Received: λ of type {kind.__name__}"
+      )
+    return self
 
   def init(self, params: tf.Tensor) -> State:
     """s_0 for λ_0 `[batch, 2 · latent]`: a tuple of tensors whose first dimension is the batch; here empty."""
@@ -73,6 +99,7 @@ class GradientStep(Rule):
   Attributes:
     momentum: γ in [0, 1).
     clip_norm: bound on the norm of one example's gradient, μ and log σ² separately, nats; None: no clipping.
+    kind: the type of λ, which `for_params` sets. Of a full covariance all entries of L are clipped together.
 
   Raises:
     ValueError: a value is out of its range.
@@ -88,6 +115,7 @@ class GradientStep(Rule):
 
   momentum: float = 0.5
   clip_norm: float | None = None
+  kind: type[Params] = of_kind()
 
   def __post_init__(self):
     if not 0.0 <= self.momentum < 1.0:
@@ -95,11 +123,14 @@ class GradientStep(Rule):
     if self.clip_norm is not None and not self.clip_norm > 0.0:
       raise ValueError(f"clip_norm must be positive, or None for no clipping. Received: {self.clip_norm}")
 
+  def for_params(self, kind):
+    return dataclasses.replace(self, kind=kind)
+
   def init(self, params):
     return (tf.zeros_like(params),)
 
   def update(self, k, params, gradient, state, step_size):
-    velocity = self.momentum * state[0] - clip(gradient, self.clip_norm)
+    velocity = self.momentum * state[0] - clip(gradient, self.clip_norm, self.kind)
     return params + step_size * velocity, (velocity,)
 
 
@@ -114,11 +145,15 @@ class NaturalGradient(Rule):
   therefore reaches its best μ. `trust` bounds each entry of the whitened step: while the posterior is still poor, the
   curvature at one point says little about where the step ends.
 
-  Source: Amari (1998); Hoffman et al. (2013).
+  Of a full covariance, μ ← μ − α L · trust(Lᵀ g_μ) and L ← L (I − α A), to first order in α: A is the natural gradient
+  in coordinates that `FullGaussianParams.whitened` explains. Where L is diagonal, this is the step above.
+
+  Source: Amari (1998); Hoffman et al. (2013); Tan (2021) and Lin et al. (2021) for the Cholesky factor.
 
   Attributes:
     trust: bound on the absolute value of an entry, for μ in standard deviations of q; None: no bound.
     log_var_range: log σ² is kept within it; None: no bound.
+    kind: the type of λ, which `for_params` sets.
 
   Raises:
     ValueError: `trust` is not positive, or the range is empty.
@@ -134,6 +169,7 @@ class NaturalGradient(Rule):
 
   trust: float | None = 3.0
   log_var_range: tuple[float, float] | None = (-8.0, 1.0)
+  kind: type[Params] = of_kind()
 
   def __post_init__(self):
     if self.trust is not None and not self.trust > 0.0:
@@ -145,7 +181,12 @@ class NaturalGradient(Rule):
           f"log_var_range must be (low, high), or None for no bound. Received: {self.log_var_range}"
         )
 
+  def for_params(self, kind):
+    return dataclasses.replace(self, kind=kind)
+
   def update(self, k, params, gradient, state, step_size):
+    if self.kind is FullGaussianParams:
+      return self._update_full(params, gradient, step_size), state
     (mean, log_var), (by_mean, by_log_var) = tf.split(params, 2, axis=-1), tf.split(gradient, 2, axis=-1)
     size_mean, size_log_var = of_blocks(step_size)
     stddev = tf.exp(0.5 * log_var)
@@ -154,6 +195,20 @@ class NaturalGradient(Rule):
     if self.log_var_range is not None:
       log_var = tf.clip_by_value(log_var, *self.log_var_range)
     return tf.concat([mean, log_var], axis=-1), state
+
+  def _update_full(self, params, gradient, step_size):
+    """λ_{k+1} of a full covariance."""
+    at = FullGaussianParams.unpack(params)
+    whitened = self._bounded(at.whitened(FullGaussianParams.unpack(gradient)).pack())
+    new = at.moved(FullGaussianParams.unpack(-step_size * self._direction(params, whitened)))
+    if self.log_var_range is not None:
+      new = new._replace(log_var=tf.clip_by_value(new.log_var, *self.log_var_range))
+    return new.pack()
+
+  def _direction(self, params, whitened):
+    """What the whitened step becomes, for a rule that changes it."""
+    del params
+    return whitened
 
   def _bounded(self, whitened):
     return whitened if self.trust is None else tf.clip_by_value(whitened, -self.trust, self.trust)
@@ -180,6 +235,9 @@ class MultiplicativeNaturalGradient(NaturalGradient):
     >>> print([f"{value:.3f}" for value in new[0]])
     ['0.900', '-0.095']
   """
+
+  def for_params(self, kind):
+    return Rule.for_params(self, kind)
 
   def _moved(self, log_var, gradient, step_size):
     growth = 2.0 * step_size * tf.maximum(gradient, _LEAST_GRADIENT)
@@ -218,6 +276,8 @@ class Adam(Rule):
   beta_2: float = 0.999
   epsilon: float = 1e-7
 
+  is_entrywise = True
+
   def __post_init__(self):
     if not (0.0 <= self.beta_1 < 1.0 and 0.0 <= self.beta_2 < 1.0 and self.epsilon > 0.0):
       raise ValueError(f"beta_1 and beta_2 must lie in [0, 1), epsilon above 0. Received: {self}")
@@ -247,18 +307,26 @@ def as_state(state: Any) -> State:
   return tuple(state)
 
 
-def clip(rows: tf.Tensor, clip_norm: float | None) -> tf.Tensor:
-  """Scales each example's gradient `[batch, 2 · latent]` down to norm `clip_norm` if its norm is larger.
+def clip(rows: tf.Tensor, clip_norm: float | None, kind: type[Params] = GaussianParams) -> tf.Tensor:
+  """Scales each example's gradient `[batch, size]` of a packed λ down to norm `clip_norm` if its norm is larger.
 
-  The gradients of μ and log σ² are clipped separately. The squared norm is bounded from below before the square root,
-  so that the derivative at 0 is that of the identity and not NaN.
+  The gradients of μ and log σ², or L, are clipped separately. The squared norm is bounded from below before the square
+  root, so that the derivative at 0 is that of the identity and not NaN.
   """
   if clip_norm is None:
     return rows
+  if kind is not GaussianParams:
+    mean, *scale = kind.unpack(rows)
+    blocks = (mean, tf.concat(scale, axis=-1))
+    return tf.concat([_scaled_down(block, clip_norm) for block in blocks], axis=-1)
   blocks = tf.reshape(rows, [-1, 2, rows.shape[-1] // 2])
-  square = tf.reduce_sum(tf.square(blocks), axis=-1, keepdims=True)
+  return tf.reshape(_scaled_down(blocks, clip_norm), tf.shape(rows))
+
+
+def _scaled_down(rows, clip_norm):
+  square = tf.reduce_sum(tf.square(rows), axis=-1, keepdims=True)
   norm = tf.sqrt(tf.maximum(square, np.finfo(rows.dtype.as_numpy_dtype).tiny))
-  return tf.reshape(blocks * tf.minimum(tf.ones_like(norm), clip_norm / norm), tf.shape(rows))
+  return rows * tf.minimum(tf.ones_like(norm), clip_norm / norm)
 
 
 def get(rule: str | Rule, **settings: Any) -> Rule:

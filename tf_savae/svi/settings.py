@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.posterior import Params
 from tf_savae.svi import noise, rules
 from tf_savae.svi.registries import RULES, from_config, is_whole, plain, to_config
 
@@ -130,6 +131,11 @@ class SVISettings:
     if sizes.shape[2] == 1:
       sizes = tf.repeat(sizes, latent_dim, axis=2)
     return tf.reshape(sizes, [self.num_steps, -1])
+
+  def sizes_for(self, params: Params) -> tf.Tensor:
+    """α_0 … α_{K−1} for λ of any family: `[K, 1]`, or `[K, size]` for all entries of the packed λ."""
+    sizes = self.step_sizes(params.mean.dtype, params.mean.shape[-1])
+    return sizes if sizes.shape[-1] == 1 else params.widened(sizes)
 
 
 def is_tensor(value: object) -> bool:
