@@ -146,6 +146,11 @@ class FullGaussianParams(NamedTuple):
       entries_below(tf.linalg.matmul(factor, grown)),
     )
 
+  def in_natural_units(self, gradient: FullGaussianParams) -> tf.Tensor:
+    """A gradient g, packed, whitened: its squared norm is gᵀ F⁻¹ g, F the Fisher information."""
+    whitened = self.whitened(gradient)
+    return whitened._replace(log_var=math.sqrt(0.5) * whitened.log_var).pack()
+
   def _rows(self, of_lower):
     """Sums over j < i of something that each L_ij has, `[..., latent]`."""
     return tf.reduce_sum(strictly_lower(of_lower, self.mean.shape[-1]), axis=-1)
@@ -163,7 +168,8 @@ def entries_below(matrix: tf.Tensor) -> tf.Tensor:
   """The inverse of `strictly_lower`; what stands on and above the diagonal is left out."""
   if matrix.shape[-1] == 1:
     return matrix[..., 0, :0]
-  return tfp.math.fill_triangular_inverse(matrix[..., 1:, :-1])
+  # TFP's inverse adds up what stands above the diagonal, which must be 0.
+  return tfp.math.fill_triangular_inverse(tf.linalg.band_part(matrix[..., 1:, :-1], -1, 0))
 
 
 def _of_rows(of_latents):
@@ -171,8 +177,8 @@ def _of_rows(of_latents):
   latent = of_latents.shape[-1]
   if latent == 1:
     return of_latents[..., :0]
-  row = tfp.math.fill_triangular_inverse(np.repeat(np.arange(1, latent)[:, np.newaxis], latent - 1, axis=1))
-  return tf.gather(of_latents, row, axis=-1)
+  rows = np.tril(np.repeat(np.arange(1, latent)[:, np.newaxis], latent - 1, axis=1))
+  return tf.gather(of_latents, tfp.math.fill_triangular_inverse(rows), axis=-1)
 
 
 def _latent_dim(size):

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from tf_savae import masking, penalties, replicas
 from tf_savae.objective import Bound, NegELBO, precompute
-from tf_savae.posterior import GaussianParams, prior
+from tf_savae.posterior import Params
+from tf_savae.posteriors.family import DIAGONAL, PosteriorFamily
 from tf_savae.seeds import Purpose, stateless_seed
 from tf_savae.svi import SVISettings
 from tf_savae.svi.adjoint import Adjoint
@@ -37,8 +38,8 @@ class Inferred(NamedTuple):
     penalty: sum of the networks' regularisers and of what their layers gave to `add_loss`, a scalar; None without any.
   """
 
-  start: GaussianParams | None
-  params: GaussianParams | None
+  start: Params | None
+  params: Params | None
   initial: Bound | None
   final: Bound
   initial_loss: tf.Tensor | None
@@ -68,6 +69,7 @@ class Inference:
     k_now: how many of the K steps to take, a scalar tensor; default: K.
     dtype: of λ and of the noise.
     mask: 1 where x was seen and 0 elsewhere; see `tf_savae.masking`. The bounds are then those of the seen parts.
+    family: what q_λ is.
   """
 
   def __init__(
@@ -86,6 +88,7 @@ class Inference:
     k_now: tf.Tensor | None = None,
     dtype: str = "float32",
     mask: Any = None,
+    family: PosteriorFamily = DIAGONAL,
   ):
     self._likelihood = decoder
     if mask is not None:
@@ -94,15 +97,17 @@ class Inference:
     self.x, self.settings, self.decoder = x, settings, decoder
     self._encoder, self._training, self._k_now = encoder, training, k_now
     self._seed, self._step, self._purpose = seed, step, purpose
-    self._dtype = dtype
+    self._dtype, self.family = dtype, family
     # A Python number would become a float32 on its way through tf.cast.
     beta = beta if tf.is_tensor(beta) else tf.constant(beta, self._dtype)
     self.beta = tf.stop_gradient(tf.cast(beta, self._dtype))
     self._fixed_x = tf.nest.map_structure(tf.stop_gradient, x)
     self.size = tf.shape(tf.nest.flatten(x)[0])[0]
-    self.objective = NegELBO(self._likelihood, free_bits)
+    self.objective = NegELBO(self._likelihood, free_bits, family=family)
     in_closed_form = settings.noise_draws.in_closed_form and bool(decoder.latent_dim)
-    self.step_objective = NegELBO(self._likelihood, free_bits, True) if in_closed_form else self.objective
+    self.step_objective = (
+      NegELBO(self._likelihood, free_bits, True, family) if in_closed_form else self.objective
+    )
     penalties.take_added(decoder)  # of calls before
     self.context = precompute(self._likelihood, x, training, self.seed(Purpose.DROPOUT))
     self._added = penalties.take_added(decoder)
@@ -138,27 +143,25 @@ class Inference:
     """N(0, I) of a shape whose first dimension is the batch."""
     return replicas.draw_rows(lambda s: tf.random.stateless_normal(s, seed, dtype=self._dtype), shape)
 
-  def start(self) -> GaussianParams | None:
+  def start(self) -> Params | None:
     """λ_0, from the encoder or, without one, random; None without a latent."""
     if not self.decoder.latent_dim:
       return None
     return self.encode() if self._encoder is not None else self.random_initial(_RANDOM_START)
 
-  def encode(self) -> GaussianParams:
+  def encode(self) -> Params:
     """λ_0 = enc_φ(x)."""
-    start = encode(self._encoder, self.x, self._training, self._dtype)
+    start = encode(self._encoder, self.x, self._training, self._dtype, self.family)
     self._added += penalties.take_added(self._encoder)
     return start
 
-  def random_initial(self, scale: float) -> GaussianParams:
-    """λ_0 ~ scale · N(0, I) for each example."""
+  def random_initial(self, scale: float) -> Params:
+    """λ_0 for each example, with μ and log σ² ~ scale · N(0, I) and without correlations."""
     shape, seed = [self.size, 2, self.decoder.latent_dim], self.seed(Purpose.INITIAL)
     draw = scale * self._normal(shape, seed)
-    return GaussianParams(draw[:, 0], draw[:, 1])
+    return self.family.start((draw[:, 0], draw[:, 1]))
 
-  def refine(
-    self, initial: GaussianParams, adjoint: str | Adjoint | None
-  ) -> tuple[GaussianParams, GaussianParams, tf.Tensor]:
+  def refine(self, initial: Params, adjoint: str | Adjoint | None) -> tuple[Params, Params, tf.Tensor]:
     """K SVI steps from λ_0, or the first `k_now` of them.
 
     Args:
@@ -170,7 +173,7 @@ class Inference:
     """
     shape = [self.settings.num_steps, self.settings.num_samples, self.size, self.decoder.latent_dim]
     if adjoint is None:
-      initial = GaussianParams(*map(tf.stop_gradient, initial))
+      initial = tf.nest.map_structure(tf.stop_gradient, initial)
     (params, trajectory), step_losses = refine_traced(
       self.step_objective,
       initial,
@@ -181,10 +184,10 @@ class Inference:
       k_now=self._k_now,
     )
     if adjoint is None:
-      params = GaussianParams(*map(tf.stop_gradient, params))
+      params = tf.nest.map_structure(tf.stop_gradient, params)
     return params, trajectory, step_losses
 
-  def bound(self, params: GaussianParams | None) -> Bound:
+  def bound(self, params: Params | None) -> Bound:
     """The bound at λ, with the noise draw ε_K of this batch's final loss.
 
     In training with steps in closed form, the bound is in closed form, too, and does not use that draw.
@@ -223,14 +226,14 @@ class Inference:
     return penalties.total([*added, *penalties.of_weights(networks)], self._dtype)
 
   def _initial_bound(self, start, step_losses):
-    estimates = self._training and self.settings.noise_draws.estimates_loss
+    estimates = self._training and self.settings.noise_draws.estimates_loss and self.family.kl_in_closed_form
     if estimates and step_losses is not None and step_losses.shape[0]:
       return self.step_objective.parts(step_losses[0], start, self.beta)
     return self.bound(start)
 
   def _loss_of(self, params):
     """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches λ and the encoder, but not θ."""
-    constant = GaussianParams(*map(tf.stop_gradient, params))
+    constant = tf.nest.map_structure(tf.stop_gradient, params)
     loss, gradient = value_and_gradient(self.step_objective, constant, self.noise[-1], self.conditions)
     moved = sum(
       tf.reduce_sum(tf.stop_gradient(g) * (p - c), axis=-1)
@@ -238,7 +241,7 @@ class Inference:
     )
     return tf.stop_gradient(loss) + moved
 
-  def log_likelihood(self, params: GaussianParams | None, num_samples: int) -> tf.Tensor:
+  def log_likelihood(self, params: Params | None, num_samples: int) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λ at `params`.
 
     In expectation this is a lower bound, which tightens with S (Burda et al. 2016). Draws are taken one at a time for
@@ -247,7 +250,7 @@ class Inference:
     """
     if params is None:
       return -self.bound(None).nll
-    proposal, p, seed = params.distribution(), prior(params.mean), self.seed(Purpose.IMPORTANCE)
+    seed = self.seed(Purpose.IMPORTANCE)
     size = _MANY_Z if getattr(self._likelihood, "takes_many_z", False) else 1
     shape = tf.shape(params.mean)
 
@@ -256,8 +259,7 @@ class Inference:
       noise = replicas.draw_rows(
         lambda shape: tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype), tf.unstack(shape)
       )
-      z = params.sample(noise)
-      return z, p.log_prob(z) - proposal.log_prob(z)
+      return self.family.draw(params, noise)
 
     def add(s, total):
       zs, weights = map(tf.stack, zip(*(draw(s + i) for i in range(size)), strict=True))
@@ -279,10 +281,11 @@ class Inference:
     return total - tf.math.log(tf.cast(num_samples, total.dtype))
 
 
-def encode(encoder: keras.layers.Layer, x: Any, training: bool, dtype: str) -> GaussianParams:
+def encode(
+  encoder: keras.layers.Layer, x: Any, training: bool, dtype: str, family: PosteriorFamily = DIAGONAL
+) -> Params:
   """λ_0 = enc_φ(x), each `[batch, latent]` with `dtype`, which is float32 under mixed precision."""
-  mean, log_var = encoder(x, training=training)
-  return GaussianParams(tf.cast(mean, dtype), tf.cast(log_var, dtype))
+  return family.start([tf.cast(part, dtype) for part in encoder(x, training=training)])
 
 
 class RowByRow(Inference):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,12 @@ from tf_savae.keras_guards import GuardedModel
 from tf_savae.measured import Measured, sum_of_floats
 from tf_savae.metrics import Mean, MeanVector, Sum
 from tf_savae.ops.gradients import dense_gradients
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
+from tf_savae.posteriors import POSTERIORS, PosteriorFamily, family
 from tf_savae.seeds import Purpose, stateless_seed
 from tf_savae.svi import SVISettings
 from tf_savae.svi import adjoint as adjoint_lib
-from tf_savae.svi.registries import plain
+from tf_savae.svi.registries import from_config, plain, to_config
 from tf_savae.svi.settings import settings_from_config, settings_to_config
 from tf_savae.svi.step_sizes import StepSizes
 
@@ -43,11 +45,13 @@ class SAVAE(GuardedModel):
 
   Args:
     encoder: Keras layer `x -> GaussianParams` (or a pair mean, log_var), each `[batch, latent]`; None for methods
-      without one.
+      without one. With a full covariance it may also give a `FullGaussianParams`.
     decoder: Keras layer with `latent_dim` (0: no latent), `log_prob(x, z, context) -> [batch]` and, optionally,
       `precompute(x) -> context`, `sample(z, seed)`, `decode(z)`. See `tf_savae.networks.Decoder`.
     method: a name in `tf_savae.methods.METHODS`.
     svi: the refinement; its `num_steps` is K in training.
+    posterior: what q_λ is: "diagonal", "full" (a full covariance) or "iaf" (an inverse autoregressive flow on top of
+      the diagonal Gaussian, with weights in φ), or a `tf_savae.posteriors.PosteriorFamily`.
     eval_k: K at evaluation; default: K for methods that refine, else 0.
     k_schedule: number of the update → how many of the K steps it takes; None: all of them. It can be a Keras
       learning-rate schedule with whole numbers from 1 to K. Evaluation does not use it.
@@ -86,6 +90,7 @@ class SAVAE(GuardedModel):
     method: str = "savae",
     svi: SVISettings | None = None,
     *,
+    posterior: str | PosteriorFamily = "diagonal",
     eval_k: int | None = None,
     k_schedule: keras.optimizers.schedules.LearningRateSchedule | None = None,
     adjoint: str | adjoint_lib.Adjoint = "exact",
@@ -101,14 +106,24 @@ class SAVAE(GuardedModel):
     self.method, self.method_name = methods.get(method), method
     self.svi, self.k_schedule, self.adjoint = svi or SVISettings(), k_schedule, adjoint_lib.get(adjoint)
     self.encoder, self.decoder = encoder if self.method.has_encoder else None, decoder
+    self.family = family.get(posterior)
     self.latent_dim, self.seed, self.initial_loss_weight = decoder.latent_dim, seed, initial_loss_weight
     self.beta, self.free_bits, self.global_clip_norm = beta, free_bits, global_clip_norm
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     model_checks.check(self, encoder, learn_step_size)
     options = {"name": "step_sizes", "dtype": self.dtype_policy}
-    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, **options)
+    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, self.family.kind, **options)
+    self._make_posterior_network()
     self._built_on: tuple[Any, Any] | None = None  # shape and dtype of x, or of its parts
     self._make_counters_and_metrics()
+
+  def _make_posterior_network(self):
+    """The network of a family that has one, an attribute of the model because its weights are among φ."""
+    self.posterior_network = None
+    if self.family.trained:
+      spec: Any = self.family
+      self.posterior_network = spec.make_network(self.latent_dim, self.seed, self.variable_dtype)
+      self.family = dataclasses.replace(spec, network=self.posterior_network)
 
   def _make_counters_and_metrics(self):
     counter = {"shape": (), "dtype": "int64", "initializer": "zeros", "trainable": False}
@@ -117,7 +132,9 @@ class SAVAE(GuardedModel):
     self.skipped_in_a_row = self.add_weight(name="skipped_in_a_row", **counter)
     names = ["loss", "bound", "nll", "kl"]
     if self.method.has_encoder:
-      names += ["bound_initial", "kl_initial", "gradient_norm_encoder"]
+      names += ["bound_initial", "kl_initial"]
+    if self.method.has_encoder or self.posterior_network is not None:
+      names.append("gradient_norm_encoder")
     self.skip_reasons = update.SkipReasons()
     self.means = {name: Mean(name) for name in [*names, "gradient_norm_decoder"]}
     self.mean_step_losses = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
@@ -125,13 +142,13 @@ class SAVAE(GuardedModel):
 
   # Inference --------------------------------------------------------------------------------------------------
 
-  def encode(self, x: Any, training: bool = False) -> GaussianParams:
+  def encode(self, x: Any, training: bool = False) -> Params:
     """λ_0 = enc_φ(x), each `[batch, latent]`, in the variables' precision (float32 under mixed precision)."""
     if self.encoder is None:
       raise ValueError(f"encode needs a method with an encoder. Received: method={self.method_name!r}")
-    return encode(self.encoder, x, training, self.variable_dtype)
+    return encode(self.encoder, x, training, self.variable_dtype, self.family)
 
-  def refine(self, x: Any, k: int | None = None, mask: Any = None) -> GaussianParams:
+  def refine(self, x: Any, k: int | None = None, mask: Any = None) -> Params:
     """λ_K after `k` SVI steps (default `eval_k`) from the method's λ_0, each `[batch, latent]`.
 
     Args:
@@ -190,11 +207,9 @@ class SAVAE(GuardedModel):
     return self.decoder.sample(z, seed, num=n, progress=progress, **given)
 
   def reconstruct(self, x: Any, k: int | None = None, seed: int = 0) -> tf.Tensor:
-    """Observations drawn from p_θ(x | z) at the mean z of q_λ after `k` steps (default `eval_k`)."""
-    params = self.refine(x, k)
-    return self.decoder.sample(
-      params.mean, stateless_seed(self.seed, seed, Purpose.GENERATE), **self.given(x)
-    )
+    """Observations drawn from p_θ(x | z) at the center z of q_λ after `k` steps (default `eval_k`)."""
+    z = self.family.center(self.refine(x, k))
+    return self.decoder.sample(z, stateless_seed(self.seed, seed, Purpose.GENERATE), **self.given(x))
 
   def complete(self, x: Any, mask: Any, k: int | None = None, seed: int = 0) -> tf.Tensor:
     """x with its unseen parts drawn: z from q_λK of the seen parts, then these parts from p_θ(x | z).
@@ -215,9 +230,8 @@ class SAVAE(GuardedModel):
     z = None
     if params is not None:
       noise_seed = stateless_seed(self.seed, seed, Purpose.POSTERIOR)
-      z = params.sample(
-        tf.random.stateless_normal(tf.shape(params.mean), noise_seed, dtype=params.mean.dtype)
-      )
+      noise = tf.random.stateless_normal(tf.shape(params.mean), noise_seed, dtype=params.mean.dtype)
+      z = self.family.sample(params, noise)
     seed = stateless_seed(self.seed, seed, Purpose.GENERATE)
     return masking.complete(self.decoder, x, mask, z, seed, **self.given(x))
 
@@ -317,6 +331,8 @@ class SAVAE(GuardedModel):
   def posterior_outputs(self, x: Any, row_by_row: bool = False) -> dict[str, tf.Tensor]:
     """λ_K as mean and log_var; with an encoder, λ_0 as mean_initial and log_var_initial.
 
+    These are the columns of a diagonal Gaussian; other families have more, see `PosteriorFamily.columns`.
+
     Args:
       x: the observation.
       row_by_row: whether all rows get the same noise; else it depends on a row's place.
@@ -325,9 +341,10 @@ class SAVAE(GuardedModel):
     params, start, _ = self.posterior(self.inference(x, kind=kind))
     if params is None:
       raise ValueError(f"predict needs a method with a posterior. Received: method={self.method_name!r}")
-    result = {"mean": params.mean, "log_var": params.log_var}
+    result = self.family.columns(params)
     if self.method.has_encoder:
-      result |= {"mean_initial": start.mean, "log_var_initial": start.log_var}  # type: ignore[union-attr] # the encoder's
+      initial = self.family.columns(start)  # type: ignore[arg-type] # the encoder's
+      result |= {f"{name}_initial": value for name, value in initial.items()}
     return result
 
   def training_results(self) -> dict[str, tf.Tensor]:
@@ -349,12 +366,11 @@ class SAVAE(GuardedModel):
       self.step_sizes.settings(k),
       seed=self.seed,
       dtype=self.variable_dtype,
+      family=self.family,
       **options,
     )
 
-  def posterior(
-    self, inference: Inference
-  ) -> tuple[GaussianParams | None, GaussianParams | None, tf.Tensor | None]:
+  def posterior(self, inference: Inference) -> tuple[Params | None, Params | None, tf.Tensor | None]:
     """λ_K, λ_0 and L(λ_k) for k < K `[K, batch]`, as constants; None for those that do not exist."""
     start = inference.start()
     if start is None or inference.settings.num_steps == 0:
@@ -364,7 +380,7 @@ class SAVAE(GuardedModel):
 
   # Building and saving ----------------------------------------------------------------------------------------
 
-  def call(self, x: Any, training: bool = False) -> GaussianParams | None:
+  def call(self, x: Any, training: bool = False) -> Params | None:
     """The method's λ_0. Use `refine` for λ_K."""
     return self.inference(x, 0).start()
 
@@ -448,6 +464,7 @@ class SAVAE(GuardedModel):
       "decoder": serialize(self.decoder),
       "method": self.method_name,
       "svi": settings_to_config(self.svi),
+      "posterior": to_config(POSTERIORS, self.family),
       "eval_k": plain(self.eval_k),
       "k_schedule": None if self.k_schedule is None else serialize(self.k_schedule),
       "adjoint": adjoint_lib.to_config(self.adjoint),
@@ -469,6 +486,8 @@ class SAVAE(GuardedModel):
       config["global_clip_norm"] = config.pop("clip_norm")
     if isinstance(config.get("svi"), Mapping):
       config["svi"] = settings_from_config(config["svi"])
+    if isinstance(config.get("posterior"), Mapping):
+      config["posterior"] = from_config(POSTERIORS, config["posterior"])
     if isinstance(config.get("adjoint"), Mapping):
       config["adjoint"] = adjoint_lib.from_config(config["adjoint"])
     return cls(**config)

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_savae.posterior import GaussianParams
+from tf_savae.svi.noise import AtMean
+
 
 def check(model: Any, encoder: Any, learn_step_size: str) -> None:
   """Checks a model and raises an error if it is impossible.
@@ -32,6 +35,31 @@ def _of_networks(model, encoder):
     (method.has_encoder and encoder is None, f"{name} needs an encoder", "encoder=None"),
     (has_latent and not latent_dim, f"{name} needs a decoder with a latent", "latent_dim=0"),
     (not has_latent and latent_dim, f"{name} needs a decoder without latent", f"latent_dim={latent_dim}"),
+    (
+      model.free_bits and not model.family.kl_in_closed_form,
+      "Free bits are of each latent, which needs a posterior whose KL has a closed form; free_bits must be 0",
+      f"free_bits={model.free_bits}, posterior={type(model.family).__name__}",
+    ),
+    (
+      has_latent and isinstance(model.svi.noise_draws, AtMean) and not model.family.kl_in_closed_form,
+      "A posterior whose KL takes draws needs steps with noise: draws independent, antithetic or signs",
+      f"draws={model.svi.draws!r}, posterior={type(model.family).__name__}",
+    ),
+    (
+      has_latent and model.svi.noise_draws.in_closed_form and model.family.kind is not GaussianParams,
+      "A decoder integrates over a diagonal Gaussian in closed form; draws must be independent or antithetic",
+      f"draws={model.svi.draws!r}, posterior={type(model.family).__name__}",
+    ),
+    (
+      model.family.trained and not has_latent,
+      "A model without latent has no posterior; posterior must be 'diagonal'",
+      f"method={model.method_name!r}, posterior={type(model.family).__name__}",
+    ),
+    (
+      model.family.trained and getattr(model.family, "network", None) is not None,
+      "A model makes the network of its posterior family itself; the family's network must be None",
+      f"posterior={type(model.family).__name__} with a network",
+    ),
     (not model.free_bits >= 0, "free_bits is a number of nats, 0 or more", model.free_bits),
     (
       low_precision and not hasattr(decoder, "computing_in"),

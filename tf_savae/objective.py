@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
+from tf_savae.posteriors.family import DIAGONAL, PosteriorFamily
 
 
 class Bound(NamedTuple):
   """The parts of a one-draw negative ELBO, each `[batch]`, nats.
 
   Attributes:
-    nll: −log p_θ(x | z) at z = μ + σ ε.
-    kl: KL(q_λ ‖ p), in closed form.
+    nll: −log p_θ(x | z) at the z of ε, which for a diagonal Gaussian is μ + σ ε.
+    kl: KL(q_λ ‖ p), in closed form where the family of q has one, else log q(z) − log p(z).
     penalty: the KL term of the training loss: equal to `kl`, or with free bits Σ_j max(KL_j, free bits).
   """
 
@@ -50,19 +51,30 @@ class NegELBO:
     free_bits: nats of KL that a latent may have without penalty (Kingma et al. 2016). Groups are single latents, and
       there is no mean over the batch, which would make an example's loss depend on the other examples.
     in_closed_form: whether the decoder's `expected_log_prob` replaces the one draw ε.
+    family: what q_λ is. Where its KL takes draws, derivatives are those of nested tapes.
   """
 
-  def __init__(self, decoder, free_bits: float = 0.0, in_closed_form: bool = False):
+  def __init__(
+    self,
+    decoder,
+    free_bits: float = 0.0,
+    in_closed_form: bool = False,
+    family: PosteriorFamily = DIAGONAL,
+  ):
     self._decoder, self._free_bits, self._in_closed_form = decoder, free_bits, in_closed_form
-    if hasattr(decoder, "expected_log_prob_derivative" if in_closed_form else "log_prob_derivative"):
+    self._family = family
+    has_derivative = family.kl_in_closed_form and hasattr(
+      decoder, "expected_log_prob_derivative" if in_closed_form else "log_prob_derivative"
+    )
+    if has_derivative:
       self.directional_derivative = self._directional_derivative
     self.takes_many_draws = getattr(decoder, "takes_many_z", False) and not in_closed_form
-    if self.takes_many_draws and hasattr(decoder, "log_prob_derivative"):
+    if self.takes_many_draws and has_derivative:
       self.directional_derivative_of_all = self._directional_derivative_of_all
     if hasattr(decoder, "computing_in"):
       self.computing_in = decoder.computing_in
 
-  def bound(self, params: GaussianParams | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
+  def bound(self, params: Params | None, noise: tf.Tensor | None, x: Any, context: Any) -> Bound:
     """The parts of the bound; `params` is None for a decoder without a latent.
 
     Where `takes_many_draws`, the noise may be `[S, batch, latent]`: the mean over S draws.
@@ -70,14 +82,22 @@ class NegELBO:
     if params is None:
       nll = -self._decoder.log_prob(x, None, context)
       return Bound(nll, tf.zeros_like(nll), tf.zeros_like(nll))
+    if not self._family.kl_in_closed_form:
+      z, log_weight = self._family.draw(params, noise)
+      nll = -self._mean_over_draws(self._decoder.log_prob, context, x, z)
+      kl = -log_weight if log_weight.shape.rank == 1 else -tf.reduce_mean(log_weight, axis=0)
+      return Bound(nll, kl, kl)
     if self._in_closed_form:
       nll = -self._decoder.expected_log_prob(x, params, context)
     else:
       nll = -self._mean_over_draws(self._decoder.log_prob, context, x, params.sample(noise))
     return Bound(nll, *self._kl_and_penalty(params))
 
-  def parts(self, loss: tf.Tensor, params: GaussianParams, beta: tf.Tensor) -> Bound:
-    """The parts of a loss L(λ; ε) `[batch]` that was computed at `params`: costs no pass of the decoder."""
+  def parts(self, loss: tf.Tensor, params: Params, beta: tf.Tensor) -> Bound:
+    """The parts of a loss L(λ; ε) `[batch]` that was computed at `params`: costs no pass of the decoder.
+
+    The KL must have a closed form.
+    """
     kl, penalty = self._kl_and_penalty(params)
     return Bound(loss - beta * penalty, kl, penalty)
 
@@ -91,11 +111,11 @@ class NegELBO:
     return self.bound(params, noise, x, context).weighted(beta)
 
   def _directional_derivative(self, params, noise, tangent, x, beta, context):
-    """⟨tangent, ∇_λ L_i⟩, `[batch]`: dz = dμ + ½ σ ε d(log σ²); the KL's part in closed form."""
+    """⟨tangent, ∇_λ L_i⟩, `[batch]`: log p's part along dz, and the KL's in closed form."""
     if self._in_closed_form:
       d_log_prob = self._decoder.expected_log_prob_derivative(x, params, tangent, context)
     else:
-      dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
+      dz = params.sample_derivative(noise, tangent)
       derivative = self._decoder.log_prob_derivative
       d_log_prob = self._mean_over_draws(derivative, context, x, params.sample(noise), dz)
     return beta * self._kl_derivative(params, tangent) - d_log_prob
@@ -116,18 +136,20 @@ class NegELBO:
     """
     num_steps, batch = tf.shape(noise)[0], tf.shape(noise)[2]
     # As K examples beside each other for what is cheap, and as K · S draws of one for the decoder.
-    flat = [tf.reshape(part, [num_steps * batch, part.shape[-1]]) for part in (*params, *tangent)]
-    d_kl = self._kl_derivative(GaussianParams(*flat[:2]), GaussianParams(*flat[2:]))
+    flat = tf.nest.map_structure(
+      lambda part: tf.reshape(part, [num_steps * batch, part.shape[-1]]), (params, tangent)
+    )
+    d_kl = self._kl_derivative(*flat)
     d_kl = tf.reduce_sum(tf.reshape(d_kl, [num_steps, batch]), axis=0)
-    params, tangent = (GaussianParams(*(part[:, tf.newaxis] for part in p)) for p in (params, tangent))
-    dz = tangent.mean + 0.5 * params.stddev * noise * tangent.log_var
+    params, tangent = tf.nest.map_structure(lambda part: part[:, tf.newaxis], (params, tangent))
+    dz = params.sample_derivative(noise, tangent)
     z, dz = (tf.reshape(t, [-1, batch, noise.shape[-1]]) for t in (params.sample(noise), dz))
     d_log_prob = self._mean_over_draws(self._decoder.log_prob_derivative, context, x, z, dz)
     return beta * d_kl - tf.cast(num_steps, d_kl.dtype) * d_log_prob
 
   def _kl_derivative(self, params, tangent):
     """The penalty's derivative along the tangent, `[batch]`, in closed form."""
-    d_kl = tangent.mean * params.mean + 0.5 * tangent.log_var * tf.math.expm1(params.log_var)
+    d_kl = params.kl_of_latents_derivative(tangent)
     if self._free_bits:
       d_kl = tf.where(params.kl_of_latents() > self._free_bits, d_kl, tf.zeros_like(d_kl))
     return tf.reduce_sum(d_kl, axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -66,6 +67,9 @@ class Params(Protocol):
 
   def inverse_fisher(self) -> tf.Tensor:
     """An approximation of the diagonal of the inverse Fisher information, packed, positive."""
+
+  def in_natural_units(self, gradient: Any) -> tf.Tensor:
+    """A gradient g, packed, in coordinates in which its squared norm is gᵀ F⁻¹ g, F the Fisher information."""
 
 
 class GaussianParams(NamedTuple):
@@ -156,6 +160,10 @@ class GaussianParams(NamedTuple):
   def inverse_fisher(self) -> tf.Tensor:
     """The inverse Fisher information, which is diagonal: σ² for μ and 2 for log σ², packed."""
     return tf.concat([tf.exp(self.log_var), 2.0 * tf.ones_like(self.log_var)], axis=-1)
+
+  def in_natural_units(self, gradient: GaussianParams) -> tf.Tensor:
+    """A gradient, packed, measured by σ for μ and by √2 for log σ²: its squared norm is gᵀ F⁻¹ g."""
+    return tf.concat([self.stddev * gradient.mean, math.sqrt(2.0) * gradient.log_var], axis=-1)
 
   def kl_to(self, other: GaussianParams) -> tf.Tensor:
     """KL(q_λ ‖ q_other) in nats, `[...]`, in closed form."""

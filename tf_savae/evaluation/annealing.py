@@ -20,7 +20,7 @@ import tensorflow_probability as tfp
 
 from tf_savae.evaluation.many_z import ManyZ
 from tf_savae.inference import Inference
-from tf_savae.posterior import GaussianParams, prior
+from tf_savae.posterior import Params, prior
 from tf_savae.seeds import Purpose
 
 _ACCEPTED = 0.75  # the acceptance that step sizes are adapted to
@@ -83,7 +83,7 @@ class Sandwich(NamedTuple):
   upper: tf.Tensor
 
 
-def log_likelihood(batch: Inference, settings: Annealing, near: GaussianParams | None = None) -> Annealed:
+def log_likelihood(batch: Inference, settings: Annealing, near: Params | None = None) -> Annealed:
   """log p_θ(x) of each observation by chains from the prior.
 
   Args:
@@ -97,9 +97,7 @@ def log_likelihood(batch: Inference, settings: Annealing, near: GaussianParams |
   return Annealed(_log_mean(weights), _effective_size(weights), acceptance)
 
 
-def sandwich(
-  batch: Inference, z: tf.Tensor, settings: Annealing, near: GaussianParams | None = None
-) -> Sandwich:
+def sandwich(batch: Inference, z: tf.Tensor, settings: Annealing, near: Params | None = None) -> Sandwich:
   """Bounds of log p_θ(x) from both sides.
 
   Args:
@@ -117,7 +115,7 @@ def sandwich(
 class _Chains:
   """The chains of a batch. Weights are logs, `[batch, chains]`; step sizes `[steps - 1, batch]`."""
 
-  def __init__(self, batch: Inference, settings: Annealing, near: GaussianParams | None):
+  def __init__(self, batch: Inference, settings: Annealing, near: Params | None):
     self._settings, self._seed = settings, batch.seed(Purpose.ANNEALING)
     self._log_prob = ManyZ(batch, settings.chains)
     self._size, self._latent = batch.size, batch.decoder.latent_dim

@@ -13,10 +13,10 @@ import tensorflow as tf
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation import estimates, examples, per_example
 from tf_savae.evaluation.latents import active_units, mutual_information
-from tf_savae.evaluation.optimum import mean_elbo
+from tf_savae.evaluation.optimum import mean_elbo, mean_kl
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 
 # Name of the nats of a document, and name of the perplexity computed from them.
 _PERPLEXITIES = {"nll_bound_initial": "ppl_bound_initial", "nll_bound": "ppl_bound", "nll_iw": "ppl_iw"}
@@ -103,10 +103,11 @@ class Evaluator:
 
     batches = data.eval_batches(split, batch_size)
     rows = examples.rows(examples.traced(self._step, batches), batches, None, progress, observe)
+    kind = self._model.family.kind
     posteriors = {
-      stage: GaussianParams(rows.pop(f"mean_{stage}"), rows.pop(f"log_var_{stage}"))
+      stage: kind.unpack(rows.pop(f"lambda_{stage}"))
       for stage in ("initial", "final")
-      if f"mean_{stage}" in rows
+      if f"lambda_{stage}" in rows
     }
     return rows, posteriors
 
@@ -118,11 +119,14 @@ class Evaluator:
     nats = {name: result[name] for name in _BITS if name in result}
     return {_BITS[name]: value / (dimensions * math.log(2)) for name, value in nats.items()}
 
-  def _of_the_latent(self, posteriors: dict[str, GaussianParams]) -> dict[str, Any]:
+  def _of_the_latent(self, posteriors: dict[str, Params]) -> dict[str, Any]:
     if not posteriors:
       return {}
     final = mutual_information(posteriors["final"], self._model.seed)
-    result = {"active_units": active_units(posteriors["final"].mean), **_named("mutual_information", final)}
+    result = {
+      "active_units": active_units(np.asarray(posteriors["final"].mean)),
+      **_named("mutual_information", final),
+    }
     if "initial" in posteriors:
       # Without refinement λ_0 is λ_K.
       initial = final
@@ -145,18 +149,18 @@ def _batch_values(
   batch = model.inference(x, step=seen)
   params, start, _ = model.posterior(batch)
 
-  def bound(at: GaussianParams | None) -> tuple[tf.Tensor, tf.Tensor]:
+  def bound(at: Params | None) -> tuple[tf.Tensor, tf.Tensor]:
     if at is None or bound_samples == 1:
       one_draw = batch.bound(at)
       return one_draw.neg_elbo, one_draw.kl
-    return -mean_elbo(batch, at, bound_samples), at.kl_to_prior()
+    return -mean_elbo(batch, at, bound_samples), mean_kl(batch, at, bound_samples)
 
   values = dict(zip(("nll_bound", "kl"), bound(params), strict=True))
   if model.method.has_encoder:
     values |= zip(("nll_bound_initial", "kl_initial"), bound(start), strict=True)
-    values |= {"mean_initial": start.mean, "log_var_initial": start.log_var}
+    values["lambda_initial"] = start.pack()
   if params is not None:
-    values |= {"mean_final": params.mean, "log_var_final": params.log_var}
+    values["lambda_final"] = params.pack()
   values["nll_iw"] = -batch.log_likelihood(params, iw_samples)
   return values
 

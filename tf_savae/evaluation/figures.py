@@ -191,8 +191,8 @@ def reconstruction_rows(model: SAVAE, x: Any, posteriors: Posteriors | None) -> 
   rows = {"data": observations.image_of(x)}
   if posteriors is not None:
     if posteriors.initial is not None and model.eval_k:
-      rows[lambda_name(0)] = draw(model, posteriors.initial.mean, x=x)
-    rows[lambda_name(model.eval_k)] = draw(model, posteriors.final.mean, x=x)
+      rows[lambda_name(0)] = draw(model, posteriors.centers_initial, x=x)
+    rows[lambda_name(model.eval_k)] = draw(model, posteriors.centers, x=x)
   return {name: images for name, images in rows.items() if images is not None}
 
 

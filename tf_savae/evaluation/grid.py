@@ -15,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_savae.posterior import GaussianParams
+from tf_savae.full_gaussian import FullGaussianParams
+from tf_savae.posterior import GaussianParams, Params
+from tf_savae.posteriors.family import DIAGONAL, PosteriorFamily
 
 _NATS = 25.0  # points less probable than the mode by more than this are left out of the next grid
 
@@ -143,9 +145,12 @@ def _mass_outside(axes, joint, low, high):
 
 
 def best_gaussian(
-  grid: GridPosterior, starts: Sequence[GaussianParams] = (), iterations: int = 200
-) -> GaussianParams:
-  """λ* of each example, the diagonal Gaussian with the largest ELBO, `[batch, 2]`, float64.
+  grid: GridPosterior,
+  starts: Sequence[Params] = (),
+  iterations: int = 200,
+  kind: type[Params] = GaussianParams,
+) -> Params:
+  """λ* of each example, the Gaussian with the largest ELBO, `[batch, 2]`, float64.
 
   Maximises Σ q(z) log p(x | z) / Σ q(z) − KL(q ‖ p) over the grid's points by L-BFGS, without further evaluations of
   the decoder. There are three starting points: the posterior's means and variances; its means, with the variance of
@@ -154,24 +159,28 @@ def best_gaussian(
 
   Args:
     grid: the posteriors.
-    starts: further starting points, such as a model's λ.
+    starts: further starting points, such as a model's λ, of the type `kind`.
     iterations: largest number of iterations of L-BFGS.
+    kind: the type of λ, which says whether the Gaussian is diagonal.
   """
   mean, covariance = grid.moments()
   variance = tf.linalg.diag_part(covariance)
   conditional = 1 / tf.linalg.diag_part(tf.linalg.inv(covariance))
   own = [
-    GaussianParams(mean, tf.math.log(variance)),
-    GaussianParams(mean, tf.math.log(conditional)),
-    GaussianParams(_mode(grid), tf.math.log(conditional / 4)),
+    kind.of_diagonal(mean, tf.math.log(variance)),
+    kind.of_diagonal(mean, tf.math.log(conditional)),
+    kind.of_diagonal(_mode(grid), tf.math.log(conditional / 4)),
   ]
+  if kind is FullGaussianParams:
+    factor = tf.linalg.cholesky(covariance)
+    own.append(kind(mean, 2.0 * tf.math.log(tf.linalg.diag_part(factor)), factor[:, 1, :1]))
   starts = [*own, *starts]
-  positions = tf.stack([tf.cast(tf.concat(list(start), axis=1), tf.float64) for start in starts])
+  positions = tf.stack([tf.cast(start.pack(), tf.float64) for start in starts])
 
   def value_and_gradient(position):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(position)
-      value = -grid_elbo(grid, GaussianParams(*tf.split(position, 2, axis=-1)))
+      value = -grid_elbo(grid, kind.unpack(position))
     return value, tape.gradient(value, position)
 
   found = tfp.optimizer.lbfgs_minimize(
@@ -183,22 +192,35 @@ def best_gaussian(
   )
   # A search that fails stops where it is, which may be worse than its starting point.
   candidates = tf.concat([found.position, positions], axis=0)
-  values = grid_elbo(grid, GaussianParams(*tf.split(candidates, 2, axis=-1)))
+  values = grid_elbo(grid, kind.unpack(candidates))
   values = tf.where(tf.math.is_finite(values), values, tf.constant(-np.inf, values.dtype))
   best = tf.gather(tf.transpose(candidates, [1, 0, 2]), tf.argmax(values, axis=0), batch_dims=1)
-  return GaussianParams(*tf.split(best, 2, axis=-1))
+  return kind.unpack(best)
 
 
-def grid_elbo(grid: GridPosterior, params: GaussianParams) -> tf.Tensor:
+def grid_elbo(grid: GridPosterior, params: Params) -> tf.Tensor:
   """ELBO of λ `[..., batch, 2]` with the expectation taken over the grid's points, `[..., batch]`, nats.
 
   This is exact if q lies within the grid and is wider than its step. A narrower q counts as its nearest grid points,
   and so never looks better than the best point.
   """
+  if isinstance(params, FullGaussianParams):
+    return _grid_elbo_full(grid, params)
   z = (grid.axes - params.mean[..., tf.newaxis]) * tf.exp(-0.5 * params.log_var)[..., tf.newaxis]
   q = tf.nn.softmax(-0.5 * z**2)  # [..., batch, 2, n], normalised on each axis separately
   over_second = tf.einsum("bij,...bj->...bi", grid.log_prob, q[..., 1, :])
   return tf.reduce_sum(over_second * q[..., 0, :], axis=-1) - params.kl_to_prior()
+
+
+def _grid_elbo_full(grid, params):
+  """`grid_elbo` of a full covariance, whose q is no product over the axes."""
+  away = grid.axes - params.mean[..., tf.newaxis]  # [..., batch, 2, n]
+  scale = tf.exp(0.5 * params.log_var)[..., tf.newaxis, tf.newaxis]
+  first = away[..., 0, :, tf.newaxis] / scale[..., 0, :, :]
+  second = (away[..., 1, tf.newaxis, :] - params.lower[..., tf.newaxis] * first) / scale[..., 1, :, :]
+  log_q = -0.5 * (first**2 + second**2)
+  q = tf.exp(log_q - tf.reduce_logsumexp(log_q, axis=[-2, -1], keepdims=True))
+  return tf.reduce_sum(q * grid.log_prob, axis=[-2, -1]) - params.kl_to_prior()
 
 
 def _mode(grid):
@@ -208,7 +230,14 @@ def _mode(grid):
   return tf.stack([tf.gather(axis, index, batch_dims=1) for axis, index in pairs], axis=1)
 
 
-def elbo(decoder: Any, x: Any, context: Any, params: GaussianParams, nodes: int = 20) -> tf.Tensor:
+def elbo(
+  decoder: Any,
+  x: Any,
+  context: Any,
+  params: Params,
+  nodes: int = 20,
+  family: PosteriorFamily = DIAGONAL,
+) -> tf.Tensor:
   """ELBO of λ by Gauss–Hermite quadrature with `nodes`² evaluations of the decoder, `[batch]`, nats, float64.
 
   The result is deterministic, since no noise is drawn.
@@ -218,20 +247,27 @@ def elbo(decoder: Any, x: Any, context: Any, params: GaussianParams, nodes: int 
     x: observations.
     context: result of `decoder.precompute(x)`.
     params: λ, `[batch, 2]`.
+    family: what q_λ is, where it is no Gaussian. The KL is then by quadrature, too.
     nodes: nodes per axis; exact if log p(x | z) is a polynomial in z of degree up to 2 nodes − 1.
   """
   points, weights = np.polynomial.hermite_e.hermegauss(nodes)
   weights = weights / weights.sum()
-  params = GaussianParams(*(tf.cast(part, tf.float64) for part in params))
+  gaussian = family.kl_in_closed_form
+  if gaussian:
+    params = tf.nest.map_structure(lambda part: tf.cast(part, tf.float64), params)
   noise = tf.constant(np.stack(np.meshgrid(points, points, indexing="ij"), axis=-1).reshape(-1, 2))
   weight = tf.constant(np.outer(weights, weights).reshape(-1))
 
   def add(i, total):
-    z = tf.cast(params.sample(noise[i]), decoder.variable_dtype)
-    return i + 1, total + weight[i] * tf.cast(decoder.log_prob(x, z, context), tf.float64)
+    if gaussian:
+      z, log_weight = params.sample(noise[i]), tf.zeros([], tf.float64)
+    else:
+      z, log_weight = family.draw(params, tf.cast(noise[i], params.mean.dtype))
+    value = decoder.log_prob(x, tf.cast(z, decoder.variable_dtype), context)
+    return i + 1, total + weight[i] * (tf.cast(value, tf.float64) + tf.cast(log_weight, tf.float64))
 
-  zero = tf.zeros_like(params.mean[:, 0])
+  zero = tf.zeros_like(params.mean[:, 0], tf.float64)
   _, expected = tf.while_loop(
     lambda i, _: i < nodes**2, add, (tf.constant(0), zero), parallel_iterations=1, maximum_iterations=nodes**2
   )
-  return expected - params.kl_to_prior()
+  return expected - params.kl_to_prior() if gaussian else expected

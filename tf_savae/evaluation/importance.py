@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_savae.evaluation.many_z import ManyZ
 from tf_savae.inference import Inference
-from tf_savae.posterior import GaussianParams, prior
+from tf_savae.posterior import Params
 from tf_savae.seeds import Purpose
 
 _BLOCKS = 10
@@ -30,7 +30,7 @@ class Importance(NamedTuple):
   growth: tf.Tensor
 
 
-def estimate(batch: Inference, params: GaussianParams, num_samples: int) -> Importance:
+def estimate(batch: Inference, params: Params, num_samples: int) -> Importance:
   """Importance sampling with q_λ as the proposal (Burda et al. 2016).
 
   Args:
@@ -42,16 +42,14 @@ def estimate(batch: Inference, params: GaussianParams, num_samples: int) -> Impo
   size = _AT_ONCE if getattr(batch.decoder, "takes_many_z", False) else 1
   calls = -(-num_samples // (blocks * size))
   log_prob, seed = ManyZ(batch, size), batch.seed(Purpose.IMPORTANCE)
-  q, p = params.distribution(), prior(params.mean)
   rows, latent = tf.unstack(tf.shape(params.mean))
 
   def log_weights(call):
     """`[batch, size]`."""
     draw_seed = tf.random.experimental.stateless_fold_in(seed, call)
     noise = tf.random.stateless_normal([rows, size, latent], draw_seed, dtype=params.mean.dtype)
-    z = params.sample(tf.transpose(noise, [1, 0, 2]))
-    of_z = tf.transpose(p.log_prob(z) - q.log_prob(z))
-    return log_prob(tf.transpose(z, [1, 0, 2])) + of_z
+    z, of_z = batch.family.draw(params, tf.transpose(noise, [1, 0, 2]))
+    return log_prob(tf.transpose(z, [1, 0, 2])) + tf.transpose(of_z)
 
   def block(index):
     """Log of Σ w and of Σ w² of a block, `[batch, 2]`."""

@@ -13,7 +13,6 @@ from tf_savae.evaluation import annealing as ais
 from tf_savae.evaluation import estimates, examples, grid, optimum
 from tf_savae.evaluation.annealing import Annealing
 from tf_savae.model import SAVAE
-from tf_savae.posterior import GaussianParams
 
 # Name of a result → the quantity that it is the mean of. Positive gaps are nats lost.
 _GAPS = {
@@ -65,16 +64,20 @@ def per_example(
     `bound_initial`. Of the search `gradient_norm` and `gradient_gain`, of importance sampling `iw_effective_size` and
     `iw_growth`. With `annealing` also `nll_ais`, `ais_effective_size` and `ais_acceptance`. With two
     latents, the bounds and `nll` with the prefix `grid_`, and `grid_step_error` and `grid_outside`. If the truth is
-    known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*.
+    known, `true_nll`. `mean` and `log_var` are those of λ_K, `mean_best` and `log_var_best` those of λ*; see
+    `PosteriorFamily.columns` for those of other families. A grid finds the best Gaussian, but no best flow, so that
+    `grid_bound_best` is missing there.
   """
 
   def values(x, seen):
     found = optimum.gap_parts(model, x, seen, search, bound_draws=bound_draws, iw_samples=iw_samples)
     rows = _estimated(found)
+    for suffix, params in {"": found.params, "_best": found.best}.items():
+      rows |= {f"{name}{suffix}": value for name, value in model.family.columns(params).items()}
     if annealing is not None:
       rows |= _annealed(model.inference(x, step=seen), annealing, found.best)
     if model.latent_dim == 2:
-      rows |= _by_grid(model.decoder, x, found, grid_size)
+      rows |= _by_grid(model, x, found, grid_size)
     if true_decoder is not None:
       rows["true_nll"] = _true_nll(model.decoder, true_decoder, x, rows, grid_size)
     return rows
@@ -95,8 +98,6 @@ def _estimated(found: optimum.GapParts) -> dict[str, tf.Tensor]:
     "nll": -found.likelihood.log_likelihood,
     "iw_effective_size": found.likelihood.effective_size,
     "iw_growth": found.likelihood.growth,
-    **_named(found.params, ""),
-    **_named(found.best, "_best"),
   }
   return rows if found.initial is None else rows | {"bound_initial": -found.elbo_initial}
 
@@ -149,27 +150,25 @@ def _means(rows):
   return result
 
 
-def _by_grid(decoder, x, found, size):
+def _by_grid(model, x, found, size):
   """The same quantities from a grid, without noise."""
+  decoder, family = model.decoder, model.family
   context = _context(decoder, x)
   exact = grid.posterior(decoder, x, context, size=size)
-  starts = [params for params in (found.params, found.best) if params is not None]
-  best = grid.best_gaussian(exact, starts)
   rows = {
     "grid_nll": -exact.log_likelihood,
-    "grid_bound": -grid.elbo(decoder, x, context, found.params),
-    "grid_bound_best": -grid.elbo(decoder, x, context, best),
+    "grid_bound": -grid.elbo(decoder, x, context, found.params, family=family),
     "grid_step_error": exact.step_error,
     "grid_outside": exact.outside,
   }
+  if family.kl_in_closed_form:
+    starts = [params for params in (found.params, found.best) if params is not None]
+    best = grid.best_gaussian(exact, starts, kind=family.kind)
+    rows["grid_bound_best"] = -grid.elbo(decoder, x, context, best)
   if found.initial is not None:
-    rows["grid_bound_initial"] = -grid.elbo(decoder, x, context, found.initial)
+    rows["grid_bound_initial"] = -grid.elbo(decoder, x, context, found.initial, family=family)
   return rows
 
 
 def _context(decoder, x):
   return decoder.precompute(x) if hasattr(decoder, "precompute") else ()
-
-
-def _named(params: GaussianParams, suffix: str):
-  return {f"mean{suffix}": params.mean, f"log_var{suffix}": params.log_var}

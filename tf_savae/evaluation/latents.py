@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tf_savae.evaluation import estimates
 from tf_savae.evaluation.estimates import Estimate
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import GaussianParams, Params
 from tf_savae.seeds import Purpose, stateless_seed
 
 tfd = tfp.distributions
@@ -34,7 +34,7 @@ def active_units(means: np.ndarray) -> int:
   return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))
 
 
-def mutual_information(params: GaussianParams, seed: int) -> Estimate:
+def mutual_information(params: Params, seed: int) -> Estimate:
   """I_q(x; z) in nats: how much z ~ q_λ tells about the example that it was drawn for.
 
   I_q(x; z) = E_x E_{q(z|x)} [log q(z | x) − log q(z)], where the aggregate posterior q(z) = (1/N) Σ_n q(z | x_n) is the
@@ -47,6 +47,8 @@ def mutual_information(params: GaussianParams, seed: int) -> Estimate:
 
   Source: Hoffman and Johnson (2016); estimated in this way by Dieng et al. (2019) and He et al. (2019).
 
+  A flow that all posteriors share changes neither q(z | x) / q(z) nor this, so the λ of its Gaussians are all it takes.
+
   Args:
     params: λ of N examples, each `[N, latent]`.
     seed: seed of the draws; equal seeds give equal noise.
@@ -57,10 +59,12 @@ def mutual_information(params: GaussianParams, seed: int) -> Estimate:
   n = len(params.mean)
   if n > MAX_EXAMPLES:
     rows = np.arange(MAX_EXAMPLES) * n // MAX_EXAMPLES
-    params = GaussianParams(*(np.asarray(part)[rows] for part in params))
+    params = tf.nest.map_structure(lambda part: np.asarray(part)[rows], params)
   # In float32, (z − μ) / σ would keep too few digits for a narrow posterior far from 0.
-  params = GaussianParams(*(tf.cast(part, tf.float64) for part in params))
-  terms = _terms(params.mean, params.log_var, stateless_seed(seed, 0, Purpose.MUTUAL_INFORMATION))
+  params = tf.nest.map_structure(lambda part: tf.cast(part, tf.float64), params)
+  seed = stateless_seed(seed, 0, Purpose.MUTUAL_INFORMATION)
+  diagonal = isinstance(params, GaussianParams)
+  terms = _terms(params.mean, params.log_var, seed) if diagonal else _terms_of_any(params, seed)
   return estimates.mean(terms.numpy())
 
 
@@ -69,11 +73,22 @@ def mutual_information(params: GaussianParams, seed: int) -> Estimate:
   autograph=False,
 )
 def _terms(mean, log_var, seed):
+  """`_terms_of` for diagonal Gaussians of any size."""
+  return _terms_of(GaussianParams(mean, log_var), seed)
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _terms_of_any(params, seed):
+  """`_terms_of` for λ of another type, traced anew for another number of latents."""
+  return _terms_of(params, seed)
+
+
+def _terms_of(params, seed):
   """log q(z_n | x_n) − log q(z_n) for one draw per example, `[N]`."""
-  n, latent = tf.unstack(tf.shape(mean))
-  each = GaussianParams(mean, log_var).distribution()
+  n, latent = tf.unstack(tf.shape(params.mean))
+  each = params.distribution()
   mixture = tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros([n], tf.float64)), each)
-  z = GaussianParams(mean, log_var).sample(tf.random.stateless_normal([n, latent], seed, dtype=tf.float64))
+  z = params.sample(tf.random.stateless_normal([n, latent], seed, dtype=tf.float64))
   size = tf.maximum(_CHUNK // (n * latent), 1)
   chunks = tf.TensorArray(tf.float64, size=0, dynamic_size=True, infer_shape=False, element_shape=[None])
 

@@ -3,10 +3,11 @@
     log p(x) − ELBO(λ)  =  [log p(x) − ELBO(λ*)]  +  [ELBO(λ*) − ELBO(λ)]
                             approximation gap         amortisation gap
 
-λ* is the best diagonal Gaussian for the example. The first part is due to the family of posteriors, the second to the
-way λ was found. Here λ* comes from a long optimisation, and log p(x) from importance sampling with q_λ* as the
-proposal. Both parts are therefore estimates, and the first is too small by what importance sampling misses. `annealing`
-estimates log p(x) without a proposal near the posterior. With two latents, `grid` computes both parts exactly.
+λ* is the best posterior of the model's family for the example, such as the best diagonal Gaussian. The first part is
+due to the family, the second to the way λ was found. Here λ* comes from a long optimisation, and log p(x) from
+importance sampling with q_λ* as the proposal. Both parts are therefore estimates, and the first is too small by what
+importance sampling misses. `annealing` estimates log p(x) without a proposal near the posterior. With two latents,
+`grid` computes both parts exactly.
 
 Three numbers tell whether the search converged: what its second half gained, what further searches from random starts
 gained, and the gradient that is left at λ*.
@@ -24,7 +25,7 @@ from tf_savae.evaluation import importance
 from tf_savae.evaluation.importance import Importance
 from tf_savae.inference import Inference
 from tf_savae.model import SAVAE
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 from tf_savae.seeds import Purpose
 from tf_savae.svi.derivatives import mean_value_and_gradient
 from tf_savae.svi.rules import Adam
@@ -32,7 +33,7 @@ from tf_savae.svi.rules import Adam
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-  """How λ* is looked for: Adam on (μ, log σ²) of each example.
+  """How λ* is looked for: Adam on the λ of each example, such as (μ, log σ²).
 
   Attributes:
     steps: number of steps of Adam, 2 or more.
@@ -63,8 +64,8 @@ class Optimum(NamedTuple):
     halfway: λ after half of the steps, to check convergence.
   """
 
-  params: GaussianParams
-  halfway: GaussianParams
+  params: Params
+  halfway: Params
 
 
 class GradientLeft(NamedTuple):
@@ -103,9 +104,9 @@ class GapParts(NamedTuple):
   elbo_halfway: tf.Tensor
   left: GradientLeft
   likelihood: Importance
-  params: GaussianParams
-  best: GaussianParams
-  initial: GaussianParams | None
+  params: Params
+  best: Params
+  initial: Params | None
 
   @property
   def log_likelihood(self) -> tf.Tensor:
@@ -113,7 +114,7 @@ class GapParts(NamedTuple):
     return self.likelihood.log_likelihood
 
 
-def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> Optimum:
+def find_optimum(batch: Inference, initial: Params, search: Search) -> Optimum:
   """λ* of each example of a batch from λ = `initial`, by one loop in the graph.
 
   Adam treats each coordinate separately, so the search for one example does not depend on the others in its batch.
@@ -124,9 +125,10 @@ def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> O
     search: the length of the search, its draws and its learning rate.
   """
   seed, context, rule = batch.seed(Purpose.OPTIMUM), conditions(batch), Adam(0.9, 0.99, 1e-8)
+  kind = type(initial)
 
   def body(k, packed, state, halfway):
-    params = GaussianParams.unpack(packed)
+    params = kind.unpack(packed)
     noise = _pairs(tf.random.experimental.stateless_fold_in(seed, k), search.draws, params.mean)
     _, gradient = mean_value_and_gradient(batch.objective, params, noise, context)
     fallen = tf.cos(math.pi * tf.cast(k, packed.dtype) / search.steps)
@@ -143,7 +145,7 @@ def find_optimum(batch: Inference, initial: GaussianParams, search: Search) -> O
     parallel_iterations=1,
     maximum_iterations=search.steps,
   )
-  return Optimum(GaussianParams.unpack(packed), GaussianParams.unpack(halfway))
+  return Optimum(kind.unpack(packed), kind.unpack(halfway))
 
 
 def _pairs(seed: tf.Tensor, draws: int, like: tf.Tensor) -> tf.Tensor:
@@ -162,7 +164,7 @@ def conditions(batch: Inference) -> tuple[Any, tf.Tensor, Any]:
   return batch.x, tf.ones_like(batch.beta), batch.context
 
 
-def mean_elbo(batch: Inference, params: GaussianParams, draws: int) -> tf.Tensor:
+def mean_elbo(batch: Inference, params: Params, draws: int) -> tf.Tensor:
   """ELBO of λ averaged over `draws` of noise, `[batch]`, nats, with the same noise for every λ of a batch.
 
   Draws come in pairs ε, −ε and are used one at a time, so that memory does not grow with their number.
@@ -175,6 +177,26 @@ def mean_elbo(batch: Inference, params: GaussianParams, draws: int) -> tf.Tensor
       tf.shape(params.mean), tf.random.experimental.stateless_fold_in(seed, s), dtype=params.mean.dtype
     )
     values = [batch.objective(params, sign * noise, *context) for sign in (1.0, -1.0)]
+    return s + 1, total - values[0] - values[1]
+
+  zero = tf.zeros_like(params.mean[:, 0])
+  _, total = tf.while_loop(
+    lambda s, _: s < pairs, add, (tf.constant(0), zero), parallel_iterations=1, maximum_iterations=pairs
+  )
+  return total / (2 * pairs)
+
+
+def mean_kl(batch: Inference, params: Params, draws: int) -> tf.Tensor:
+  """KL(q_λ ‖ p), `[batch]`, nats: in closed form, or averaged over `draws` of noise, those of `mean_elbo`."""
+  if batch.family.kl_in_closed_form:
+    return params.kl_to_prior()
+  seed, pairs = batch.seed(Purpose.BOUND), -(-draws // 2)
+
+  def add(s, total):
+    noise = tf.random.stateless_normal(
+      tf.shape(params.mean), tf.random.experimental.stateless_fold_in(seed, s), dtype=params.mean.dtype
+    )
+    values = [batch.family.draw(params, sign * noise)[1] for sign in (1.0, -1.0)]
     return s + 1, total - values[0] - values[1]
 
   zero = tf.zeros_like(params.mean[:, 0])
@@ -231,7 +253,7 @@ def gap_parts(
   )
 
 
-def gradient_left(batch: Inference, params: GaussianParams, draws: int) -> GradientLeft:
+def gradient_left(batch: Inference, params: Params, draws: int) -> GradientLeft:
   """The gradient of −ELBO at λ from `draws` draws of noise, rounded up to a multiple of 4."""
   seed, context = batch.seed(Purpose.OPTIMUM), conditions(batch)
   calls = -(-draws // 4)
@@ -247,25 +269,22 @@ def gradient_left(batch: Inference, params: GaussianParams, draws: int) -> Gradi
 
     zero = tf.zeros_like(params.pack())
     total = tf.while_loop(lambda call, _: call < calls, add, (tf.constant(0), zero), parallel_iterations=1)[1]
-    mean, log_var = tf.split(total / calls, 2, axis=-1)
-    return tf.concat([params.stddev * mean, math.sqrt(2.0) * log_var], axis=-1)
+    return params.in_natural_units(type(params).unpack(total / calls))
 
   one, other = half(0), half(1)
   norm = tf.norm(0.5 * (one + other), axis=-1)
   return GradientLeft(norm, 0.5 * tf.reduce_sum(one * other, axis=-1))
 
 
-def _random_start(batch: Inference, index: int) -> GaussianParams:
+def _random_start(batch: Inference, index: int) -> Params:
   """μ ~ N(0, I) and σ = 1."""
   seed = tf.random.experimental.stateless_fold_in(batch.seed(Purpose.INITIAL), index)
   mean = tf.random.stateless_normal([batch.size, batch.decoder.latent_dim], seed, dtype=batch.beta.dtype)
-  return GaussianParams(mean, tf.zeros_like(mean))
+  return batch.family.start((mean, tf.zeros_like(mean)))
 
 
-def _better(best: GaussianParams, elbo: tf.Tensor, other: GaussianParams, other_elbo: tf.Tensor):
+def _better(best: Params, elbo: tf.Tensor, other: Params, other_elbo: tf.Tensor):
   """For each example the λ with the larger ELBO, and that."""
   is_better = other_elbo > elbo
-  chosen = GaussianParams(
-    *(tf.where(is_better[:, tf.newaxis], o, b) for b, o in zip(best, other, strict=True))
-  )
+  chosen = tf.nest.map_structure(lambda b, o: tf.where(is_better[:, tf.newaxis], o, b), best, other)
   return chosen, tf.where(is_better, other_elbo, elbo)

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tf_savae import observations, tokens
 from tf_savae.data.text_store import padded_length
+from tf_savae.evaluation.optimum import mean_kl
 from tf_savae.model import SAVAE
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 
 
 class Posteriors(NamedTuple):
@@ -21,19 +22,23 @@ class Posteriors(NamedTuple):
     final: λ_K, each `[n, latent]`.
     bounds: −ELBO in nats at λ_0 … λ_K, `[K + 1, n]`. There is one noise draw per example, the same at every k, so that
       differences between steps are free of most of its noise.
-    kl: KL(q_λK ‖ p) in nats, `[n]`.
+    kl: KL(q_λK ‖ p) in nats, `[n]`; from a pair of draws where it has no closed form.
+    centers: what to decode, the z of ε = 0 at λ_K, `[n, latent]`: of a Gaussian its mean.
+    kl_initial, centers_initial: the same at λ_0; None for a method without an encoder.
   """
 
-  initial: GaussianParams | None
-  final: GaussianParams
+  initial: Params | None
+  final: Params
   bounds: np.ndarray
   kl: np.ndarray
+  centers: np.ndarray
+  kl_initial: np.ndarray | None = None
+  centers_initial: np.ndarray | None = None
 
   def first(self, n: int) -> Posteriors:
     """The posteriors of the first n examples."""
-    initial = None if self.initial is None else GaussianParams(*(part[:n] for part in self.initial))
-    final = GaussianParams(*(part[:n] for part in self.final))
-    return Posteriors(initial, final, self.bounds[:, :n], self.kl[:n])
+    bounds = self.bounds[:, :n]
+    return tf.nest.map_structure(lambda part: part[:n], self)._replace(bounds=bounds)
 
 
 class Inference:
@@ -77,13 +82,11 @@ class Inference:
       )
       for i, part in batches
     ]
-    initial, final, bounds, kl = zip(*parts, strict=True)
-    return Posteriors(
-      _concat_params(initial) if self._model.method.has_encoder else None,
-      _concat_params(final),
-      np.concatenate([part.numpy() for part in bounds], axis=1),
-      np.concatenate([part.numpy() for part in kl]),
-    )
+    found = tf.nest.map_structure(lambda *each: np.concatenate([part.numpy() for part in each]), *parts)
+    found = found._replace(bounds=found.bounds.T)
+    if self._model.method.has_encoder:
+      return found
+    return found._replace(initial=None, kl_initial=None, centers_initial=None)
 
   @property
   def graph(self) -> tf.Graph:
@@ -99,20 +102,26 @@ class Inference:
     if not batch.settings.num_steps:
       with tf.name_scope("bound"):
         bound = batch.bound(final)
-      return initial, final, bound.neg_elbo[tf.newaxis], bound.kl
+      return self._of_batch(batch, initial, final, bound.neg_elbo[tf.newaxis])
     with tf.name_scope("refinement"):
       final, trajectory, _ = batch.refine(initial, adjoint=None)
     # One step after another, like the refinement itself, so that memory does not grow with K.
     with tf.name_scope("bounds_of_all_steps"):
       bounds = tf.map_fn(
-        lambda params: batch.bound(GaussianParams(*params)).neg_elbo,
+        lambda params: batch.bound(params).neg_elbo,
         trajectory,
         fn_output_signature=final.mean.dtype,
         parallel_iterations=1,
       )
+    return self._of_batch(batch, initial, final, bounds)
+
+  def _of_batch(self, batch, initial, final, bounds):
+    """The `Posteriors` of a batch as tensors, with the bounds' batch in front."""
+    family = batch.family
     with tf.name_scope("kl"):
-      kl = final.kl_to_prior()
-    return initial, final, bounds, kl
+      kls = [mean_kl(batch, params, 2) for params in (final, initial)]
+    centers = [family.center(params) for params in (final, initial)]
+    return Posteriors(initial, final, tf.transpose(bounds), kls[0], centers[0], kls[1], centers[1])
 
 
 def _covers(spec, other):
@@ -126,7 +135,3 @@ def _trimmed(x: np.ndarray) -> np.ndarray:
   """Documents without the columns that are padding for all of them."""
   used = np.flatnonzero((x != tokens.PAD).any(axis=0))
   return x[:, : padded_length(int(used[-1]) + 1 if used.size else 0)]
-
-
-def _concat_params(parts: tuple[GaussianParams, ...]) -> GaussianParams:
-  return GaussianParams(*(np.concatenate([p.numpy() for p in part]) for part in zip(*parts, strict=True)))

@@ -17,7 +17,6 @@ import tensorflow as tf
 from tf_savae import inference, tokens
 from tf_savae.model import SAVAE
 from tf_savae.networks.sequence import SequenceDecoder
-from tf_savae.posterior import GaussianParams
 from tf_savae.seeds import Purpose, stateless_seed
 from tf_savae.svi.adjoint import ExactAdjoint
 
@@ -50,13 +49,13 @@ def of_inputs(model: SAVAE, x: Any, seen: int | tf.Tensor = 0) -> dict[str, tf.T
     read = encoder.embed(x) if of_tokens else tf.identity(x)
     tape.watch(read)
     if of_tokens:
-      start = GaussianParams(
-        *(tf.cast(part, model.variable_dtype) for part in encoder.encode_embedded(x, read))
-      )
+      parts = encoder.encode_embedded(x, read)
+      start = model.family.start([tf.cast(part, model.variable_dtype) for part in parts])
     else:
-      start = inference.encode(encoder, read, False, model.variable_dtype)
+      start = inference.encode(encoder, read, False, model.variable_dtype, model.family)
     params = batch.refine(start, ExactAdjoint())[0] if batch.settings.num_steps else start
-    targets = {"mean": _norm(params.mean), "entropy": 0.5 * tf.reduce_sum(params.log_var, axis=-1)}
+    entropy = model.family.entropy(params, batch.noise[-1])
+    targets = {"mean": _norm(model.family.center(params)), "entropy": entropy}
   # An example's λ_K depends on no other example, so the gradient of the sum over examples is that of each.
   found = {
     name: tape.gradient(target, read, unconnected_gradients="zero") for name, target in targets.items()
@@ -96,7 +95,7 @@ def of_outputs(
     seed = tf.random.experimental.stateless_fold_in(seed, s)
     noise = tf.random.stateless_normal(tf.shape(params.mean), seed, dtype=params.mean.dtype)
     log_probs, jacobian = _with_jacobian(
-      lambda z: _token_log_probs(decoder, x, z, context), params.sample(noise)
+      lambda z: _token_log_probs(decoder, x, z, context), model.family.sample(params, noise)
     )
     total["output"] += _norm(jacobian)
     total["loss"] -= log_probs

@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation import estimates, examples
-from tf_savae.evaluation.optimum import mean_elbo
+from tf_savae.evaluation.optimum import mean_elbo, mean_kl
 from tf_savae.model import SAVAE
-from tf_savae.posterior import GaussianParams
 
 _RANDOM_START = 0.1  # scale of the random λ_0 of SVI (paper, appendix)
 
@@ -76,14 +75,13 @@ def _at_steps(model, x, seen, steps, bound_draws, where):
   """`bound` and `kl` at λ_k for every k of `steps`, `[batch, len(steps)]`."""
   batch = model.inference(x, max(steps), step=seen)
   start = batch.start() if where == "own" else batch.random_initial(_RANDOM_START)
-  path = GaussianParams(start.mean[tf.newaxis], start.log_var[tf.newaxis])
+  path = tf.nest.map_structure(lambda part: part[tf.newaxis], start)
   if max(steps):
     _, path, _ = batch.refine(start, adjoint=None)
-  chosen = GaussianParams(*(tf.gather(part, list(steps)) for part in path))
+  chosen = tf.nest.map_structure(lambda part: tf.gather(part, list(steps)), path)
 
   def at(params):
-    params = GaussianParams(*params)
-    return -mean_elbo(batch, params, bound_draws), params.kl_to_prior()
+    return -mean_elbo(batch, params, bound_draws), mean_kl(batch, params, bound_draws)
 
   # One after another, so that memory does not grow with their number.
   dtype = start.mean.dtype

@@ -14,7 +14,6 @@ from tf_savae.errors import UserError
 from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.generation.sentences import Sentence
 from tf_savae.generation.writer import Versions
-from tf_savae.posterior import GaussianParams
 
 _WIDTH = 110
 
@@ -77,8 +76,8 @@ def bound_rows(posteriors: Posteriors, row: int, tokens: int) -> list[tuple[str,
   """Rows with the bounds of one document at λ_0 and λ_K, in nats, from one noise draw, and its KL."""
   last = len(posteriors.bounds) - 1
   stages = [(last, posteriors.kl[row])]
-  if posteriors.initial is not None and last:
-    stages.insert(0, (0, GaussianParams(*(part[row] for part in posteriors.initial)).kl_to_prior()))
+  if posteriors.kl_initial is not None and last:
+    stages.insert(0, (0, posteriors.kl_initial[row]))
   rows = []
   for k, kl in stages:
     bound = float(posteriors.bounds[k, row])

@@ -42,7 +42,7 @@ def write_samples(
   texts = {"samples": report.numbered(author.prior_samples(_DOCUMENTS))}
   if posteriors is not None:
     rows = np.unique(np.linspace(0, len(x) - 1, _DOCUMENTS).round().astype(int))
-    given, means = Reader(data.vocabulary, data.max_length).of_rows(x[rows]), posteriors.final.mean
+    given, means = Reader(data.vocabulary, data.max_length).of_rows(x[rows]), posteriors.centers
     texts["reconstructions"] = sections.reconstructions(author, given, means[rows])
     known = Writer(model, data.vocabulary, Decoding(num_beams=1, allow_unknown=False))
     texts["latent_traversals"] = _traversals(known, means, rows[len(rows) // 2])

@@ -22,7 +22,7 @@ def sentences(out: report.Report, writer: Writer, given: Sequence[Sentence]) -> 
   """Adds, for each sentence, its tokens, its posterior, and the documents decoded from the mean and from a draw."""
   posteriors = writer.posteriors(padded(given))
   name = posterior_name(writer)
-  means = writer.versions(tf.constant(posteriors.final.mean))
+  means = writer.versions(tf.constant(posteriors.centers))
   draws = writer.versions(writer.draw(posteriors.final))
   for i, sentence in enumerate(given):
     out.add(
@@ -57,7 +57,7 @@ def interpolation(
   out: report.Report, writer: Writer, ends: tuple[Sentence, Sentence], points: int, by: str
 ) -> None:
   """Adds the documents along the line between the posterior means of two sentences; `by` is "greedy" or "beam"."""
-  start, end = writer.posteriors(padded(ends)).final.mean
+  start, end = writer.posteriors(padded(ends)).centers
   z = line(start, end, points)
   texts = writer.greedy(z) if by == "greedy" else [beams[0][0] for beams in writer.beams(z)]
   shares = [f"{i / (points - 1):.0%}" for i in range(points)]

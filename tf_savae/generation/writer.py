@@ -14,7 +14,7 @@ from tf_savae.evaluation.posteriors import Inference, Posteriors
 from tf_savae.model import SAVAE
 from tf_savae.networks import decoding
 from tf_savae.networks.sequence import SequenceDecoder
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 from tf_savae.seeds import Purpose, stateless_seed
 
 _ROWS = 16  # documents decoded at a time, so that memory does not grow with their number
@@ -76,10 +76,10 @@ class Writer:
     """λ_0, λ_K and their bounds for documents x `[n, length]`; the model must have a latent."""
     return self._infer(x, batch_size=_ROWS)
 
-  def draw(self, params: GaussianParams) -> tf.Tensor:
+  def draw(self, params: Params) -> tf.Tensor:
     """z ~ q_λ, `[n, latent]`."""
-    params = GaussianParams(*map(tf.convert_to_tensor, params))
-    return params.sample(self._noise(params.mean.shape[0], Purpose.POSTERIOR))
+    params = tf.nest.map_structure(tf.convert_to_tensor, params)
+    return self.model.family.sample(params, self._noise(params.mean.shape[0], Purpose.POSTERIOR))
 
   def versions(self, z: tf.Tensor) -> list[Versions]:
     """Each z `[n, latent]` decoded in three ways; every call uses the same noise for its samples."""

@@ -66,7 +66,7 @@ class ImageKind(Kind):
       rows = figures.reconstruction_rows(model, observations.take(x, slice(8)), posteriors.first(8))
       title = f"data{note}, and x drawn from p(x | z), z = mean of q_λ"
       yield "pictures/reconstructions", figures.image_rows(rows, title)
-      walks = figures.traversal_rows(model, posteriors.final.mean, x)
+      walks = figures.traversal_rows(model, posteriors.centers, x)
       if walks:
         yield "pictures/latent_traversals", figures.image_rows(walks, f"one latent from −3 to 3{note}")
     if hasattr(model.decoder, "sample"):

@@ -12,6 +12,7 @@ _HOMES = {
   "ConvDecoder": "tf_savae.networks.conv",
   "Decoder": "tf_savae.networks.decoder",
   "DilatedConvDecoder": "tf_savae.networks.dilated_conv",
+  "FullCovarianceEncoder": "tf_savae.networks.full_covariance",
   "GatedPixelCNN": "tf_savae.networks.pixelcnn",
   "LSTMDecoder": "tf_savae.networks.lstm",
   "LSTMEncoder": "tf_savae.networks.lstm",

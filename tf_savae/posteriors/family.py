@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -74,14 +75,11 @@ class PosteriorFamily:
     """The z of ε = 0, `[..., latent]`; of a Gaussian its mean."""
     return params.mean
 
-  def base_kl(self, params: Params, other: Params) -> tf.Tensor:
-    """KL(q_λ ‖ q_other) in nats, `[...]`, in closed form."""
-    return params.kl_to(other)  # type: ignore[attr-defined] # every type of λ has it, for its own
-
   def entropy(self, params: Params, noise: tf.Tensor) -> tf.Tensor:
-    """The entropy of q_λ, `[...]`, nats; estimated at the draws that ε gives if there is no closed form."""
+    """The entropy of q_λ, `[...]`, nats; estimated at the draw that ε gives if there is no closed form."""
     del noise
-    return self.distribution(params).entropy()
+    # Of any Gaussian here: log_var is twice the log of the diagonal of the triangular factor.
+    return 0.5 * tf.reduce_sum(params.log_var + 1.0 + math.log(2.0 * math.pi), axis=-1)
 
   def columns(self, params: Params) -> dict[str, tf.Tensor]:
     """What is reported of λ: arrays by name, each with the batch in front."""

@@ -69,7 +69,9 @@ class InverseAutoregressiveFlow(PosteriorFamily):
       seed: of the initial weights.
       dtype: of weights and arithmetic, that of λ; default: Keras's.
     """
-    network = FlowNetwork(latent_dim, self.num_flows, self.hidden, seed=seed, dtype=dtype, name="posterior_flow")
+    network = FlowNetwork(
+      latent_dim, self.num_flows, self.hidden, seed=seed, dtype=dtype, name="posterior_flow"
+    )
     network.build([None, latent_dim])
     return network
 
@@ -88,7 +90,7 @@ class InverseAutoregressiveFlow(PosteriorFamily):
     return self._network()(params.mean)[0]
 
   def entropy(self, params, noise):
-    return params.distribution().entropy() + self._network()(params.sample(noise))[1]
+    return super().entropy(params, noise) + self._network()(params.sample(noise))[1]
 
   def columns(self, params):
     """μ and log σ² of u, and the z of u = μ."""

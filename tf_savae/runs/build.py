@@ -11,10 +11,12 @@ import tensorflow as tf
 from tf_savae import methods, observations
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError
+from tf_savae.full_gaussian import FullGaussianParams
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
-from tf_savae.networks import ConditionalDecoder, ConditionalEncoder
+from tf_savae.networks import ConditionalDecoder, ConditionalEncoder, FullCovarianceEncoder
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
+from tf_savae.posteriors import POSTERIORS, PosteriorFamily
 from tf_savae.runs.config import RunConfig
 from tf_savae.schedules import BetaWarmup, KWarmup
 from tf_savae.svi import ADJOINTS, RULES, SVISettings, adjoint
@@ -39,6 +41,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
       decoder,
       config.model,
       svi_settings(config),
+      posterior=make_posterior(config),
       eval_k=config.eval_k,
       k_schedule=_k_schedule(config, data) if method.refines else None,
       adjoint=make_adjoint(config),
@@ -90,9 +93,14 @@ def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> N
       decoder = ConditionalDecoder(decoder, num_labels)
     if not method.has_encoder:
       return None, decoder
-    maker = ENCODERS.get(config.encoder, data.kind)
-    encoder = maker.build(data, config.latent_dim, **config.values(maker.settings), **common)
-    return (ConditionalEncoder(encoder, num_labels) if num_labels else encoder), decoder
+    maker, is_full = (
+      ENCODERS.get(config.encoder, data.kind),
+      make_posterior(config).kind is FullGaussianParams,
+    )
+    outputs = FullCovarianceEncoder.inner_dim(config.latent_dim) if is_full else config.latent_dim
+    encoder = maker.build(data, outputs, **config.values(maker.settings), **common)
+    encoder = ConditionalEncoder(encoder, num_labels) if num_labels else encoder
+    return (FullCovarianceEncoder(encoder, config.latent_dim) if is_full else encoder), decoder
   except ValueError as error:
     raise UserError(str(error)) from error
 
@@ -158,6 +166,12 @@ def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
   """The adjoint mode, with those flags that are parameters of it."""
   mode, dtype = ADJOINTS.get(config.adjoint), config.adjoint_dtype
   return mode(**_known(mode, steps=config.adjoint_steps, radius=config.fd_radius, compute_dtype=dtype))
+
+
+def make_posterior(config: RunConfig) -> PosteriorFamily:
+  """The posterior family, with those flags that are parameters of it."""
+  family = POSTERIORS.get(config.posterior)
+  return family(**_known(family, num_flows=config.iaf_flows, hidden=config.iaf_hidden))
 
 
 def use_xla(config: RunConfig, data: DataSet) -> bool:

@@ -19,6 +19,7 @@ from tf_savae.errors import UserError
 from tf_savae.kind import KINDS
 from tf_savae.methods import METHODS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS, Catalogue
+from tf_savae.posteriors import POSTERIORS
 from tf_savae.runs.model_settings import ModelSettings
 from tf_savae.runs.options import OnResume, concerns
 from tf_savae.runs.settings import MachineSettings, RunSettings
@@ -115,6 +116,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         f" --dataset={self.dataset} --model={self.model} --latent_dim={self.latent_dim}"
       )
     self._check_refinement()
+    self._check_posterior()
     if self.bound_samples > 1 and self.bound_samples % 2:
       raise UserError(
         f"--bound_samples must be 1 or even, because draws come in pairs; received {self.bound_samples}"
@@ -163,6 +165,34 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     if self.eval_k and not method.has_latent:
       raise UserError(
         f"--eval_k={self.eval_k} has nothing to refine: {model} has no latent; leave it out, or give 0"
+      )
+
+  def _check_posterior(self):
+    """Raises UserError where a setting is for another posterior family. That of the default imports no TensorFlow."""
+    given = f"--posterior={self.posterior}"
+    if self.posterior == "diagonal":
+      return
+    if not METHODS.get(self.model).has_latent:
+      raise UserError(f"{given} is for a --model with a latent; received --model={self.model}; leave it out")
+    by_draws = not POSTERIORS.get(self.posterior).kl_in_closed_form
+    if self.svi_noise == "quadrature":
+      raise UserError(
+        f"--svi_noise=quadrature is for --posterior=diagonal, over which the decoder integrates; received {given}; use"
+        " --svi_noise=antithetic --svi_samples=2"
+      )
+    if by_draws and self.svi_noise == "mean":
+      raise UserError(
+        f"{given} estimates its KL at the draws of a step, and --svi_noise=mean has none; use --svi_noise=antithetic"
+        " --svi_samples=2"
+      )
+    if by_draws and self.free_bits:
+      raise UserError(
+        f"--free_bits={show(self.free_bits)} is for a posterior with a KL of each latent, diagonal or full; received"
+        f" {given}; use --free_bits=0"
+      )
+    if self.svi_rule == "natural_multiplicative" and self.posterior == "full":
+      raise UserError(
+        f"--svi_rule={self.svi_rule} is for diagonal Gaussians; received {given}; use --svi_rule=natural"
       )
 
   def _check_adjoint(self):

@@ -6,6 +6,7 @@ import dataclasses
 
 from tf_savae.likelihoods import LIKELIHOODS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
+from tf_savae.posteriors import POSTERIORS
 from tf_savae.runs.options import (
   OnResume,
   name_in,
@@ -198,6 +199,17 @@ class ModelSettings:
     "Training",
     OnResume.FREE,
   )
+
+  # The posterior.
+  posterior: str = option(
+    "diagonal",
+    name_in(POSTERIORS),
+    "what q_λ is: a diagonal Gaussian; full, a Gaussian with all covariances; or iaf, an inverse autoregressive flow on"
+    " top of the diagonal Gaussian, which all examples share and which learns with the encoder",
+    "Networks",
+  )
+  iaf_flows: int = option(2, whole(1), "--posterior=iaf: flows behind one another", "Networks")
+  iaf_hidden: int = option(64, whole(1), "--posterior=iaf: hidden units of each flow", "Networks")
 
   # Networks.
   encoder: str = option(

@@ -170,7 +170,8 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-# What preset small adds for a decoder: one whose logits are linear in z needs no noise, in steps or training.
+# What preset small adds for a decoder: one whose logits are linear in z needs no noise, in steps or training. (It
+# integrates over a diagonal Gaussian.)
 _OF_DECODER = {"late_pixelcnn": {"svi_noise": "quadrature"}}
 
 
@@ -224,7 +225,7 @@ def make_config(*, dataset: str = "omniglot", preset: str = "auto", **given: Any
   plugins.load([given_plugins] if isinstance(given_plugins, str) else given_plugins)
   name, _ = choose(preset)
   changes = values(dataset, name)
-  if name == "small":
+  if name == "small" and given.get("posterior", "diagonal") == "diagonal":
     changes |= _OF_DECODER.get(str(given.get("decoder", changes.get("decoder"))), {})
   method = given.get("model", RunConfig.__dataclass_fields__["model"].default)
   if method in METHODS and not METHODS.get(method).weighs_initial_loss:

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from tf_savae import methods
 from tf_savae.data.sources import DATASETS
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
+from tf_savae.posteriors import POSTERIORS
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.options import concerns
 from tf_savae.svi import ADJOINTS, DRAWS, RULES
 
 # Settings that are parameters of a part, by the field of the part that takes them.
 _OF_RULE = {"svi_momentum": "momentum", "svi_clip_norm": "clip_norm"}
+_OF_POSTERIOR = {"iaf_flows": "num_flows", "iaf_hidden": "hidden"}
 _OF_ADJOINT = {"adjoint_steps": "steps", "fd_radius": "radius"}
 # Settings of the refinement that commands for several methods give to all of them.
 _COMMON = ("k", "eval_k")
@@ -62,7 +64,13 @@ def _by_networks(config):
 def _by_parts(config):
   rule = set(getattr(RULES.get(config.svi_rule), "__dataclass_fields__", {}))
   adjoint = set(getattr(ADJOINTS.get(config.adjoint), "__dataclass_fields__", {}))
+  posterior = set(getattr(POSTERIORS.get(config.posterior), "__dataclass_fields__", {}))
   return {
+    **{
+      name: f"--posterior={config.posterior}"
+      for name, field in _OF_POSTERIOR.items()
+      if field not in posterior
+    },
     **{name: f"--svi_rule={config.svi_rule}" for name, field in _OF_RULE.items() if field not in rule},
     **{name: f"--adjoint={config.adjoint}" for name, field in _OF_ADJOINT.items() if field not in adjoint},
   }

@@ -53,6 +53,10 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
       f"--init_from={source.path} does not fit this run: {different}; use the same networks, or start without"
     )
   networks = {"encoder": model.encoder, "decoder": model.decoder}
+  if (
+    config.posterior == stored.posterior
+  ):  # a flow on top of another run's diagonal Gaussian begins as the identity
+    networks["posterior_network"] = model.posterior_network
   networks = {name: network for name, network in networks.items() if network is not None}
   checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**networks))
   try:
@@ -99,6 +103,10 @@ def _difference(config: RunConfig, stored: RunConfig) -> str | None:
     names += catalogue.get(here, config.kind).settings
   if config.generator == stored.generator == "oracle":
     names.append("data_seed")
+  if method.has_encoder and "full" in (config.posterior, stored.posterior):
+    names.append("posterior")  # the encoder gives all parts of λ
+  if config.posterior == stored.posterior == "iaf":
+    names += ["iaf_flows", "iaf_hidden"]
   names = [name for name in ("latent_dim", *dict.fromkeys(names)) if name not in _FREE]
   if not method.has_latent:
     names = [name for name in names if name not in _OF_LATENT]

@@ -56,7 +56,8 @@ def encode(
 
   Returns:
     Arrays by name: `name` of each row, str `[n]`; `mean` and `log_var` of λ_K and, with an encoder, `mean_initial` and
-    `log_var_initial` of λ_0, each `[n, latent]`; `elbo_initial` and `elbo_refined`, nats, `[n]`.
+    `log_var_initial` of λ_0, each `[n, latent]`; `elbo_initial` and `elbo_refined`, nats, `[n]`. Other posterior
+    families than the diagonal Gaussian have more, see `tf_savae.posteriors.PosteriorFamily.columns`.
 
   Raises:
     UserError: the run has no posterior, a setting does not fit it, or an observation cannot be read.
@@ -145,9 +146,10 @@ class Encoder:
   def _values(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
     batch = ServingBatch(self._model, x, self._model.eval_k, self._noise)
     initial, refined = batch.start(), batch.posterior()
-    result = {"mean": refined.mean, "log_var": refined.log_var}
+    family = self._model.family
+    result = family.columns(refined)
     if self._model.method.has_encoder:
-      result |= {"mean_initial": initial.mean, "log_var_initial": initial.log_var}
+      result |= {f"{name}_initial": value for name, value in family.columns(initial).items()}
     bounds = {"elbo_initial": initial, "elbo_refined": refined}
     return result | {name: -batch.bound(params).neg_elbo for name, params in bounds.items()}
 
@@ -187,6 +189,7 @@ def _write_parquet(encoded: Mapping[str, np.ndarray], file: Any) -> None:
 
   columns = {}
   for name, value in encoded.items():
+    value = np.reshape(value, [len(value), -1]) if value.ndim > 2 else value
     column = pyarrow.array(np.ravel(value))
     columns[name] = (
       pyarrow.FixedSizeListArray.from_arrays(column, value.shape[1]) if value.ndim > 1 else column

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_savae.inference import Inference
 from tf_savae.model import SAVAE
 from tf_savae.objective import Bound
-from tf_savae.posterior import GaussianParams
+from tf_savae.posterior import Params
 from tf_savae.seeds import Purpose, stateless_seed
 from tf_savae.svi.derivatives import over_samples
 from tf_savae.svi.descent import Problem, descend
@@ -79,19 +79,20 @@ class ServingBatch(Inference):
 
   def __init__(self, model: SAVAE, x: tf.Tensor, k: int, noise: SharedNoise):
     settings = dataclasses.replace(model.step_sizes.settings(k), num_samples=noise.num_samples)
-    super().__init__(model.encoder, model.decoder, x, settings, seed=model.seed, dtype=model.variable_dtype)
+    options = {"seed": model.seed, "dtype": model.variable_dtype, "family": model.family}
+    super().__init__(model.encoder, model.decoder, x, settings, **options)
     self._noise = noise
 
   @property
   def noise(self) -> tf.Tensor:
     raise AttributeError("a served batch has no noise of its own rows; see SharedNoise")
 
-  def random_initial(self, scale: float) -> GaussianParams:
+  def random_initial(self, scale: float) -> Params:
     """λ_0 of a method without encoder: one draw for all rows."""
     draw = scale * tf.tile(self._noise.initial, [self.size, 1, 1])
-    return GaussianParams(draw[:, 0], draw[:, 1])
+    return self.family.start((draw[:, 0], draw[:, 1]))
 
-  def posterior(self) -> GaussianParams | None:
+  def posterior(self) -> Params | None:
     """λ_K, each `[batch, latent]`; None for a model without latent."""
     initial, settings = self.start(), self.settings
     if initial is None or settings.num_steps == 0:
@@ -99,15 +100,16 @@ class ServingBatch(Inference):
     problem = Problem(
       self.step_objective,
       initial.pack(),
-      settings.step_sizes(initial.mean.dtype, initial.mean.shape[-1]),
+      settings.sizes_for(initial),
       tf.constant(self._noise.steps[: settings.num_steps]),
       self.conditions,
-      settings.step_rule,
+      settings.step_rule.for_params(type(initial)),
       settings.tolerance,
+      kind=type(initial),
     )
-    return GaussianParams.unpack(descend(problem).params[-1])
+    return problem.kind.unpack(descend(problem).params[-1])
 
-  def bound(self, params: GaussianParams | None) -> Bound:
+  def bound(self, params: Params | None) -> Bound:
     """The bound at λ, averaged over the noise draws, `[batch]`, nats."""
     if params is None:
       return self.objective.bound(None, None, self.x, self.context)

@@ -97,15 +97,20 @@ def of_model(model: SAVAE, form: payloads.Payloads, options: Options) -> dict[st
 
 def keras_default(model: SAVAE, form: payloads.Payloads) -> Signature:
   """What `predict` gives for each row alone, with the noise of training's seed: the signature of a Keras export."""
-  x, latent = form.x, f"`[{model.latent_dim}]`"
-  texts = {"mean": f"μ of q_λK, K = {model.eval_k}, {latent}", "log_var": f"log σ² of q_λK, {latent}"}
+  x, texts = form.x, _texts(model, f"q_λK, K = {model.eval_k}")
   if model.method.has_encoder:
-    texts |= {"mean_initial": f"μ of q_λ0, {latent}", "log_var_initial": f"log σ² of q_λ0, {latent}"}
+    texts |= {f"{name}_initial": text for name, text in _texts(model, "q_λ0").items()}
 
   def function(raw):
     return _of_any_size(lambda x: model.posterior_outputs(x, row_by_row=True), x.to_x(raw))
 
   return Signature(function, x.spec, x.examples, x.text, texts)
+
+
+def _texts(model: SAVAE, posterior: str) -> dict[str, str]:
+  """What the columns of a posterior are, by name."""
+  texts = model.family.texts(model.latent_dim)
+  return {name: text.format(q=posterior) for name, text in texts.items()}
 
 
 def _of_inputs(name: str, of_x: Signature, form: payloads.Payloads) -> dict[str, Signature]:
@@ -154,8 +159,8 @@ class _Endpoints:
 
   def encode(self) -> Signature:
     """λ_0."""
-    texts = {"mean": f"μ of q_λ0, {self._latent}", "log_var": f"log σ² of q_λ0, {self._latent}"}
-    return self._of_x(lambda x: self._model.encode(x)._asdict(), texts)
+    family = self._model.family
+    return self._of_x(lambda x: family.columns(self._model.encode(x)), _texts(self._model, "q_λ0"))
 
   def encode_refined(self, k: int) -> Signature:
     """λ_K and the bounds before and after."""
@@ -164,14 +169,13 @@ class _Endpoints:
       batch = self._batch(x, k)
       initial, refined = batch.start(), batch.posterior()
       return {
-        **refined._asdict(),
+        **self._model.family.columns(refined),
         "elbo_initial": -batch.bound(initial).neg_elbo,
         "elbo_refined": -batch.bound(refined).neg_elbo,
       }
 
     texts = {
-      "mean": f"μ of q_λK, K = {k}, {self._latent}",
-      "log_var": f"log σ² of q_λK, {self._latent}",
+      **_texts(self._model, f"q_λK, K = {k}"),
       "elbo_initial": "ELBO at λ_0, nats",
       "elbo_refined": "ELBO at λ_K, nats, with the same noise",
     }
@@ -198,7 +202,8 @@ class _Endpoints:
     decoding = self._form.from_latent
 
     def function(x):
-      return {decoding.reconstruction: decoding.of_z(self._batch(x, self._k).posterior().mean)}
+      z = self._model.family.center(self._batch(x, self._k).posterior())
+      return {decoding.reconstruction: decoding.of_z(z)}
 
     texts = {decoding.reconstruction: f"what `{decoding.signature}` gives at the mean of q at λ_{self._k}"}
     return self._of_x(function, texts, follows_greedy_path=True, tables=self._form.tables)

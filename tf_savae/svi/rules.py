@@ -5,8 +5,7 @@
 
 λ is one tensor `[batch, 2 · latent]`: μ, then log σ². (That of a full covariance is longer: `FullGaussianParams.pack`.)
 A rule treats each example separately and is cheap compared with the decoder. It is differentiable with respect to λ, g,
-s, α and any variables of its own. The adjoint takes those derivatives from a tape, so a rule does not have to write them
-out.
+s, α and any variables of its own. The adjoint takes those derivatives from a tape: a rule does not write them out.
 """
 
 from __future__ import annotations
@@ -26,13 +25,6 @@ from tf_savae.svi.registries import RULES
 __all__ = ["Adam", "GradientStep", "MultiplicativeNaturalGradient", "NaturalGradient", "Rule"]
 
 State = tuple[tf.Tensor, ...]
-
-
-def of_kind() -> Any:
-  """The field for the type of λ, which is no setting: a model's posterior family decides it."""
-  return dataclasses.field(
-    default=GaussianParams, kw_only=True, compare=False, repr=False, metadata={"saved": False}
-  )
 
 
 class Rule(abc.ABC):
@@ -115,7 +107,9 @@ class GradientStep(Rule):
 
   momentum: float = 0.5
   clip_norm: float | None = None
-  kind: type[Params] = of_kind()
+  kind: type[Params] = dataclasses.field(
+    default=GaussianParams, kw_only=True, compare=False, repr=False, metadata={"saved": False}
+  )
 
   def __post_init__(self):
     if not 0.0 <= self.momentum < 1.0:
@@ -169,7 +163,9 @@ class NaturalGradient(Rule):
 
   trust: float | None = 3.0
   log_var_range: tuple[float, float] | None = (-8.0, 1.0)
-  kind: type[Params] = of_kind()
+  kind: type[Params] = dataclasses.field(
+    default=GaussianParams, kw_only=True, compare=False, repr=False, metadata={"saved": False}
+  )
 
   def __post_init__(self):
     if self.trust is not None and not self.trust > 0.0:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.posterior import GaussianParams, Params
 from tf_savae.svi.settings import SVISettings
 
 LEARNED = ("none", "step", "block", "latent")
@@ -25,17 +26,26 @@ class StepSizes(keras.layers.Layer):
       step and latent). Given sizes with more detail keep it.
     latent_dim: number of latents.
     seed: of the initial weights of the rule's network.
+    kind: the type of λ.
 
   Raises:
     ValueError: if `learned` is unknown, or a size to be trained is not positive.
   """
 
-  def __init__(self, svi: SVISettings, learned: str, latent_dim: int, seed: int = 0, **kwargs: Any):
+  def __init__(
+    self,
+    svi: SVISettings,
+    learned: str,
+    latent_dim: int,
+    seed: int = 0,
+    kind: type[Params] = GaussianParams,
+    **kwargs: Any,
+  ):
     super().__init__(**kwargs)
     if learned not in LEARNED:
       raise ValueError(f"learn_step_size must be one of {', '.join(LEARNED)}. Received: {learned!r}")
     self.svi, self.learned = svi, learned
-    rule: Any = svi.step_rule
+    rule: Any = svi.step_rule.for_params(kind)
     self.rule_network = rule.make_network(latent_dim, seed, self.variable_dtype) if rule.trained else None
     self.log_sizes = None
     if learned == "none" or svi.num_steps == 0:

@@ -291,7 +291,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
     labels = {name: [parts["valid"][i] for i in rows] for name, parts in self._data.labels.items()}
     projector.write_projector(
       self._logdir / "results",
-      posteriors.final.mean,
+      posteriors.centers,
       projector.columns(rows, posteriors) | self._kind.projector_columns(x, self._data) | labels,
       self._kind.sprites(x),
       name=f"posterior means{self._stand_in}",
