@@ -16,7 +16,7 @@ from experiments.trials import Trial
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
 from tf_savae.evaluation import examples
-from tf_savae.evaluation.optimum import mean_elbo
+from tf_savae.evaluation.optimum import mean_elbo, mean_kl
 from tf_savae.model import SAVAE
 from tf_savae.runs import presets, restore
 from tf_savae.runs.config import RunConfig
@@ -125,7 +125,8 @@ def posterior_values(model: SAVAE, data: DataSet, split: str, num: int, draws: i
       stages["_initial"] = start
     found = {}
     for stage, at in stages.items():
-      found |= {f"mean{stage}": at.mean, f"log_var{stage}": at.log_var, f"kl{stage}": at.kl_to_prior()}
+      found |= {f"{name}{stage}": value for name, value in model.family.columns(at).items()}
+      found[f"kl{stage}"] = mean_kl(batch, at, draws)
       same = stage and not model.eval_k
       found[f"bound{stage}"] = found["bound"] if same else -mean_elbo(batch, at, draws)
     return found

@@ -67,6 +67,8 @@ class Plan:
 
   def places(self, row: Row, column: str) -> list[tuple[str, int, int]]:
     """(reading, data seed, training seed) of a column's models that are evaluated on test data."""
+    if row.part == "beyond":
+      return [(FIRST_READING, 0, s) for s in range(self.seeds)]
     if row.part != "table":
       return [(FIRST_READING, 0, 0)]
     # All training seeds with the first oracle, one with each other: oracles and seeds differ in how much they vary.
@@ -118,7 +120,7 @@ class Plan:
         if not waits_for:
           found.append(Evaluate(trial, split, after))
     truths = [truth for truth in self.truths() if not has_truth(truth)]
-    alone = [task for task in found if by_key[task.trial.row].part != "table"]
+    alone = [task for task in found if by_key[task.trial.row].part not in ("table", "beyond")]
     # Half-way, too, there is a table of gaps; what takes longest, z within the recurrence, is not left for the end,
     # where a worker may have nothing else to do.
     return sorted([*truths, *found], key=lambda task: (task in alone, _reading(task) != FIRST_READING))
@@ -152,5 +154,7 @@ def select(keys: Sequence[str] | None) -> tuple[Row, ...]:
   if keys is None:
     return tuple(row for row in rows_lib.ROWS if row.part != "data")
   wanted = {rows_lib.get(key).key for key in keys}
-  wanted |= {row.after for row in rows_lib.ROWS if row.key in wanted and row.after}
+  for row in reversed(rows_lib.ROWS):  # a row stands after the one that it begins with
+    if row.key in wanted and row.after:
+      wanted.add(row.after)
   return tuple(row for row in rows_lib.ROWS if row.key in wanted)

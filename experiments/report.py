@@ -56,6 +56,9 @@ def page(found: Mapping[str, Any]) -> str:
   blocks.append(_LEGEND)
   if any(line["part"] == "table" for line in found["differences"]):
     blocks += ["## Against the best VAE", _differences(found["differences"], "table")]
+  if cells := _cells(found, "beyond", "oracle", FIRST_READING):
+    blocks += ["## Other posteriors and steps (Oracle Gen, one oracle)"]
+    blocks += [markdown(_HEAD, [_line(cell) for cell in cells])]
   for column, what in (("oracle", "One repair at a time"), ("learned", "KL annealed, and free bits")):
     if cells := _cells(found, "ablation", column, FIRST_READING):
       blocks += [f"## {what} ({_COLUMNS[column]}, one oracle, one training)"]
@@ -109,6 +112,7 @@ def _truth(truths: Sequence[Mapping[str, Any]]) -> str:
     "test points",
     "true NLL, nats",
     "gap of the best diagonal Gaussian",
+    "of the best Gaussian",
     "of them",
   ]
   lines = [
@@ -118,6 +122,7 @@ def _truth(truths: Sequence[Mapping[str, Any]]) -> str:
       str(t["examples"]),
       _with_error(t["nll"]),
       _with_error(t["gaussian_gap"]),
+      _with_error(t.get("full_gaussian_gap", {})),
       f"the first {t['gaussian_examples']}",
     ]
     for t in truths

@@ -207,6 +207,10 @@ class Table:
     """True −log p(x) of an oracle's test points, and the approximation gap of the best Gaussian of the first ones."""
     truth = self._truths[reading, data_seed]
     gaps = truth["best_bound"] - truth["nll"][: len(truth["best_bound"])]
+    full = {}
+    if "best_full_bound" in truth:
+      of_full = truth["best_full_bound"] - truth["nll"][: len(truth["best_full_bound"])]
+      full = {"full_gaussian_gap": summary({(data_seed, 0): of_full})}
     return {
       "reading": reading,
       "data_seed": data_seed,
@@ -214,6 +218,7 @@ class Table:
       "nll": summary({(data_seed, 0): truth["nll"]}),
       "gaussian_examples": len(gaps),
       "gaussian_gap": summary({(data_seed, 0): gaps}),
+      **full,
       "largest_step_error": float(truth["step_error"].max()),
       "largest_outside": float(truth["outside"].max()),
     }

@@ -11,6 +11,7 @@ from experiments import trials
 from experiments.rows import Budget
 from tf_savae import data as data_lib
 from tf_savae.evaluation import examples, grid, per_example
+from tf_savae.full_gaussian import FullGaussianParams
 from tf_savae.networks.oracle_decoder import oracle_decoder
 
 _BATCH = 100  # a process that is to stop does so between two of them
@@ -21,7 +22,8 @@ def write(out: Path, reading: str, data_seed: int, budget: Budget) -> None:
 
   The file has `nll` `[n]`, the true −log p(x) in nats, and `step_error` and `outside` `[n]`, the grid's own estimates
   of its error. For the first `budget.best` points it also has λ*, the best diagonal Gaussian, as `best_mean` and
-  `best_log_var` `[m, 2]`, and its −ELBO as `best_bound` `[m]`.
+  `best_log_var` `[m, 2]`, and its −ELBO as `best_bound` `[m]`; `best_full_bound` is that of the best Gaussian with any
+  covariance.
   """
   path = trials.truth_file(out, reading, data_seed)
   if path.exists():
@@ -44,8 +46,10 @@ def of_points(
   def all_of(x, seen):
     exact, found = likelihood(x, seen)
     params = grid.best_gaussian(exact)
-    bound = -grid.elbo(decoder, x, decoder.precompute(x), params)
-    return found | {"best_mean": params.mean, "best_log_var": params.log_var, "best_bound": bound}
+    full = grid.best_gaussian(exact, kind=FullGaussianParams)
+    bounds = [-grid.elbo(decoder, x, decoder.precompute(x), best) for best in (params, full)]
+    found |= {"best_mean": params.mean, "best_log_var": params.log_var}
+    return found | {"best_bound": bounds[0], "best_full_bound": bounds[1]}
 
   num = min(num, data.num_examples(split))
   batches = data.eval_batches(split, min(_BATCH, num))

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+__all__ = ["FullGaussianParams"]
+
 tfd = tfp.distributions
 
 

@@ -22,6 +22,8 @@ MODULES = (
   "tf_savae.svi.implicit",
   "tf_savae.networks",
   "tf_savae.likelihoods",
+  "tf_savae.posteriors",
+  "tf_savae.full_gaussian",
   "tf_savae.data",
   "tf_savae.kind",
   "tf_savae.training",
