@@ -238,3 +238,21 @@ def test_a_saved_model_is_replaced_and_nothing_else_is(model, tmp_path):
       model.export(tmp_path / name, k=0)
   with pytest.raises(UserError, match="a local folder; received gs://bucket/model; copy"):
     model.export("gs://bucket/model", k=0)
+
+
+@pytest.mark.parametrize("name", ["full", "iaf"])
+def test_other_posteriors_are_served_with_their_columns(name, tmp_path):
+  model = SAVAE(functional_encoder(), functional_decoder(), svi=SVISettings(1, 0.1), posterior=name)
+  model.compile(keras.optimizers.Adam(0.05))
+  model.fit(bits(), epochs=2, verbose=0)
+  served = exported(model, tmp_path / "1", k=(1,))
+  found, params = served("encode_refined", bits()), model.encode(bits())
+  column = {"full": "scale_tril", "iaf": "z"}[name]
+  assert {"mean", "log_var", column} < set(found)
+  expected = model.family.columns(params)
+  for output, value in served("encode", bits()).items():
+    np.testing.assert_allclose(value, expected[output], rtol=1e-5, atol=1e-6)
+  if name == "iaf":  # what is decoded is where the flow takes the mean
+    decoded = served("decode", found["z"])["decoded"]
+    np.testing.assert_allclose(served("reconstruct", bits())["decoded"], decoded, rtol=1e-5, atol=1e-6)
+    assert np.abs(found["z"] - found["mean"]).max() > 1e-4

@@ -27,6 +27,8 @@ from tf_savae.runs.unused import unused
       {"adjoint_steps": "--adjoint=exact", "fd_radius": "--adjoint=exact"},
     ),
     ({"adjoint": "truncated", "adjoint_steps": 3}, {}),
+    ({"posterior": "full", "iaf_flows": 3}, {"iaf_flows": "--posterior=full"}),
+    ({"posterior": "iaf", "iaf_flows": 3, "iaf_hidden": 8}, {}),
     ({"model": "vae_svi", "adjoint": "stored"}, {"adjoint": "--model=vae_svi"}),
     ({"model": "vae", "k": 20, "svi_lr": 0.1}, {"svi_lr": "--model=vae"}),
     ({"model": "vae", "eval_k": 2, "svi_lr": 0.1}, {}),

@@ -38,7 +38,8 @@ class Posteriors(NamedTuple):
   def first(self, n: int) -> Posteriors:
     """The posteriors of the first n examples."""
     bounds = self.bounds[:, :n]
-    return tf.nest.map_structure(lambda part: part[:n], self)._replace(bounds=bounds)
+    cut = tf.nest.map_structure(lambda part: None if part is None else part[:n], self)
+    return cut._replace(bounds=bounds)
 
 
 class Inference:

@@ -124,7 +124,8 @@ def save(model: SAVAE, made: dict[str, Signature], path: Path) -> None:
     UserError: it cannot be written.
   """
   module = tf.Module()
-  parts = [part for part in (model.encoder, model.decoder, model.step_sizes) if part is not None]
+  layers = (model.encoder, model.decoder, model.step_sizes, model.posterior_network)
+  parts = [part for part in layers if part is not None]
   # TensorFlow's variables inside Keras's: the C++ loader does not find a Keras variable's own.
   module.served_variables = [variable.value for part in parts for variable in part.variables]
   tables = [table for signature in made.values() for table in signature.tables]
