@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -53,7 +53,7 @@ class Params(Protocol):
   def sample(self, noise: tf.Tensor) -> tf.Tensor:
     """The draw that ε `[..., latent]` gives."""
 
-  def sample_derivative(self, noise: tf.Tensor, tangent: Params) -> tf.Tensor:
+  def sample_derivative(self, noise: tf.Tensor, tangent: Any) -> tf.Tensor:
     """The derivative of `sample(noise)` along a tangent of λ, `[..., latent]`."""
 
   def kl_to_prior(self) -> tf.Tensor:
@@ -62,7 +62,7 @@ class Params(Protocol):
   def kl_of_latents(self) -> tf.Tensor:
     """The parts of `kl_to_prior` that latents have, `[..., latent]`, nats."""
 
-  def kl_of_latents_derivative(self, tangent: Params) -> tf.Tensor:
+  def kl_of_latents_derivative(self, tangent: Any) -> tf.Tensor:
     """The derivative of `kl_of_latents` along a tangent of λ, `[..., latent]`."""
 
   def inverse_fisher(self) -> tf.Tensor:

@@ -159,7 +159,10 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"posterior": "full", "model": "autoreg"}, ["--posterior=full", "with a latent", "--model=autoreg"]),
     ({"posterior": "full", "svi_noise": "quadrature"}, ["--posterior=diagonal", "received --posterior=full"]),
     ({"posterior": "iaf", "svi_noise": "mean"}, ["--posterior=iaf", "use --svi_noise=antithetic"]),
-    ({"posterior": "iaf", "free_bits": 0.5}, ["--free_bits=0.5", "received --posterior=iaf", "--free_bits=0"]),
+    (
+      {"posterior": "iaf", "free_bits": 0.5},
+      ["--free_bits=0.5", "received --posterior=iaf", "--free_bits=0"],
+    ),
     (
       {"posterior": "full", "svi_rule": "natural_multiplicative"},
       ["natural_multiplicative", "received --posterior=full", "use --svi_rule=natural"],
