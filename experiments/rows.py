@@ -32,8 +32,8 @@ class Row:
     candidates: further settings that the search tries; with one candidate there is no search.
     after: key of the row whose chosen run, of the same column, data and seed, is the warm start.
     paper: column → −ELBO that the paper reports.
-    part: "table"; "beyond", all seeds of the first oracle; "ablation", one seed each; "train_k", models for the figure
-      of K in training against K at test; "data", which are run only where they are asked for.
+    part: "table"; "beyond", all seeds of the first oracle; "ablation", one seed each. Also "train_k", models for the
+      figure of K in training against K at test, and "data", which are run only where they are asked for.
     columns: those that the row has.
     second_reading: whether Oracle Gen is also run on the oracle's second reading.
   """

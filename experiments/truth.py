@@ -22,7 +22,7 @@ def write(out: Path, reading: str, data_seed: int, budget: Budget) -> None:
 
   The file has `nll` `[n]`, the true −log p(x) in nats, and `step_error` and `outside` `[n]`, the grid's own estimates
   of its error. For the first `budget.best` points it also has λ*, the best diagonal Gaussian, as `best_mean` and
-  `best_log_var` `[m, 2]`, and its −ELBO as `best_bound` `[m]`; `best_full_bound` is that of the best Gaussian with any
+  `best_log_var` `[m, 2]`, and its −ELBO as `best_bound` `[m]`. `best_full_bound` is that of the best Gaussian with any
   covariance.
   """
   path = trials.truth_file(out, reading, data_seed)

@@ -17,7 +17,9 @@ class FullCovarianceEncoder(keras.layers.Layer):
   """Gives μ, log L_ii² and the entries of L below its diagonal, by the two heads of another encoder.
 
   The inner encoder has more outputs than there are latents, `inner_dim(latent_dim)` in each of its heads. The first
-  ones are μ and log L_ii², and L takes the others.
+  ones are μ and log L_ii², and L takes the others. The paper has diagonal Gaussians alone.
+
+  Source: Challis and Barber (2013), for Cholesky factors in variational inference.
 
   Args:
     encoder: Keras layer `x -> (mean, log_var)`, each `[batch, inner_dim(latent_dim)]`.

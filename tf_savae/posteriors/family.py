@@ -26,8 +26,8 @@ class PosteriorFamily:
   Attributes:
     kind: the type of λ.
     trained: whether the family has weights.
-    kl_in_closed_form: whether KL(q_λ ‖ p) is known without draws. If not, it is estimated by log q(z) − log p(z) at
-      the draws of the likelihood.
+    kl_in_closed_form: whether KL(q_λ ‖ p), in nats, is known without draws. If not, it is estimated by
+      log q(z) − log p(z) at the draws of the likelihood.
 
   Example:
     >>> import tensorflow as tf

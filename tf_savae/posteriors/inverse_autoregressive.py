@@ -24,8 +24,8 @@ class InverseAutoregressiveFlow(PosteriorFamily):
   in reverse order. All start as the identity, so that training starts from the diagonal Gaussian. The weights are part
   of φ and learn from L at λ_K. The KL to the prior is estimated at the draws.
 
-  Since f is the same for all λ, a KL between two such posteriors is that of their Gaussians, in closed form, and so is
-  the mutual information of x and z. `mean` and `log_var` are those of u.
+  Since f is the same for all λ, a KL between two such posteriors is that of their Gaussians, in closed form. So is the
+  mutual information of x and z. `mean` and `log_var` are those of u.
 
   Source: Kingma et al. (2016); Germain et al. (2015) for the masks.
 

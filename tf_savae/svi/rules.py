@@ -139,8 +139,8 @@ class NaturalGradient(Rule):
   therefore reaches its best μ. `trust` bounds each entry of the whitened step: while the posterior is still poor, the
   curvature at one point says little about where the step ends.
 
-  Of a full covariance, μ ← μ − α L · trust(Lᵀ g_μ) and L ← L (I − α A), to first order in α: A is the natural gradient
-  in coordinates that `FullGaussianParams.whitened` explains. Where L is diagonal, this is the step above.
+  Of a full covariance, μ ← μ − α L · trust(Lᵀ g_μ) and, to first order in α, L ← L (I − α A). A is the natural gradient
+  in the coordinates of `FullGaussianParams.whitened`. Where L is diagonal, this is the step above.
 
   Source: Amari (1998); Hoffman et al. (2013); Tan (2021) and Lin et al. (2021) for the Cholesky factor.
 
