@@ -95,10 +95,9 @@ def test_a_small_natural_step_is_the_inverse_fisher_matrix_times_the_gradient():
   moved, _ = rule.update(0, params.pack(), gradient.pack(), (), tf.constant([size], tf.float64))
   direction = (moved - params.pack())[0].numpy() / size
   np.testing.assert_allclose(direction, -np.linalg.solve(fisher, gradient.pack()[0]), rtol=1e-4, atol=1e-6)
+  packed = gradient.pack()[0].numpy()
   square = tf.reduce_sum(params.in_natural_units(gradient) ** 2)
-  np.testing.assert_allclose(
-    square, gradient.pack()[0] @ np.linalg.solve(fisher, gradient.pack()[0]), rtol=1e-9
-  )
+  np.testing.assert_allclose(square, packed @ np.linalg.solve(fisher, packed), rtol=1e-9)
 
 
 @pytest.mark.parametrize("rule", ["natural", "gradient", "adam"])
