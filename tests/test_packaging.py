@@ -35,7 +35,7 @@ def extras(*groups: str) -> list[str]:
   return names([line for group in groups for line in PROJECT["project"]["optional-dependencies"][group]])
 
 
-USED = ("serving", "parquet", "text")
+USED = ("serving", "parquet", "text", "analysis")
 
 
 def test_version_and_licence_are_said_once():
