@@ -30,7 +30,7 @@ _AT_TEST_TIME = {2: {**_STEPS, "svi_samples": 2}}
 
 
 def _steps(model: str, k: int, **more: Any) -> Settings:
-  return {"model": model, "k": k, **_STEPS, **more}
+  return {"model": model, "k": k} | _STEPS | more
 
 
 def _vae(**more: Any) -> Settings:
@@ -38,12 +38,23 @@ def _vae(**more: Any) -> Settings:
 
 
 _SAVAE = {"learn_svi_lr": "block", "initial_loss_weight": 1.0}
+_ONE_PAIR = {"svi_samples": 2}
 
 # Key, name, settings, what the paper reports (KL; perplexity bound), and whether steps at test time are tried.
 _WITH_ENCODER = (
   ("vae", "VAE", _vae(), "0.01; 62.5", True),
   ("savae-k4", "SA-VAE K=4, natural steps", _steps("savae", 4, **_SAVAE), "–", False),
   ("vae_svi-k4", "VAE+SVI 1, K=4 natural steps", _steps("vae_svi", 4), "7.80; 62.7", False),
+  ("savae-k2", "SA-VAE K=2, natural steps, one pair", _steps("savae", 2, **_SAVAE, **_ONE_PAIR), "–", False),
+  ("savae-k1", "SA-VAE K=1, natural step, one pair", _steps("savae", 1, **_SAVAE, **_ONE_PAIR), "–", False),
+  (
+    "savae-first",
+    "SA-VAE K=4, natural steps, first-order",
+    _steps("savae", 4, **_SAVAE, adjoint="first_order"),
+    "–",
+    False,
+  ),
+  ("vae_svi-k2", "VAE+SVI 1, K=2 natural steps, one pair", _steps("vae_svi", 2, **_ONE_PAIR), "–", False),
   ("vae-warmup", "VAE, β from 0 over 10 epochs", _vae(beta_start=0.0, beta_warmup_epochs=10.0), "–", False),
   ("vae-freebits", "VAE, 0.5 free nats per latent", _vae(free_bits=0.5), "–", False),
   ("vae_svi_kl-k4", "VAE+SVI 2, K=4 natural steps", _steps("vae_svi_kl", 4), "7.81; 62.3", False),
