@@ -23,6 +23,7 @@ LAYERS = (
     "lazy",
     "literal_paths",
     "locks",
+    "masks",
     "observations",
     "plugins",
     "posterior",

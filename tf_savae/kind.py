@@ -119,6 +119,10 @@ class Kind:
     """A Matplotlib figure of samples x `[n, ...]` for `generate`; None: they cannot be drawn."""
     return None
 
+  def row_figure(self, rows: Mapping[str, Any], title: str) -> Any:
+    """A Matplotlib figure of labelled rows of examples for `generate`; None: they cannot be drawn."""
+    return None
+
   def write_samples(self, model: Any, data: Any, x: Any, posteriors: Any, writer: Any, step: int) -> None:
     """Logs what the model makes of examples, if it is no picture, for TensorBoard.
 

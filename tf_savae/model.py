@@ -394,6 +394,7 @@ class SAVAE(GuardedModel):
     inputs: Any = None,
     seed: int = 0,
     num_samples: int | None = None,
+    masks: bool = False,
   ) -> None:
     """Writes a SavedModel: the posterior, or everything that `python -m tf_savae export` gives to clients.
 
@@ -412,14 +413,16 @@ class SAVAE(GuardedModel):
         mapping: "" to such examples, and further suffixes of signatures to a `tf_savae.serving.payloads.Input`.
       seed: seed of the noise of the signatures that `k` adds; all rows share it.
       num_samples: noise draws averaged in each SVI step and bound; default: as in training.
+      masks: whether `encode_refined_masked` and, if the decoder has `sample`, `complete` are served as well; they take
+        a mask beside x.
 
     Raises:
       UserError: an argument is wrong, the shape of x is not known, or the gate found a difference.
     """
-    if k is None and inputs is None:
+    if k is None and inputs is None and not masks:
       return saved_model.export(self, filepath, format, verbose)
     return saved_model.export_for_clients(
-      self, filepath, format, k=k, inputs=inputs, seed=seed, num_samples=num_samples
+      self, filepath, format, k=k, inputs=inputs, seed=seed, num_samples=num_samples, masks=masks
     )
 
   def _networks(self):

@@ -171,6 +171,34 @@ def test_documents_of_a_split_and_lines_of_a_file_are_written_again(runs, tmp_pa
   assert "the first 2 in some.txt.gz" in path.read_text() and "a cat" in path.read_text()
 
 
+def test_a_sentence_is_moved_along_an_attribute(runs, tmp_path, restored):
+  file = tmp_path / "minus.txt"
+  file.write_text("a dog ran\na dog slept\n")
+  printed = []
+  path = run(
+    command(
+      f"--run_dir={runs / 'savae'}",
+      "--sentence=the cat sat",
+      "--plus=a cat ran",
+      f"--minus=@{file}",
+      "--num=2",
+    ),
+    printed.append,
+  )
+  written = path.read_text()
+  assert "The difference of 1 and 2 sentences has the length" in written
+  writer = Writer(restored.model, restored.vocabulary, Decoding())
+  reader = Reader(restored.vocabulary, 13)
+
+  def mean(*texts):
+    return writer.posteriors(padded([reader.read(text) for text in texts])).final.mean
+
+  z = mean("the cat sat") + 1.5 * (mean("a cat ran") - mean("a dog ran", "a dog slept").mean(axis=0))
+  assert f"+150%  {writer.greedy(tf.constant(z))[0]}" in written
+  with pytest.raises(UserError, match="is a run on documents, and --complete is for images"):
+    run(command(f"--run_dir={runs / 'savae'}", "--split=test", "--complete=lower"), str)
+
+
 def test_a_model_without_latent_has_samples_only(runs):
   path = run(GenerateSettings(run_dir=str(runs / "autoreg"), num=3), str)
   assert "## Samples\n" in path.read_text()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import http.server
+import io
 import os
+import pickle
 import subprocess
 import sys
+import tarfile
+import threading
 
 import keras
 import numpy as np
@@ -125,6 +131,81 @@ def test_cifar10_is_in_colour_with_the_labels_of_its_images(cifar10):
   x = found.examples("train", 99)
   for image, label in zip(x["image"], x["label"], strict=True):
     assert known[np.uint8(np.round(255 * image)).tobytes()] == label
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+  def log_message(self, *args):
+    pass
+
+
+@pytest.fixture
+def over_loopback(tmp_path, monkeypatch):
+  """Keras downloads files of its sets' layout from a folder here; `(folder, close)`."""
+  folder, home = tmp_path / "served", tmp_path / "home"
+  folder.mkdir()
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+
+  def get_file(*args, origin, file_hash=None, **options):
+    del file_hash  # of the real file
+    where = f"http://127.0.0.1:{server.server_port}/{origin.rpartition('/')[2]}"
+    return keras.utils.get_file(*args, origin=where, cache_dir=str(home), **options)
+
+  for name in ("mnist", "cifar10"):
+    monkeypatch.setattr(sys.modules[f"keras.src.datasets.{name}"], "get_file", get_file)
+  monkeypatch.setenv("KERAS_HOME", str(home))
+  monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+  def close():
+    server.shutdown()
+    server.server_close()
+
+  yield folder, close
+  close()
+
+
+def test_mnist_is_downloaded_once(over_loopback):
+  folder, close = over_loopback
+  arrays = write_mnist(folder)
+  (folder / "datasets" / "mnist.npz").rename(folder / "mnist.npz")
+  found = data.load("mnist", data_dir="unused", seed=0)
+  assert (
+    found.source
+    == "mnist of keras.datasets, grey values binarised dynamically: 18 train, 2 valid, 4 test images"
+  )
+  np.testing.assert_array_equal(found.grey("test", 9)[..., 0], np.float32(arrays["x_test"]) / 255)
+  close()
+  assert data.load("mnist", data_dir="unused", seed=0, download=False).source == found.source
+
+
+def test_cifar10_is_downloaded_and_unpacked(over_loopback, monkeypatch):
+  """Each file has one image, which Keras repeats 10,000 times; a few of them are enough."""
+  folder, close = over_loopback
+  pixels = np.random.default_rng(0).integers(0, 256, (6, 3 * 32 * 32)).astype(np.uint8)
+  with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for i, name in enumerate(names):
+      content = pickle.dumps({b"data": pixels[i : i + 1], b"labels": [i]})
+      entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+      entry.size = len(content)
+      archive.addfile(entry, io.BytesIO(content))
+  download = keras.datasets.cifar10.load_data
+
+  def thinned():
+    (train, classes), test = download()
+    assert train.shape == (50_000, 32, 32, 3)
+    return (train[::2500], classes[::2500]), test
+
+  monkeypatch.setattr(keras.datasets.cifar10, "load_data", thinned)
+  found = data.load("cifar10", data_dir="unused", seed=0)
+  assert found.source == "cifar10 of keras.datasets, 256 levels: 18 train, 2 valid, 1 test images"
+  expected = pixels[5].reshape(3, 32, 32).transpose(1, 2, 0)
+  np.testing.assert_array_equal(255 * found.examples("test", 1)[0], expected)
+  known = {pixels[i].reshape(3, 32, 32).transpose(1, 2, 0).tobytes(): i for i in range(5)}
+  for image, label in zip(found.examples("train", 99), found.labels["class"]["train"], strict=True):
+    assert known[np.uint8(np.round(255 * image)).tobytes()] == label
+  close()
+  assert data.load("cifar10", data_dir="unused", seed=0, download=False).source == found.source
 
 
 def test_cifar10_has_no_bernoulli_likelihood_and_is_missing_in_one_line(cifar10, tmp_path):

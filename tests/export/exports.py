@@ -62,7 +62,9 @@ SIZES = {
 }
 
 
-def make_run(path: Path, model: str = "savae", dataset: str = "omniglot", **changes) -> Path:
+def make_run(
+  path: Path, model: str = "savae", dataset: str = "omniglot", facts: dict | None = None, **changes
+) -> Path:
   """A run directory with a best checkpoint of initial weights; its biases and batch statistics are not the initial."""
   config = make_config(
     dataset=dataset, preset="tiny", model=model, run_dir=str(path), **{**SIZES[dataset], **changes}
@@ -70,6 +72,8 @@ def make_run(path: Path, model: str = "savae", dataset: str = "omniglot", **chan
   run = RunDirectory(path)
   run.create()
   run.write_config(config)
+  if facts:
+    run.check_data(facts)
   if dataset == "text":
     Vocabulary((*tokens.SPECIAL, *WORDS)).save(run.vocabulary_file)
   built = build_model(config, KINDS.get(config.kind).outline(config, run))
@@ -117,8 +121,10 @@ class Served:
   def __init__(self, path: Path, interfaces: dict):
     self.session, self._interfaces = c_loader.Session(path), interfaces
 
-  def __call__(self, signature: str, value: np.ndarray) -> dict[str, np.ndarray]:
+  def __call__(self, signature: str, value) -> dict[str, np.ndarray]:
+    """The answer to the one input, or to all inputs by name."""
     interface = self._interfaces[signature]
-    [feed] = interface.inputs.values()
-    values = self.session.run({feed: value}, list(interface.outputs.values()))
+    feeds = value if isinstance(value, dict) else dict.fromkeys(interface.inputs, value)
+    feeds = {interface.inputs[name]: part for name, part in feeds.items()}
+    values = self.session.run(feeds, list(interface.outputs.values()))
     return dict(zip(interface.outputs, values, strict=True))

@@ -168,9 +168,7 @@ def test_methods_without_encoder_or_latent(method, tmp_path):
 def test_made_up_examples_are_within_the_support(support, dtype, expected):
   from tf_savae.serving import own_inputs
 
-  model = functional("vae")
-  model.decoder.support = support
-  x = own_inputs._made_up(model, [SIZE], tf.as_dtype(dtype), 7)
+  x = own_inputs._made_up(support, [SIZE], tf.as_dtype(dtype), 7)
   assert x.shape == (7, SIZE) and x.dtype == dtype and expected(x).all()
   assert len(np.unique(x)) > 1
 
@@ -206,13 +204,6 @@ def test_a_model_without_shape_or_support_asks_for_examples(tmp_path):
   whole.decoder.support, whole._built_on = None, ([None, SIZE], "int32")
   with pytest.raises(UserError, match="x is int32; give inputs"):
     whole.export(tmp_path / "1", k=0)
-
-
-def test_a_model_of_several_parts_is_refused_in_one_line(tmp_path):
-  model = functional()
-  model._built_on = {"image": [None, SIZE], "label": [None]}, {"image": "float32", "label": "int32"}
-  with pytest.raises(UserError, match=r"clients send one array .* the parts image, label"):
-    model.export(tmp_path / "1", k=0)
 
 
 def test_a_network_that_is_not_finite_does_not_pass_the_gate(tmp_path):

@@ -156,10 +156,18 @@ def test_a_file_that_is_no_png_fails_its_request():
     images.levels_from_png(np.array([b"no picture"], dtype=object), (8, 8, 3))
 
 
-def test_a_conditional_model_is_not_exported_in_one_line(folder):
-  with pytest.raises(UserError, match="a conditional model takes an image and a label") as caught:
-    payloads(folder, condition="label")
-  assert "\n" not in str(caught.value)
+def test_labels_are_served_beside_the_image_with_their_names(folder):
+  form = payloads(folder, condition="label")[0]
+  assert [list(given.specs) for given in form.inputs.values()] == [
+    ["image", "label"],
+    ["image_bytes", "label"],
+  ]
+  assert form.condition.text.endswith("from 0 to 2, int32: 0 label0, 1 label1, 2 label2")
+  x = form.x.to_x(form.x.examples(4))
+  assert x["image"].shape == (4, 12, 10, 3) and x["label"].numpy().tolist() == [0, 1, 2, 0]
+  assert form.drawn.spec.shape == (12, 10, 3)
+  with pytest.raises(Exception, match="label must be from 0 to 2; received some from"):
+    form.condition.to_x(np.array([0, 3]))
 
 
 @pytest.mark.slow

@@ -201,6 +201,24 @@ def test_a_run_that_never_saved_anything_forgets_its_words_too(config):
     assert run.vocabulary_file.exists()
 
 
+def test_a_run_that_never_began_leaves_no_directory(config):
+  with open_run(config) as run:
+    run.forget_unused()
+    assert run.path.is_dir()
+  assert not run.path.exists()
+  run.path.mkdir()  # not made by the run
+  with open_run(config) as run:
+    run.forget_unused()
+  assert run.path.is_dir()
+
+
+def test_a_file_of_the_users_stays(config):
+  with open_run(config) as run:
+    (run.path / "notes.txt").touch()
+    run.forget_unused()
+  assert (run.path / "notes.txt").exists()
+
+
 @pytest.mark.parametrize("file", ["news.txt", "news.txt.gz", "news", "/some/where/news.txt"])
 def test_results_on_another_file_have_a_file_of_their_own(config, file):
   with open_run(config) as run:

@@ -72,6 +72,23 @@ def _flags() -> list[Flag]:
       "file of the answer; npz needs one",
       shown_default="standard output",
     ),
+    Flag(
+      "label", None, optional(whole(0)), "conditional models: the label of all rows", shown_default="none"
+    ),
+    Flag(
+      "mask",
+      None,
+      optional(text()),
+      "signatures that take a mask: what was seen of each image: upper, lower, left, right, or an .npy file of 1 and 0",
+      shown_default="none",
+    ),
+    Flag(
+      "seed",
+      None,
+      optional(whole(0)),
+      "signatures that take a seed beside x: that of the first row; the next row has the next",
+      shown_default="none",
+    ),
     Flag("timeout", 30.0, number(1e-3), "seconds for each attempt"),
     Flag("retries", 3, whole(0), "attempts after the first"),
   ]
@@ -100,7 +117,8 @@ def _work(given: Given) -> None:
     headers=dict(given.header),
     url_safe=given.base64 == "urlsafe",
   ) as server:
-    signature, batches = client.batches(server, given.signature, given.arguments, given.batch_size)
+    beside = {name: getattr(given, name) for name in client.BESIDE}
+    signature, batches = client.batches(server, given.signature, given.arguments, given.batch_size, beside)
     answers = server.stream(signature, batches)
     if given.output:
       client.write(answers, given.format, given.output)

@@ -49,6 +49,20 @@ def _flags() -> list[Flag]:
       "column of the documents in .csv and .tsv files",
       shown_default="the run's",
     ),
+    Flag(
+      "label",
+      None,
+      optional(text()),
+      "conditional models: the label of all files, a name or a number",
+      shown_default="that of each row in an .npz",
+    ),
+    Flag(
+      "mask",
+      None,
+      optional(text()),
+      "what was seen of each image: upper, lower, left, right, or an .npy file of 1 and 0; bounds are of these pixels",
+      shown_default="everything",
+    ),
     *step_flags(),
   ]
 
@@ -64,6 +78,10 @@ def _prepare(given: Given) -> Given:
   if bool(given.arguments) == bool(given.split):
     received = f"both --split={given.split} and {given.arguments[0]}" if given.split else "neither"
     raise UserError(f"name files to encode, or a --split of the run's data; received {received}")
+  if given.label is not None and given.split:
+    raise UserError(
+      f"--label is for files; the examples of --split={given.split} have their own; leave it out"
+    )
   for name in ("num", "data_dir"):
     if name in given.typed and not given.split:
       raise UserError(f"--{name} is for a --split; received files")
@@ -74,7 +92,7 @@ def _work(given: Given) -> None:
   startup.import_tensorflow()
   from tf_savae.serving import encoding
 
-  names = ("split", "num", "eval_k", "seed", "batch_size", "data_dir", "text_column")
+  names = ("split", "num", "eval_k", "seed", "batch_size", "data_dir", "text_column", "label", "mask")
   settings = {name: getattr(given, name) for name in names}
   encoded = encoding.encode(given.run_dir, given.arguments, **settings, steps=changed_steps(given))
   encoding.write(encoded, given.output)

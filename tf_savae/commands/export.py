@@ -8,7 +8,7 @@ from pathlib import Path
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
 from tf_savae.commands.run_flags import changed_steps, step_flags
-from tf_savae.runs.options import SEED, each_once, optional, path, whole, whole_list
+from tf_savae.runs.options import SEED, each_once, optional, path, switch, whole, whole_list
 
 
 def _flags() -> list[Flag]:
@@ -30,6 +30,12 @@ def _flags() -> list[Flag]:
       "noise draws averaged in each SVI step and bound",
       shown_default="as in training",
     ),
+    Flag(
+      "masks",
+      False,
+      switch(),
+      "also encode_refined_masked and complete, for images of which a part was seen",
+    ),
     *step_flags(),
   ]
 
@@ -40,7 +46,7 @@ def _work(given: Given) -> None:
   from tf_savae.serving import exporter
 
   output = Path(given.output)
-  options = {"k": given.k, "seed": given.seed, "num_samples": given.num_samples}
+  options = {"k": given.k, "seed": given.seed, "num_samples": given.num_samples, "masks": given.masks}
   made = exporter.export(given.run_dir, output, **options, steps=changed_steps(given))
   print(f"exported {made}")
 

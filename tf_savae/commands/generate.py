@@ -22,7 +22,8 @@ def _work(settings: GenerateSettings) -> None:
 
 COMMAND = Command(
   "generate",
-  "What a trained model of text writes. Printed, kept in RUN/generations, and shown by TensorBoard.",
+  "What a trained model writes or draws: samples, reconstructions, the line between two examples, an attribute added to"
+  " a sentence, the missing half of an image. Kept in RUN/generations; texts are printed, and in TensorBoard, too.",
   lambda: of_fields(GenerateSettings),
   _work,
   prepare=_prepare,

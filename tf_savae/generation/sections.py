@@ -74,6 +74,41 @@ def interpolation(
   )
 
 
+SHARES = (0.0, 0.5, 1.0, 1.5)  # of an attribute
+
+
+def arithmetic(
+  out: report.Report,
+  writer: Writer,
+  given: Sequence[Sentence],
+  plus: Sequence[Sentence],
+  minus: Sequence[Sentence],
+) -> None:
+  """Adds greedy documents at μ + s (mean μ of `plus` − mean μ of `minus`), for each sentence's μ and several s.
+
+  Source: the arithmetic of Mikolov et al. (2013) on words, with the posterior means of sentences.
+  """
+  means = {
+    name: writer.posteriors(padded(sentences)).final.mean
+    for name, sentences in (("given", given), ("plus", plus), ("minus", minus))
+  }
+  direction = means["plus"].mean(axis=0) - means["minus"].mean(axis=0)
+  out.add(
+    f"## Arithmetic with the means of {posterior_name(writer)}",
+    "",
+    report.block(
+      [*(("plus", each.text) for each in plus[:5]), *(("minus", each.text) for each in minus[:5])]
+    ),
+    "",
+    f"The difference of {len(plus)} and {len(minus)} sentences has the length {np.linalg.norm(direction):.2f}.",
+  )
+  for sentence, mean in zip(given, means["given"], strict=True):
+    z = mean + np.array(SHARES, direction.dtype)[:, np.newaxis] * direction
+    texts = writer.greedy(tf.constant(z))
+    rows = [(f"{share:+.0%}", text) for share, text in zip(SHARES, texts, strict=True)]
+    out.add(report.block([("sentence", sentence.text), *rows]))
+
+
 def posterior_name(writer: Writer) -> str:
   """The name of q, with the K of its λ."""
   return f"q_λ{writer.model.eval_k}"

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from tf_savae.errors import UserError
+from tf_savae.masks import HALVES
 from tf_savae.runs.config import show
 from tf_savae.runs.options import Rule, number, one_of, optional, path, switch, whole
 
@@ -62,6 +63,27 @@ class GenerateSettings:
   )
   interpolate_by: str = _setting("greedy", one_of("greedy", "beam"), "how a point on that line is decoded")
   points: int = _setting(5, whole(2, 100), "number of points on that line, including both ends")
+  plus: tuple[str, ...] = _setting(
+    (),
+    _sentences(),
+    "a sentence with an attribute, or @FILE with one per line; may be given several times. --sentence is moved along"
+    " the difference of the means of --plus and of --minus",
+    is_repeated=True,
+  )
+  minus: tuple[str, ...] = _setting(
+    (),
+    _sentences(),
+    "a sentence without that attribute, or @FILE; may be given several times",
+    is_repeated=True,
+  )
+  complete: str | None = _setting(
+    None,
+    optional(one_of(*HALVES)),
+    "images: draw this half of the first images of --split, given the other half, which alone refines z",
+  )
+  traverse: bool = _setting(
+    False, switch(), "images: walk along each of the most active latents from the first image of --split"
+  )
   eval_k: int | None = _setting(
     None, optional(whole(0)), "SVI steps that refine a posterior", shown_default="the run's"
   )
@@ -81,8 +103,21 @@ class GenerateSettings:
       )
     if self.interpolate and not sources:
       raise UserError("--interpolate needs two sentences; received none: give --sentence twice, or --split")
+    if bool(self.plus) != bool(self.minus):
+      one, other = ("plus", "minus") if self.plus else ("minus", "plus")
+      raise UserError(f"--{one} needs --{other}, from which it differs; received none")
+    if self.plus and not sources:
+      raise UserError("--plus and --minus move a sentence; received none: give --sentence, --file or --split")
+    for name in ("complete", "traverse"):
+      if getattr(self, name) and not self.split:
+        raise UserError(f"--{name} needs images; received none: give --split=test")
 
   @property
   def has_sentences(self) -> bool:
     """Whether sentences are given, in any of the three ways."""
     return bool(self.sentence or self.file or self.split)
+
+  @property
+  def of_images(self) -> tuple[str, ...]:
+    """Names of the settings that are given and that only images have."""
+    return tuple(name for name in ("complete", "traverse") if getattr(self, name))

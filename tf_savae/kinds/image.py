@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 from tf_savae import observations
 from tf_savae.data.dataset import SPLITS
 from tf_savae.data.images import ImageDataSet
-from tf_savae.errors import UserError
 from tf_savae.evaluation import figures
 from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.kind import Kind
@@ -23,7 +23,15 @@ from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.runs.restore import Restored
 from tf_savae.serving import images
-from tf_savae.serving.payloads import FromLatent, Input, Payloads, checked, drawn_as_it_is
+from tf_savae.serving.payloads import (
+  FromLatent,
+  Input,
+  Payloads,
+  checked,
+  drawn_as_it_is,
+  label_input,
+  mask_input,
+)
 
 # Among the facts about the data; the last two only where there are other images than binary ones without labels.
 _SHAPE, _PIXELS, _LABELS = "image_shape", "pixels", "label_names"
@@ -76,6 +84,9 @@ class ImageKind(Kind):
   def sample_figure(self, x: np.ndarray, title: str) -> Figure:
     return figures.image_grid(x, title)
 
+  def row_figure(self, rows: Mapping[str, np.ndarray], title: str) -> Figure:
+    return figures.image_rows(rows, title)
+
   def projector_columns(self, x: Any, data: ImageDataSet) -> Mapping[str, Sequence[object]]:
     image = observations.image_of(x)
     if data.pixels == "binary":
@@ -87,16 +98,37 @@ class ImageKind(Kind):
 
   def payloads(self, trained: Restored, seed: int) -> Payloads:
     model = trained.model
-    if observations.LABEL in (model.get_build_config() or {"shape": ()})["shape"]:
-      raise UserError(
-        "a conditional model takes an image and a label, which the exported signatures cannot; export a run without"
-        f" --condition; received --run_dir={trained.config.run_dir}"
-      )
     height, width, channels = shape = model.decoder.image_shape
     size = f"`[{height}, {width}, {channels}]`"
-    if getattr(getattr(model.decoder, "likelihood", None), "support", BINARY) == BINARY:
-      return _of_binary(model, shape, size, seed)
-    return _of_levels(model, shape, size)
+    is_binary = getattr(getattr(model.decoder, "likelihood", None), "support", BINARY) == BINARY
+    form = _of_binary(model, shape, size, seed) if is_binary else _of_levels(model, shape, size)
+    if hasattr(model.decoder, "log_prob_of_parts"):
+      form = dataclasses.replace(form, mask=mask_input([height, width]))
+    if hasattr(model.decoder, "condition_of"):
+      names = RunDirectory(trained.config.run_dir).data_facts().get(_LABELS, ())
+      form = _with_labels(form, label_input(observations.LABEL, model.decoder.num_labels, names))
+    return form
+
+
+def _with_labels(form: Payloads, label: Input) -> Payloads:
+  """The same for images with labels beside them."""
+
+  def labelled(given: Input) -> Input:
+    name = observations.IMAGE if given is form.x else given.spec.name
+    spec = tf.TensorSpec(given.spec.shape, given.spec.dtype, name)
+    return Input(
+      {name: spec, observations.LABEL: label.spec},
+      lambda raw: {
+        observations.IMAGE: given.to_x(raw[name]),
+        observations.LABEL: label.to_x(raw[observations.LABEL]),
+      },
+      lambda n: {name: given.examples(n), observations.LABEL: label.examples(n)},
+      {name: given.text, observations.LABEL: label.text},
+    )
+
+  inputs = {suffix: labelled(given) for suffix, given in form.inputs.items()}
+  drawn = drawn_as_it_is(inputs[form.plain], observations.IMAGE)
+  return dataclasses.replace(form, inputs=inputs, condition=label, drawn=drawn)
 
 
 def _of_binary(model: SAVAE, shape: Sequence[int], size: str, seed: int) -> Payloads:

@@ -179,7 +179,7 @@ class ConditionalDecoder(Decoder):
   def _beside(self, z, label):
     if z is None:
       return label
-    if z.shape.rank == 3:  # [batch, n, latent]
+    if len(z.shape) == 3:  # [batch, n, latent]
       label = tf.repeat(label[:, tf.newaxis], tf.shape(z)[1], axis=1)
     return tf.concat([tf.cast(z, label.dtype), label], axis=-1)
 

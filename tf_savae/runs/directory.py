@@ -34,6 +34,7 @@ from tf_savae.runs.config import RunConfig, show
 from tf_savae.runs.options import OnResume
 
 _DATA_KEY = "data_facts"  # of config.json: what the data set was when the run began
+_LOCK = ".lock"
 _FINISHED_KEY = "training_finished"  # of results.json
 
 
@@ -67,6 +68,7 @@ class RunDirectory:
     self.pieces_file = self.path / "sentencepiece.model"
     self.oracle_file = self.path / "oracle.npz"
     self._lock: io.TextIOBase | None = None
+    self._is_made_here = False
 
   # State.
 
@@ -102,6 +104,7 @@ class RunDirectory:
       UserError: it cannot be made or written to.
     """
     try:
+      self._is_made_here = not self.path.exists()
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path):
         pass
@@ -119,7 +122,7 @@ class RunDirectory:
       UserError: another process holds it.
     """
     try:
-      self._lock = locks.take(self.path / ".lock")
+      self._lock = locks.take(self.path / _LOCK)
     except locks.InUse as holder:
       raise UserError(
         f"--run_dir={self.path} is in use by another process ({holder}); wait for it, or name another"
@@ -129,8 +132,12 @@ class RunDirectory:
       raise UserError(f"cannot lock --run_dir={self.path}: {reason(error)}") from error
 
   def close(self) -> None:
-    """Releases the lock."""
+    """Releases the lock. A directory that was made here, and in which nothing is, is removed."""
     if self._lock is not None:
+      if self._is_made_here and [path.name for path in self.path.glob("*")] == [_LOCK]:
+        with contextlib.suppress(OSError):
+          (self.path / _LOCK).unlink()
+          self.path.rmdir()
       with contextlib.suppress(OSError):
         self._lock.close()
       self._lock = None

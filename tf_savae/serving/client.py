@@ -8,20 +8,29 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tf_savae import masks
 from tf_savae.atomic_files import writing
 from tf_savae.data.text_lines import without_mark
 from tf_savae.errors import UserError, reason
 from tf_savae.serving import remote, transport
 
+# Inputs beside the observation, by the flags of the same names.
+BESIDE = ("label", "mask", "seed")
+
 
 def batches(
-  server: transport.Server, signature: str, arguments: Sequence[str], size: int
-) -> tuple[str, Iterator[np.ndarray]]:
+  server: transport.Server,
+  signature: str,
+  arguments: Sequence[str],
+  size: int,
+  beside: Mapping[str, Any] | None = None,
+) -> tuple[str, Iterator[remote.Batch]]:
   """The signature to ask and its inputs, which are read as they are needed.
 
   Args:
@@ -29,11 +38,68 @@ def batches(
     signature: PNG files that are given to one of arrays go to its `_png` twin.
     arguments: PNG or .npy files, or sentences; without any, lines of standard input are the sentences.
     size: rows of a batch.
+    beside: what goes beside each row, by the names in `BESIDE`: a number as label; a mask, see `masks.read`; and the
+      seed of the first row, to which the number of a row is added.
 
   Raises:
     UserError: an argument cannot be read, or the signature cannot take it.
   """
-  [(key, info)] = server.signature(signature).inputs.items()
+  beside = dict(beside or {})
+  main, others = _inputs(server, signature, beside)
+  key, info = main
+  if not others:
+    return _of_one(server, signature, key, info, arguments, size)
+  signature, found = _of_one(server, signature, key, info, arguments, size)
+  [main_key] = server.signature(signature).inputs.keys() - others.keys()
+  made = {name: _beside(name, beside[name], wanted) for name, wanted in others.items()}
+
+  def together() -> Iterator[remote.Batch]:
+    first = 0
+    for batch in found:
+      yield {main_key: batch, **{name: make(first, len(batch)) for name, make in made.items()}}
+      first += len(batch)
+
+  return signature, together()
+
+
+def _inputs(
+  server: transport.Server, signature: str, beside: Mapping[str, Any]
+) -> tuple[tuple[str, transport.TensorInfo], dict[str, transport.TensorInfo]]:
+  """The input that the arguments are for, and the others by name."""
+  inputs = dict(server.signature(signature).inputs)
+  others = {name: inputs.pop(name) for name in BESIDE if name in inputs and len(inputs) > 1}
+  if len(inputs) > 1:
+    raise UserError(f"signature {signature!r} takes {', '.join(inputs)}; this client sends one of them")
+  wanting = [name for name in others if beside.get(name) is None]
+  if wanting:
+    raise UserError(f"signature {signature!r} takes a {wanting[0]}, too; give --{wanting[0]}")
+  useless = [name for name, value in beside.items() if value is not None and name not in others]
+  if useless:
+    raise UserError(f"signature {signature!r} takes no {useless[0]}; leave --{useless[0]} out")
+  return next(iter(inputs.items())), others
+
+
+def _beside(name: str, value: Any, wanted: transport.TensorInfo) -> Callable[[int, int], np.ndarray]:
+  """The function of the first row's number and of the rows in a batch that gives what goes beside them."""
+  if name == "seed":
+    return lambda first, rows: np.arange(value + first, value + first + rows, dtype=np.int32)
+  if name == "label":
+    return lambda first, rows: np.full([rows], value, np.int32)
+  mask = masks.read(value, wanted.shape[1:])
+  if mask.ndim < len(wanted.shape):
+    return lambda first, rows: np.repeat(mask[np.newaxis], rows, axis=0)
+  return lambda first, rows: mask[first : first + rows]
+
+
+def _of_one(
+  server: transport.Server,
+  signature: str,
+  key: str,
+  info: transport.TensorInfo,
+  arguments: Sequence[str],
+  size: int,
+) -> tuple[str, Iterator[np.ndarray]]:
+  """The signature to ask and its input `key`, that the arguments are for."""
   if info.dtype == np.object_ and key != "image_bytes":
     return signature, _of_strings(_sentences(arguments), size)
   if not arguments:

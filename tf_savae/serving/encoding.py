@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tf_savae import observations
+from tf_savae import masks, observations
 from tf_savae.atomic_files import atomic_write_text, writing
 from tf_savae.errors import UserError, reason
 from tf_savae.model import SAVAE
 from tf_savae.runs import restore
+from tf_savae.runs.directory import RunDirectory
 from tf_savae.serving import client, payloads, rows
 from tf_savae.serving.payloads import Payloads
 from tf_savae.serving.rows import Row
@@ -39,6 +40,8 @@ def encode(
   data_dir: str | None = None,
   steps: Mapping[str, Any] | None = None,
   text_column: str | None = None,
+  label: str | None = None,
+  mask: str | None = None,
 ) -> dict[str, np.ndarray]:
   """λ_0 and λ_K of observations. A row's answer does not depend on other rows, as in an export with the same seed.
 
@@ -53,6 +56,8 @@ def encode(
     data_dir: where the data of the split are; default: where they were in training.
     steps: settings of the SVI steps that differ from the run's, such as `{"svi_rule": "natural"}`.
     text_column: of the documents in .csv and .tsv files; default: the run's.
+    label: of all files of a conditional model, a name or a number; default: .npz files have one for each row.
+    mask: what was seen of an image: "upper", "lower", "left", "right", or an .npy file; see `masks.read`.
 
   Returns:
     Arrays by name: `name` of each row, str `[n]`; `mean` and `log_var` of λ_K and, with an encoder, `mean_initial` and
@@ -71,11 +76,44 @@ def encode(
     raise UserError(f"--run_dir={run_dir} is a run of --model={trained.config.model}, which has no posterior")
   form = payloads.of(trained, seed)
   if data is None:
-    found: Iterable[Row] = rows.of_files(files, form, text_column or trained.config.text_column)
+    column = text_column or trained.config.text_column
+    number = None if label is None else _number(label, trained, form)
+    found: Iterable[Row] = rows.of_files(files, form, column, number)
   else:
     examples = data.examples(split, min(num or data.num_examples(split), data.num_examples(split)))
-    found = (Row(f"{split}:{i}", form.plain, lambda x=x: x) for i, x in enumerate(examples))
-  return Encoder(trained.model, form, seed=seed)(found, batch_size)
+    found = (
+      Row(f"{split}:{i}", form.plain, lambda i=i: observations.take(examples, i))
+      for i in range(observations.size(examples))
+    )
+  seen = None if mask is None else _mask(mask, trained, form)
+  return Encoder(trained.model, form, seed=seed, mask=seen)(found, batch_size)
+
+
+def _number(label: str, trained: restore.Restored, form: Payloads) -> int:
+  """The number of a label that is given by number or by name."""
+  names = list(RunDirectory(trained.config.run_dir).data_facts().get("label_names", ()))
+  if label in names:
+    return names.index(label)
+  count = trained.model.decoder.num_labels if form.condition is not None else len(names)
+  if label.isdecimal() and (form.condition is None or int(label) < count):
+    return int(label)
+  raise UserError(
+    f"--label must be a number from 0 to {count - 1} or one of {', '.join(names) or 'no names'}; received {label}"
+  )
+
+
+def _mask(mask: str, trained: restore.Restored, form: Payloads) -> np.ndarray:
+  if form.mask is None:
+    raise UserError(
+      f"--mask needs a decoder that can tell parts of x apart, as those of images can; received"
+      f" --run_dir={trained.config.run_dir}"
+    )
+  found = masks.read(mask, form.mask.specs["mask"].shape[1:].as_list())
+  if found.ndim > form.mask.specs["mask"].shape.rank - 1:
+    raise UserError(
+      f"--mask={mask} must hold one mask for all rows; received {len(found)}; encode them by turns"
+    )
+  return found
 
 
 class Encoder:
@@ -85,10 +123,11 @@ class Encoder:
     model: a model with a latent; K is its `eval_k`.
     form: how its observations are given.
     seed: of the noise that all rows share.
+    mask: 1 where all rows were seen and 0 elsewhere; None: everything was.
   """
 
-  def __init__(self, model: SAVAE, form: Payloads, seed: int = 0):
-    self._model, self._form = model, form
+  def __init__(self, model: SAVAE, form: Payloads, seed: int = 0, mask: np.ndarray | None = None):
+    self._model, self._form, self._mask = model, form, mask
     self._noise = SharedNoise.draw(seed, model.eval_k, model.latent_dim, model.svi.noise_draws)
     self._traced: dict[str, Any] = {}
 
@@ -121,17 +160,25 @@ class Encoder:
         self._encode([row])
       raise
 
-  def _input(self, batch: list[Row], values: list[Any], suffix: str) -> tf.Tensor:
-    spec = self._form.inputs[suffix].spec
+  def _input(self, batch: list[Row], values: list[Any], suffix: str) -> Any:
+    given = self._form.inputs[suffix]
+    if isinstance(given.spec, tf.TensorSpec):
+      return self._tensor(batch, values, given.spec, self._model.decoder)
+    parts = {name: [value[name] for value in values] for name in given.specs}
+    whole = {name: self._tensor(batch, parts[name], spec, None) for name, spec in given.specs.items()}
+    if suffix == self._form.plain:
+      for row, value in zip(batch, values, strict=True):
+        _check(self._model.decoder, row, {name: np.asarray(part) for name, part in value.items()})
+    return whole
+
+  def _tensor(self, batch: list[Row], values: list[Any], spec: tf.TensorSpec, decoder: Any) -> tf.Tensor:
     if spec.dtype == tf.string:
       return tf.constant(values, tf.string)
+    values = list(map(np.asarray, values))
     if len({value.shape for value in values}) > 1:
       raise UserError(f"the arrays' rows must have one shape; pad them. Received: {batch[0].name} and others")
     for row, value in zip(batch, values, strict=True):
-      try:
-        observations.check(self._model.decoder, value)
-      except UserError as error:
-        raise UserError(f"{row.name}: {error}") from error
+      _check(decoder, row, value)
       if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise UserError(f"{row.name} is not finite; leave it out")
     return tf.constant(np.stack(values).astype(spec.dtype.as_numpy_dtype))
@@ -140,11 +187,12 @@ class Encoder:
     if suffix not in self._traced:
       given = self._form.inputs[suffix]
       graph = tf.function(lambda raw: self._values(given.to_x(raw)), autograph=False)
-      self._traced[suffix] = graph.get_concrete_function(given.spec)
+      spec = given.spec if isinstance(given.spec, tf.TensorSpec) else dict(given.spec)
+      self._traced[suffix] = graph.get_concrete_function(spec)
     return self._traced[suffix]
 
-  def _values(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-    batch = ServingBatch(self._model, x, self._model.eval_k, self._noise)
+  def _values(self, x: Any) -> dict[str, tf.Tensor]:
+    batch = ServingBatch(self._model, x, self._model.eval_k, self._noise, self._mask)
     initial, refined = batch.start(), batch.posterior()
     family = self._model.family
     result = family.columns(refined)
@@ -152,6 +200,13 @@ class Encoder:
       result |= {f"{name}_initial": value for name, value in family.columns(initial).items()}
     bounds = {"elbo_initial": initial, "elbo_refined": refined}
     return result | {name: -batch.bound(params).neg_elbo for name, params in bounds.items()}
+
+
+def _check(decoder: Any, row: Row, value: Any) -> None:
+  try:
+    observations.check(decoder, value)
+  except UserError as error:
+    raise UserError(f"{row.name}: {error}") from error
 
 
 def write(encoded: Mapping[str, np.ndarray], output: str | os.PathLike[str]) -> None:

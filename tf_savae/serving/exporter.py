@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +16,9 @@ from tf_savae import literal_paths
 from tf_savae.errors import UserError, reason
 from tf_savae.model import SAVAE
 from tf_savae.runs.restore import load_model
-from tf_savae.serving import gate, model_card, own_inputs, warmup
+from tf_savae.serving import gate, model_card, own_inputs, payloads, warmup
 from tf_savae.serving.model_card import About
-from tf_savae.serving.signatures import Options, Signature, keras_default, of_model, signatures
+from tf_savae.serving.signatures import Options, Signature, keras_default, of_model
 from tf_savae.serving.version_dir import new_version, replacing
 from tf_savae.svi.noise import Antithetic
 
@@ -32,6 +33,7 @@ def export(
   seed: int = 0,
   num_samples: int | None = None,
   steps: Mapping[str, Any] | None = None,
+  masks: bool = False,
 ) -> Path:
   """Exports the best model of a run as the next version of `output`.
 
@@ -42,6 +44,7 @@ def export(
     seed: seed of all noise.
     num_samples: noise draws per step; default: as in training.
     steps: settings of the SVI steps that differ from the run's, such as `{"svi_rule": "natural"}`.
+    masks: whether there are signatures for observations of which a part was seen.
 
   Returns:
     The version directory.
@@ -56,7 +59,8 @@ def export(
   if k is None:
     k = (model.eval_k or found.config.k,)
   options = _options(model, k, seed, num_samples, "--num_samples", f"the run in {run_dir}")
-  made = signatures(found, options)
+  form = payloads.of(found, seed)
+  made = of_model(model, form, _with_masks(options, form, masks, f"the run in {run_dir}"))
   with new_version(output) as (version, path):
     write(model, made, options, path, output.name, model_card.of_run(found, version))
   return output / str(version)
@@ -69,6 +73,7 @@ def export_model(
   inputs: Any = None,
   seed: int = 0,
   num_samples: int | None = None,
+  masks: bool = False,
 ) -> None:
   """`SAVAE.export` with signatures for clients: see there.
 
@@ -82,7 +87,7 @@ def export_model(
   k = _steps(model, k)
   form = own_inputs.payloads_of(model, inputs)
   options = _options(model, k, seed, num_samples, "num_samples", "this model")
-  made = of_model(model, form, options)
+  made = of_model(model, form, _with_masks(options, form, masks, "this model"))
   if model.method.has_latent:
     made["serve"] = made["serving_default"] = keras_default(model, form)
   about = About(
@@ -90,6 +95,12 @@ def export_model(
   )
   with replacing(path) as new:
     write(model, made, options, new, _name(path), about)
+
+
+def _with_masks(options: Options, form: payloads.Payloads, masks: bool, what: str) -> Options:
+  if masks and form.mask is None:
+    raise UserError(f"masks need a decoder with a method log_prob_of_parts; received {what}; leave masks out")
+  return dataclasses.replace(options, masks=masks)
 
 
 def write(

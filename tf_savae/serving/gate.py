@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_savae.errors import UserError
@@ -103,13 +102,13 @@ def _check_ops(meta_graph) -> None:
 def _compare(
   name: str, signature: Signature, interface: Interface, session: c_loader.Isolated, rows: int
 ) -> list[Difference]:
-  examples = signature.examples(rows)
-  expected = {key: value.numpy() for key, value in signature.traced(tf.constant(examples)).items()}
-  if interface.inputs.keys() != {signature.spec.name} or interface.outputs.keys() != expected.keys():
+  examples = signature.feeds(rows)
+  expected = {key: value.numpy() for key, value in signature(examples).items()}
+  if interface.inputs.keys() != signature.specs.keys() or interface.outputs.keys() != expected.keys():
     raise UserError(f"gate: signature {name} has other inputs or outputs than meant: {interface}")
-  [feed] = interface.inputs.values()
+  feeds = {interface.inputs[key]: value for key, value in examples.items()}
   try:
-    served = session.run({feed: examples}, list(interface.outputs.values()))
+    served = session.run(feeds, list(interface.outputs.values()))
   except c_loader.SessionError as error:
     raise UserError(f"gate: signature {name} fails: {str(error).strip().splitlines()[0]}") from error
   differences = []

@@ -93,7 +93,9 @@ def text(
     "| --- | --- | --- |",
     *(_row(name, signature) for name, signature in signatures.items()),
     "",
-    *dict.fromkeys(f"* `{signature.spec.name}`: {signature.inputs}" for signature in signatures.values()),
+    *dict.fromkeys(
+      f"* `{key}`: {text}" for signature in signatures.values() for key, text in signature.input_texts.items()
+    ),
     "",
     "A row that cannot be read (a file that is no PNG, a sentence that is too long) fails its whole request with"
     " INVALID_ARGUMENT and a message; with server-side batching also the requests that share its batch.",
@@ -151,4 +153,5 @@ def _refinement(model: SAVAE, options: Options) -> list[str]:
 
 def _row(name: str, signature: Signature) -> str:
   outputs = "; ".join(f"`{key}`: {text}" for key, text in signature.outputs.items())
-  return f"| `{name}` | `{signature.spec.name}` | {outputs.replace('|', chr(92) + '|')} |"
+  inputs = ", ".join(f"`{key}`" for key in signature.specs)
+  return f"| `{name}` | {inputs} | {outputs.replace('|', chr(92) + '|')} |"

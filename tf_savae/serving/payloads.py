@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,19 +16,47 @@ from tf_savae.runs.restore import Restored
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-  """One form in which a client can send a batch of observations.
+  """One form in which a client can send a batch of observations, as one tensor or as several by name.
 
   Attributes:
-    spec: spec of the input tensor, batched on dimension 0; its name is the signature's input name.
+    spec: of the input tensor, batched on dimension 0, whose name is the signature's input name. Or a mapping from names
+      to specs; what is said of a tensor below is then said of a mapping with the same names.
     to_x: graph from that tensor to x, row by row.
     examples: maps n to an array of n inputs, for the gate and for warm-up.
     text: what the input is, for the model card.
   """
 
-  spec: tf.TensorSpec
-  to_x: Callable[[tf.Tensor], tf.Tensor]
-  examples: Callable[[int], np.ndarray]
-  text: str
+  spec: tf.TensorSpec | Mapping[str, tf.TensorSpec]
+  to_x: Callable[[Any], Any]
+  examples: Callable[[int], Any]
+  text: str | Mapping[str, str]
+
+  @property
+  def specs(self) -> dict[str, tf.TensorSpec]:
+    """Specs by name, also of a single tensor."""
+    return named(self.spec, self.spec)
+
+  def beside(self, *others: Input) -> Input:
+    """This input together with others of one tensor each, whose values `to_x` passes over."""
+    names = list(self.specs)
+
+    def to_x(raw):
+      return self.to_x(raw[names[0]] if isinstance(self.spec, tf.TensorSpec) else {n: raw[n] for n in names})
+
+    def every(of):
+      return {name: part for each in (self, *others) for name, part in named(each.spec, of(each)).items()}
+
+    return Input(
+      every(lambda each: each.spec),
+      to_x,
+      lambda n: every(lambda each: each.examples(n)),
+      every(lambda each: each.text),
+    )
+
+
+def named(spec: Any, value: Any) -> dict[str, Any]:
+  """What belongs to a spec or to a mapping of specs, by the names of the tensors."""
+  return {spec.name: value} if isinstance(spec, tf.TensorSpec) else dict(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +84,14 @@ class FromLatent:
     signature: name of the signature that maps z to `output`.
     output: name of its output.
     reconstruction: name of the same output in an answer to x.
-    of_z: graph from z `[batch, latent]` to the output.
+    of_z: graph from z `[batch, latent]`, and from what `SAVAE.given` gives of x, to the output.
     text: description for the model card.
   """
 
   signature: str
   output: str
   reconstruction: str
-  of_z: Callable[[tf.Tensor], tf.Tensor]
+  of_z: Callable[..., tf.Tensor]
   text: str
 
 
@@ -77,6 +106,8 @@ class Payloads:
     from_latent: form of p(x | z); None: it is not served.
     measures: further outputs of `elbo` by name: a graph from x, and a description.
     tables: lookup tables that a SavedModel must hold besides variables.
+    condition: form of the label that a conditional model is given, one of the inputs of x; None: there is none.
+    mask: form of a mask of x, 1 where it was seen; None: masks are not served.
   """
 
   inputs: Mapping[str, Input]
@@ -87,6 +118,8 @@ class Payloads:
     default_factory=dict
   )
   tables: tuple[tf.lookup.StaticHashTable, ...] = ()
+  condition: Input | None = None
+  mask: Input | None = None
 
   @property
   def x(self) -> Input:
@@ -127,8 +160,51 @@ def checked(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tens
     return tf.ensure_shape(tf.identity(value), [None, *shape])
 
 
-def drawn_as_it_is(plain: Input) -> Output:
-  """The output of x that was drawn, where x itself is handed out."""
-  return Output(
-    "x", lambda x: x, tf.TensorSpec(plain.spec.shape[1:], plain.spec.dtype), f"x ~ p(x): {plain.text}"
+def label_input(name: str, num_labels: int, label_names: Sequence[str] = ()) -> Input:
+  """The form of the labels of a conditional model, whole numbers.
+
+  Args:
+    name: of the input.
+    num_labels: how many there are.
+    label_names: what they stand for, as far as it is known.
+  """
+
+  def checked_labels(label):
+    label = checked(name, label, [])
+    fits = tf.reduce_all((label >= 0) & (label < num_labels))
+    message = f"{name} must be from 0 to {num_labels - 1}; received some from"
+    with tf.control_dependencies(
+      [tf.debugging.Assert(fits, [message, tf.reduce_min(label), "to", tf.reduce_max(label)])]
+    ):
+      return tf.identity(label)
+
+  meanings = "".join(f", {i} {label}" for i, label in enumerate(label_names))
+  return Input(
+    tf.TensorSpec([None], tf.int32, name),
+    checked_labels,
+    lambda n: (np.arange(n) % num_labels).astype(np.int32),
+    f"what the model is given, a whole number from 0 to {num_labels - 1}, int32{':' if meanings else ''}{meanings[1:]}",
   )
+
+
+def mask_input(shape: Sequence[int | None]) -> Input:
+  """The form of masks of observations of `shape`, without channels."""
+  described = ", ".join("length" if size is None else str(size) for size in shape)
+
+  def examples(n):
+    flat = np.arange(n)[:, np.newaxis] + np.arange(int(np.prod(shape)))
+    return (flat % 3 > 0).astype(np.float32).reshape([n, *shape])
+
+  return Input(
+    tf.TensorSpec([None, *shape], tf.float32, "mask"),
+    lambda mask: tf.cast(checked("mask", mask, shape) > 0.5, tf.float32),
+    examples,
+    f"which parts of the observation were seen `[{described}]`, float32: 1 where they were, 0 elsewhere; the others may"
+    " have any value",
+  )
+
+
+def drawn_as_it_is(plain: Input, name: str = "x") -> Output:
+  """The output of x that was drawn, where x itself, or the input `name` of it, is handed out."""
+  spec, text = plain.specs[name], named(plain.spec, plain.text)[name]
+  return Output(name, lambda x: x, tf.TensorSpec(spec.shape[1:], spec.dtype), f"x ~ p(x): {text}")

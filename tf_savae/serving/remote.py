@@ -65,6 +65,10 @@ class SignatureInfo:
   outputs: dict[str, TensorInfo]
 
 
+# The one input of a signature, or all of them by name.
+Batch = np.ndarray | Mapping[str, np.ndarray]
+
+
 class Passing(Exception):
   """A failure that may be temporary; the text says what it was."""
 
@@ -92,19 +96,36 @@ class Server(abc.ABC):
       raise UserError(f"model {self.model!r} has no signature {name!r}; it has {known}")
     return self.signatures[name]
 
-  def predict(self, signature: str, batch: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of a signature of one input.
+  def predict(self, signature: str, batch: Batch) -> dict[str, np.ndarray]:
+    """The outputs of a signature.
 
     Args:
       signature: its name.
-      batch: the input, batched on dimension 0; for strings an object array of bytes.
+      batch: its one input, batched on dimension 0, for strings an object array of bytes; or all inputs by name.
 
     Raises:
       UserError: the batch does not fit, or the server does not answer, or refuses.
     """
     info = self.signature(signature)
-    [(key, wanted)] = info.inputs.items()
-    batch = np.asarray(batch)
+    batches = dict(batch) if isinstance(batch, Mapping) else dict.fromkeys(info.inputs, batch)
+    if batches.keys() != info.inputs.keys() or (len(batches) > 1 and not isinstance(batch, Mapping)):
+      received = ", ".join(batches) if isinstance(batch, Mapping) else "one array"
+      raise UserError(f"signature {signature!r} takes {', '.join(info.inputs)}; received {received}")
+    for key, wanted in info.inputs.items():
+      batches[key] = self._checked(signature, key, wanted, np.asarray(batches[key]))
+    if len(sizes := {len(value) for value in batches.values()}) > 1:
+      raise UserError(f"the inputs of {signature} must have the same rows; received {sorted(sizes)}")
+    try:
+      answer = self._retrying(lambda: self._predict(signature, batches, info))
+    except UserError as error:
+      if "batch size" in str(error):
+        raise UserError(f"{error}; make --batch_size smaller than {sizes.pop()}") from error
+      raise
+    if answer.keys() != info.outputs.keys():
+      raise UserError(f"{self.address} answered with {sorted(answer)}; expected {sorted(info.outputs)}")
+    return {name: answer[name] for name in sorted(answer)}
+
+  def _checked(self, signature: str, key: str, wanted: TensorInfo, batch: np.ndarray) -> np.ndarray:
     is_text = np.object_ in (batch.dtype, wanted.dtype)
     if batch.dtype != wanted.dtype and (is_text or not np.can_cast(batch.dtype, wanted.dtype, "same_kind")):
       takes, received = (_name(dtype) for dtype in (wanted.dtype, batch.dtype))
@@ -116,17 +137,9 @@ class Server(abc.ABC):
       )
     if not len(batch):
       raise UserError(f"input {key} of {signature} is empty; give at least one row")
-    try:
-      answer = self._retrying(lambda: self._predict(signature, key, batch.astype(wanted.dtype), info))
-    except UserError as error:
-      if "batch size" in str(error):
-        raise UserError(f"{error}; make --batch_size smaller than {len(batch)}") from error
-      raise
-    if answer.keys() != info.outputs.keys():
-      raise UserError(f"{self.address} answered with {sorted(answer)}; expected {sorted(info.outputs)}")
-    return {name: answer[name] for name in sorted(answer)}
+    return batch.astype(wanted.dtype)
 
-  def stream(self, signature: str, batches: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+  def stream(self, signature: str, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
     """The answers to batches, one after the other, each as soon as it is there; errors as of `predict`."""
     for batch in batches:
       yield self.predict(signature, batch)
@@ -153,7 +166,7 @@ class Server(abc.ABC):
 
   @abc.abstractmethod
   def _predict(
-    self, signature: str, key: str, batch: np.ndarray, info: SignatureInfo
+    self, signature: str, batches: Mapping[str, np.ndarray], info: SignatureInfo
   ) -> dict[str, np.ndarray]: ...
 
   @abc.abstractmethod

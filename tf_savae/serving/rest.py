@@ -59,9 +59,12 @@ class Rest(Server):
     except (KeyError, TypeError, AttributeError) as error:
       raise UserError(f"{self.address} is no TensorFlow Serving: its metadata lack {error}") from error
 
-  def _predict(self, signature, key, batch, info):
-    rows = [self._to_json(row) for row in batch]
-    body = {"instances": [{key: row} for row in rows]} if self._by_row else {"inputs": {key: rows}}
+  def _predict(self, signature, batches, info):
+    columns = {key: [self._to_json(row) for row in batch] for key, batch in batches.items()}
+    body: dict[str, Any] = {"inputs": columns}
+    if self._by_row:
+      rows = zip(*columns.values(), strict=True)
+      body = {"instances": [dict(zip(columns, row, strict=True)) for row in rows]}
     answer = self._request("POST", f"{self._path}:predict", {"signature_name": signature, **body})
     values = answer.get("predictions" if self._by_row else "outputs")
     if self._by_row and values and isinstance(values[0], dict):

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from tf_savae.data import text_files
 from tf_savae.errors import UserError, reason
-from tf_savae.serving.payloads import Input, Payloads
+from tf_savae.serving.payloads import Payloads
 
 PICTURES = (".png", ".jpg", ".jpeg")
 ARRAYS = (".npy", ".npz")
@@ -28,7 +28,7 @@ class Row(NamedTuple):
   Attributes:
     name: of its file, with its place there: the line, from 1, of a document, or the row, from 0, of an array.
     suffix: the form that it has, a key of `Payloads.inputs`.
-    read: returns it as that form's input tensor takes it, without the batch.
+    read: returns it as that form's input takes it, without the batch: a value, or one for each tensor by name.
   """
 
   name: str
@@ -37,7 +37,10 @@ class Row(NamedTuple):
 
 
 def of_files(
-  files: Sequence[str | os.PathLike[str]], form: Payloads, text_column: str | None = None
+  files: Sequence[str | os.PathLike[str]],
+  form: Payloads,
+  text_column: str | None = None,
+  label: int | None = None,
 ) -> Iterator[Row]:
   """The rows of files, in order; folders and zips are searched for pictures, sorted by name.
 
@@ -46,11 +49,38 @@ def of_files(
       model of text. .npy and .npz arrays of x for any model.
     form: how the model's observations are sent.
     text_column: of the documents in .csv and .tsv files; see `tf_savae.data.text_columns`.
+    label: of all rows, for a conditional model; None: .npz files have one for each row, under the label's name.
 
   Raises:
     UserError: a file is missing, is damaged, or is not what the model takes.
   """
-  by_name = {given.spec.name: suffix for suffix, given in form.inputs.items()}
+  if form.condition is None and label is not None:
+    raise UserError(f"the model is given no label; received --label={label}; leave it out")
+  found = _of_files(files, form, text_column)
+  return found if form.condition is None else _labelled(found, form, label)
+
+
+def _labelled(found: Iterator[Row], form: Payloads, label: int | None) -> Iterator[Row]:
+  [name] = form.condition.specs  # type: ignore[union-attr] # not None
+
+  def whole(row: Row) -> dict[str, Any]:
+    value = row.read()
+    if not isinstance(value, dict):  # a picture
+      value = {next(iter(form.inputs[row.suffix].specs)): value}
+    if label is not None:
+      value = {**value, name: label}
+    if name not in value:
+      raise UserError(f"the model is given a {name}; received {row.name} without one; give --label")
+    return value
+
+  for row in found:
+    yield row._replace(read=lambda row=row: whole(row))
+
+
+def _of_files(
+  files: Sequence[str | os.PathLike[str]], form: Payloads, text_column: str | None
+) -> Iterator[Row]:
+  by_name = {next(iter(given.specs)): suffix for suffix, given in form.inputs.items()}
   for file in map(Path, files):
     if not file.exists():
       raise UserError(f"{file} does not exist; name files that do")
@@ -115,27 +145,35 @@ def _of_lines(path: Path, suffix: str, column: str | None) -> Iterator[Row]:
 
 
 def _of_array(path: Path, form: Payloads) -> Iterator[Row]:
-  for number, row in enumerate(_rows_of(path, _load(path), form.x)):
-    yield Row(f"{path}:{number}", form.plain, lambda row=row: row)
+  names = list(form.x.specs)
+  array, others = _load(path, names)
+  for number, row in enumerate(_rows_of(path, array, form.x.specs[names[0]])):
+    rest = {name: values[number] for name, values in others.items() if number < len(values)}
+    whole = {names[0]: row, **rest} if len(names) > 1 else row
+    yield Row(f"{path}:{number}", form.plain, lambda whole=whole: whole)
 
 
-def _load(path: Path) -> np.ndarray:
+def _load(path: Path, inputs: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+  """The observations in a file and, under the names of further inputs, what an .npz has of these."""
+  main, *others = inputs
   try:
     found = np.load(path, mmap_mode="r", allow_pickle=False)
     if not hasattr(found, "files"):
-      return found
+      return found, {}
     with found:
-      names = [name for name in _ARRAY_NAMES if name in found.files] or found.files
-      if len(names) == 1 or names[0] in _ARRAY_NAMES:
-        return found[names[0]]
+      rest = {name: np.atleast_1d(found[name]) for name in others if name in found.files}
+      possible = (main, *_ARRAY_NAMES)
+      names = [name for name in possible if name in found.files] or [n for n in found.files if n not in rest]
+      if len(names) == 1 or (names and names[0] in possible):
+        return found[names[0]], rest
   except Exception as error:  # damage shows as a zip, zlib, NumPy or operating-system error
     raise UserError(f"{path} cannot be read as a NumPy file: {reason(error)}; replace it") from error
   raise UserError(f"{path} has several arrays; call one of them x. Received: {', '.join(names) or 'none'}")
 
 
-def _rows_of(path: Path, array: np.ndarray, x: Input) -> np.ndarray:
-  """An array as rows of x; one row, and images without their one channel, are accepted."""
-  wanted, dtype = tuple(x.spec.shape[1:]), x.spec.dtype.as_numpy_dtype
+def _rows_of(path: Path, array: np.ndarray, spec: Any) -> np.ndarray:
+  """An array as rows of an input's spec; one row, and images without their one channel, are accepted."""
+  wanted, dtype = tuple(spec.shape[1:]), spec.dtype.as_numpy_dtype
   if not np.can_cast(array.dtype, dtype, "same_kind") or array.dtype.kind not in "biuf":
     raise UserError(f"{path} must hold {np.dtype(dtype).name}; received {array.dtype}")
   if _fits(array.shape, wanted):

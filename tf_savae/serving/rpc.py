@@ -62,13 +62,14 @@ class Grpc(Server):
       if not name.startswith(INTERNAL)
     }
 
-  def _predict(self, signature, key, batch, info):
+  def _predict(self, signature, batches, info):
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
     request = self._for_model(predict_pb2.PredictRequest())
     request.model_spec.signature_name = signature
-    request.inputs[key].CopyFrom(tf.make_tensor_proto(batch))
+    for key, batch in batches.items():
+      request.inputs[key].CopyFrom(tf.make_tensor_proto(batch))
     answer = self._call(self._stub.Predict, request)
     return {name: tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -75,11 +76,13 @@ class ServingBatch(Inference):
     x: the observation.
     k: SVI steps.
     noise: for `k` steps or more.
+    mask: 1 where x was seen; None: all of it was.
   """
 
-  def __init__(self, model: SAVAE, x: tf.Tensor, k: int, noise: SharedNoise):
+  def __init__(self, model: SAVAE, x: Any, k: int, noise: SharedNoise, mask: tf.Tensor | None = None):
     settings = dataclasses.replace(model.step_sizes.settings(k), num_samples=noise.num_samples)
-    options = {"seed": model.seed, "dtype": model.variable_dtype, "family": model.family}
+    family = model.family
+    options = {"seed": model.seed, "dtype": model.variable_dtype, "family": family, "mask": mask}
     super().__init__(model.encoder, model.decoder, x, settings, **options)
     self._noise = noise
 

@@ -30,7 +30,8 @@ def write(path: Path, model: str, signatures: Mapping[str, Signature]) -> None:
       for name, signature in signatures.items():
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = model, name
-        request.inputs[signature.spec.name].CopyFrom(tf.make_tensor_proto(signature.examples(1)))
+        for key, value in signature.feeds(1).items():
+          request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
         log = prediction_log_pb2.PredictLog(request=request)
         writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
   except tf.errors.OpError as error:
