@@ -143,6 +143,7 @@ def over_loopback(tmp_path, monkeypatch):
   """Keras downloads files of its sets' layout from a folder here; `(folder, close)`."""
   folder, home = tmp_path / "served", tmp_path / "home"
   folder.mkdir()
+  home.mkdir()  # Keras takes another place if it cannot write here
   server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
   threading.Thread(target=server.serve_forever, daemon=True).start()
 
