@@ -38,8 +38,8 @@ def batches(
     signature: PNG files that are given to one of arrays go to its `_png` twin.
     arguments: PNG or .npy files, or sentences; without any, lines of standard input are the sentences.
     size: rows of a batch.
-    beside: what goes beside each row, by the names in `BESIDE`: a number as label; a mask, see `masks.read`; and the
-      seed of the first row, to which the number of a row is added.
+    beside: what goes beside each row, by the names in `BESIDE`. The label is a number, and the mask is as for
+      `masks.read`. The seed is that of the first row; the next row has the next.
 
   Raises:
     UserError: an argument cannot be read, or the signature cannot take it.
