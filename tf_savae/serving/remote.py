@@ -109,8 +109,8 @@ class Server(abc.ABC):
     info = self.signature(signature)
     batches = dict(batch) if isinstance(batch, Mapping) else dict.fromkeys(info.inputs, batch)
     if batches.keys() != info.inputs.keys() or (len(batches) > 1 and not isinstance(batch, Mapping)):
-      received = ", ".join(batches) if isinstance(batch, Mapping) else "one array"
-      raise UserError(f"signature {signature!r} takes {', '.join(info.inputs)}; received {received}")
+      received = ", ".join(sorted(batches)) if isinstance(batch, Mapping) else "one array"
+      raise UserError(f"signature {signature!r} takes {', '.join(sorted(info.inputs))}; received {received}")
     for key, wanted in info.inputs.items():
       batches[key] = self._checked(signature, key, wanted, np.asarray(batches[key]))
     if len(sizes := {len(value) for value in batches.values()}) > 1:
