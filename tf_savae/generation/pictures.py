@@ -55,18 +55,19 @@ def completion(model: SAVAE, x: Any, half: str, seed: int) -> Rows:
   return Rows(rows, f"the {half} half drawn; bound on −log p of what was seen, nats: {values}")
 
 
-def interpolation(model: SAVAE, x: Any, points: int) -> Rows:
-  """Between images 1 and 2, 3 and 4, …: expected images on the line of their posterior means.
+def interpolation(model: SAVAE, x: Any, points: int, seed: int = 0) -> Rows:
+  """Between images 1 and 2, 3 and 4, …: images on the line of their posterior means.
 
-  The label of a conditional model is that of the first image of a line.
+  They are expected images, or, of an autoregressive decoder, draws. All draws of a line have the same noise, so that
+  they differ by z alone. The label of a conditional model is that of the first image of a line.
   """
-  image, means = observations.image_of(x), Inference(model)(x).final.mean
-  rows = {}
-  for i in range(0, len(image) - 1, 2):
-    z = line(means[i], means[i + 1], points)
-    start = observations.take(x, np.full(points, i))
-    between = _expected(model, z, start)
-    rows[f"{i + 1} to {i + 2}"] = np.concatenate([image[i : i + 1], between, image[i + 1 : i + 2]])
+  image, means = observations.image_of(x), Inference(model)(x).centers
+  first = np.arange(0, len(image) - 1, 2)
+  start, rows = observations.take(x, first), {}
+  z = [line(means[i], means[i + 1], points) for i in first]
+  between = [_image(model, at, start, seed) for at in tf.unstack(tf.stack(z, axis=1))]
+  for i, images in zip(first, np.stack(between, axis=1), strict=True):
+    rows[f"{i + 1} to {i + 2}"] = np.concatenate([image[i : i + 1], images, image[i + 1 : i + 2]])
   return Rows(rows, f"data at both ends; between them the mean of q at {figures.lambda_name(model.eval_k)}")
 
 
@@ -77,12 +78,15 @@ def traversal(model: SAVAE, x: Any) -> Rows:
     model: with a decoder that has `decode`.
     x: observations, of which all decide which latents are active.
   """
-  means = Inference(model)(x).final.mean
+  means = Inference(model)(x).centers
   rows: Mapping[str, np.ndarray] = figures.traversal_rows(model, means, x, num=8)
   return Rows(dict(rows), "one latent from −3 to 3, the most active first")
 
 
-def _expected(model: SAVAE, z: tf.Tensor, x: Any) -> np.ndarray:
-  if hasattr(model.decoder, "decode"):
+def _image(model: SAVAE, z: tf.Tensor, x: Any, seed: int) -> np.ndarray:
+  """Images `[n, height, width, channels]` at z `[n, latent]`, under the conditions of x."""
+  # An autoregressive decoder's expected image takes each pixel given the likelier values before it: often a blank.
+  is_autoregressive = hasattr(model.decoder, "complete")
+  if hasattr(model.decoder, "decode") and not is_autoregressive:
     return model.decode(z, **model.given(x)).numpy()
-  return figures.draw(model, z, x=x)
+  return figures.draw(model, z, seed, x)

@@ -122,7 +122,7 @@ def _draw(
     if settings.complete:
       yield pictures.completion(model, examples(settings.num), settings.complete, settings.seed)
     if settings.interpolate:
-      yield pictures.interpolation(model, examples(settings.num), settings.points)
+      yield pictures.interpolation(model, examples(settings.num), settings.points, settings.seed)
     if settings.traverse:
       yield pictures.traversal(model, examples(_ACTIVE_OF))
 

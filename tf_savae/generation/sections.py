@@ -89,7 +89,7 @@ def arithmetic(
   Source: the arithmetic of Mikolov et al. (2013) on words, with the posterior means of sentences.
   """
   means = {
-    name: writer.posteriors(padded(sentences)).final.mean
+    name: writer.posteriors(padded(sentences)).centers
     for name, sentences in (("given", given), ("plus", plus), ("minus", minus))
   }
   direction = means["plus"].mean(axis=0) - means["minus"].mean(axis=0)
