@@ -332,6 +332,7 @@ def run_settings(row: Row, candidate: int, column: str, budget: Budget) -> dict[
     settings["max_steps"] = 1  # nothing is trained
   # Compiling takes longer than a whole training without refinement.
   trains_long = settings["k"] > 0 and settings["model"] != "vae" and settings.get("max_steps") != 1
+  trains_long = trains_long and settings.get("posterior") != "full"  # which XLA does not compile
   settings["jit_compile"] = "true" if trains_long and budget.preset != "tiny" else "false"
   settings |= budget.settings
   settings |= {name: min(settings[name], most) for name, most in budget.limits.items() if name in settings}
