@@ -40,6 +40,7 @@ LAYERS = (
   ("data", "kind", "networks"),
   (
     "example_weights",
+    "importance",
     "inference",
     "keras_guards",
     "masking",

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_savae import masking, penalties, replicas
+from tf_savae import importance, masking, penalties, replicas
 from tf_savae.objective import Bound, NegELBO, precompute
 from tf_savae.posterior import Params
 from tf_savae.posteriors.family import DIAGONAL, PosteriorFamily
@@ -67,6 +67,8 @@ class Inference:
     free_bits: nats of KL that each latent may have without penalty.
     training: whether batch statistics and dropout are on.
     k_now: how many of the K steps to take, a scalar tensor; default: K.
+    objective: the final bound: "elbo", or "iwae" or "buffered" of `tf_savae.importance`.
+    iwae_samples: draws of "iwae".
     dtype: of λ and of the noise.
     mask: 1 where x was seen and 0 elsewhere; see `tf_savae.masking`. The bounds are then those of the seen parts.
     family: what q_λ is.
@@ -86,6 +88,8 @@ class Inference:
     free_bits: float = 0.0,
     training: bool = False,
     k_now: tf.Tensor | None = None,
+    objective: str = "elbo",
+    iwae_samples: int = 1,
     dtype: str = "float32",
     mask: Any = None,
     family: PosteriorFamily = DIAGONAL,
@@ -98,6 +102,7 @@ class Inference:
     self._encoder, self._training, self._k_now = encoder, training, k_now
     self._seed, self._step, self._purpose = seed, step, purpose
     self._dtype, self.family = dtype, family
+    self._bound_name, self._iwae_samples = objective, iwae_samples
     # A Python number would become a float32 on its way through tf.cast.
     beta = beta if tf.is_tensor(beta) else tf.constant(beta, self._dtype)
     self.beta = tf.stop_gradient(tf.cast(beta, self._dtype))
@@ -169,7 +174,8 @@ class Inference:
       adjoint: how gradients pass through, or None: λ_K is a constant.
 
     Returns:
-      λ_K; λ_0 … λ_K `[K + 1, batch, latent]`; L(λ_k; ε_k) for k < K, `[K, batch]`.
+      λ_K; λ_0 … λ_K `[K + 1, batch, latent]`; L(λ_k; ε_k) for k < K, `[K, batch]`. With an adjoint the first two
+      pass gradients on.
     """
     shape = [self.settings.num_steps, self.settings.num_samples, self.size, self.decoder.latent_dim]
     if adjoint is None:
@@ -184,7 +190,7 @@ class Inference:
       k_now=self._k_now,
     )
     if adjoint is None:
-      params = tf.nest.map_structure(tf.stop_gradient, params)
+      params, trajectory = tf.nest.map_structure(tf.stop_gradient, (params, trajectory))
     return params, trajectory, step_losses
 
   def bound(self, params: Params | None) -> Bound:
@@ -207,17 +213,33 @@ class Inference:
       initial_loss: weight of L(λ_0), as a loss of λ_0 alone.
     """
     start = params = self.start()
-    step_losses = None
+    trajectory = step_losses = None
     if refines:
-      params, _, step_losses = self.refine(start, adjoint)  # type: ignore[arg-type] # a method that refines has λ_0
+      params, trajectory, step_losses = self.refine(start, adjoint)  # type: ignore[arg-type] # a method that refines has λ_0
     has_start = self._encoder is not None and start is not None
-    initial = self._initial_bound(start, step_losses) if has_start else None
+    initial = self._initial_bound(start, step_losses) if has_start and params is not start else None
     if params is not start:
       penalties.take_added(self.decoder)  # of the steps, and of the bound at λ_0
-    final = initial if initial is not None and params is start else self.bound(params)
+    final = self._final_bound(params, trajectory)
+    if has_start and params is start:
+      initial = final
     penalty = self._penalty()
     of_start = initial_loss * self._loss_of(start) if initial_loss else None
     return Inferred(start, params, initial, final, of_start, step_losses, self.beta, penalty)
+
+  def _final_bound(self, params, trajectory):
+    """The bound at λ_K of the objective; of "buffered" with draws from λ_0 … λ_K."""
+    if self._bound_name == "elbo" or params is None:
+      return self.bound(params)
+    number = self._iwae_samples
+    if self._bound_name == "buffered":
+      proposals, number = trajectory, self.settings.num_steps + 1
+    else:
+      proposals = tf.nest.map_structure(lambda part: tf.repeat(part[tf.newaxis], number, axis=0), params)
+    more = self._normal([self.size, number - 1, self.decoder.latent_dim], self.seed(Purpose.PROPOSALS))
+    noise = tf.concat([tf.transpose(more, [1, 0, 2]), self.noise[-1:]], axis=0)
+    options = {"noise": noise, "beta": self.beta, "family": self.family}
+    return importance.bound(self.decoder, self._fixed_x, self.context, proposals, **options)
 
   def _penalty(self):
     """What is to be added to the loss, once the final bound was computed."""

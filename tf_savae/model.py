@@ -60,6 +60,9 @@ class SAVAE(GuardedModel):
     initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good by itself.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
     free_bits: nats of KL that each latent may have without penalty in training (Kingma et al. 2016).
+    objective: the bound at λ_K in training: "elbo"; "iwae", with `iwae_samples` draws (Burda et al. 2016); or
+      "buffered", with a draw from each of λ_0 … λ_K (Shu et al. 2019). Steps and evaluation are about the ELBO still.
+    iwae_samples: S of "iwae", 1 or more.
     global_clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
     seed: all noise is a function of it and the step.
 
@@ -98,6 +101,8 @@ class SAVAE(GuardedModel):
     initial_loss_weight: float = 0.0,
     beta: float | keras.optimizers.schedules.LearningRateSchedule = 1.0,
     free_bits: float = 0.0,
+    objective: str = "elbo",
+    iwae_samples: int = 5,
     global_clip_norm: float | None = None,
     seed: int = 0,
     **kwargs: Any,
@@ -109,6 +114,7 @@ class SAVAE(GuardedModel):
     self.family = family.get(posterior)
     self.latent_dim, self.seed, self.initial_loss_weight = decoder.latent_dim, seed, initial_loss_weight
     self.beta, self.free_bits, self.global_clip_norm = beta, free_bits, global_clip_norm
+    self.objective, self.iwae_samples = objective, iwae_samples
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     model_checks.check(self, encoder, learn_step_size)
     options = {"name": "step_sizes", "dtype": self.dtype_policy}
@@ -276,6 +282,8 @@ class SAVAE(GuardedModel):
       free_bits=self.free_bits,
       training=True,
       k_now=None if self.k_schedule is None else self.k_schedule(step),
+      objective=self.objective,
+      iwae_samples=self.iwae_samples,
     )
 
   def _update(self, loss, gradients, inferred, weights, statistics, x):
@@ -475,6 +483,8 @@ class SAVAE(GuardedModel):
       "initial_loss_weight": plain(self.initial_loss_weight),
       "beta": serialize(self.beta) if callable(self.beta) else plain(self.beta),
       "free_bits": plain(self.free_bits),
+      "objective": self.objective,
+      "iwae_samples": plain(self.iwae_samples),
       "global_clip_norm": plain(self.global_clip_norm),
       "seed": plain(self.seed),
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_savae.methods import OBJECTIVES
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi.noise import AtMean
 
@@ -21,7 +22,11 @@ def check(model: Any, encoder: Any, learn_step_size: str) -> None:
   Raises:
     ValueError: a value is out of its range, or does not fit the method.
   """
-  for wrong, rule, received in (*_of_networks(model, encoder), *_of_refinement(model, learn_step_size)):
+  for wrong, rule, received in (
+    *_of_networks(model, encoder),
+    *_of_refinement(model, learn_step_size),
+    *_of_objective(model),
+  ):
     if wrong:
       raise ValueError(f"{rule}. Received: {received}")
 
@@ -135,5 +140,35 @@ def _of_refinement(model, learn_step_size):
       model.eval_k and not method.has_latent,
       "Without latent there is nothing to refine",
       f"eval_k={model.eval_k}",
+    ),
+  )
+
+
+def _of_objective(model):
+  """The same for the bound in training."""
+  name, method = model.objective, model.method
+  weighted = name != "elbo"
+  return (
+    (name not in OBJECTIVES, f"objective is one of {', '.join(OBJECTIVES)}", repr(name)),
+    (not model.iwae_samples >= 1, "iwae_samples is 1 or more", model.iwae_samples),
+    (
+      weighted and not method.has_latent,
+      f"objective={name!r} needs a method with a latent",
+      f"method={model.method_name!r}",
+    ),
+    (
+      weighted and model.free_bits > 0,
+      f"objective={name!r} has no KL in closed form, which free_bits are about",
+      f"free_bits={model.free_bits}",
+    ),
+    (
+      weighted and model.svi.noise_draws.in_closed_form,
+      f"objective={name!r} draws z, and draws without noise leave none",
+      f"draws={model.svi.draws!r}",
+    ),
+    (
+      name == "buffered" and not (method.refines and model.svi.num_steps),
+      "objective='buffered' needs a method that refines, and a step or more",
+      f"method={model.method_name!r}, num_steps={model.svi.num_steps}",
     ),
   )

@@ -18,11 +18,13 @@ class Bound(NamedTuple):
     nll: −log p_θ(x | z) at the z of ε, which for a diagonal Gaussian is μ + σ ε.
     kl: KL(q_λ ‖ p), in closed form where the family of q has one, else log q(z) − log p(z).
     penalty: the KL term of the training loss: equal to `kl`, or with free bits Σ_j max(KL_j, free bits).
+    loss: the training loss if it is not nll + β penalty, such as an importance-weighted bound; else None.
   """
 
   nll: tf.Tensor
   kl: tf.Tensor
   penalty: tf.Tensor
+  loss: tf.Tensor | None = None
 
   @property
   def neg_elbo(self) -> tf.Tensor:
@@ -30,8 +32,8 @@ class Bound(NamedTuple):
     return self.nll + self.kl
 
   def weighted(self, beta: tf.Tensor) -> tf.Tensor:
-    """nll + β penalty, `[batch]`."""
-    return self.nll + beta * self.penalty
+    """The training loss, `[batch]`: nll + β penalty, unless there is another `loss`."""
+    return self.nll + beta * self.penalty if self.loss is None else self.loss
 
 
 class NegELBO:

@@ -31,6 +31,7 @@ class Purpose(enum.IntEnum):
   OPTIMUM = 14  # ε of the search for an example's best posterior
   BOUND = 15  # ε of bounds that average many draws
   ANNEALING = 16  # chains of annealed importance sampling
+  PROPOSALS = 17  # further ε of importance-weighted bounds in training
 
 
 def stateless_seed(seed: int | tf.Tensor, step: int | tf.Tensor, purpose: Purpose) -> tf.Tensor:

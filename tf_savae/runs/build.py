@@ -53,6 +53,8 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
         config.beta_cycles,
       ),
       free_bits=config.free_bits,
+      objective=config.objective,
+      iwae_samples=config.iwae_samples,
       global_clip_norm=config.outer_clip,
       seed=config.seed,
     )

@@ -132,6 +132,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         f" --adjoint with a compute_dtype, such as exact; received --model={self.model} --adjoint={self.adjoint}"
       )
     self._check_adjoint()
+    self._check_objective()
     if self.eval_file is not None and not concerns(self.__dataclass_fields__["eval_file"], self.kind):
       raise UserError(
         f"--eval_file is for runs on text; received {self.eval_file} for --dataset={self.dataset}"
@@ -217,6 +218,29 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
       raise UserError(
         f"--adjoint={self.adjoint} gives step sizes no gradient; use --learn_svi_lr=none; received"
         f" --learn_svi_lr={self.learn_svi_lr}"
+      )
+
+  def _check_objective(self):
+    """Raises UserError where the bound in training is not for the method or the other settings."""
+    if self.objective == "elbo":
+      return
+    method, received = METHODS.get(self.model), f"--model={self.model} --objective={self.objective}"
+    if not method.has_latent:
+      raise UserError(f"--objective={self.objective} is for a --model with a latent; received {received}")
+    if self.objective == "buffered" and not (method.refines and self.k):
+      raise UserError(
+        "--objective=buffered draws from the steps of a --model that refines, with --k=1 or more; received"
+        f" {received} --k={self.k}"
+      )
+    if self.free_bits:
+      raise UserError(
+        f"--free_bits are of the KL in closed form, which --objective={self.objective} does not have; received"
+        f" --free_bits={show(self.free_bits)}"
+      )
+    if self.svi_noise == "quadrature":
+      raise UserError(
+        f"--objective={self.objective} draws z, and --svi_noise=quadrature leaves no draws in training; give another"
+        " --svi_noise, such as signs"
       )
 
   @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tf_savae.likelihoods import LIKELIHOODS
+from tf_savae.methods import OBJECTIVES
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.posteriors import POSTERIORS
 from tf_savae.runs.options import (
@@ -191,6 +192,17 @@ class ModelSettings:
   )
   free_bits: float = option(
     0.0, number(0), "nats of KL that each latent may have without penalty in training", "Training"
+  )
+  objective: str = option(
+    "elbo",
+    one_of(*OBJECTIVES),
+    "bound at λ_K that training maximises: elbo; iwae, importance-weighted with --iwae_samples draws (Burda et al."
+    " 2016); or buffered, with a draw from each of λ_0 … λ_K (Shu et al. 2019). β weighs log p(z) − log q(z) in the"
+    " last two; SVI steps and validation are about the ELBO all the same",
+    "Training",
+  )
+  iwae_samples: int = option(
+    5, whole(1), "--objective=iwae: draws per example of the training loss", "Training"
   )
   max_nonfinite: int = option(
     20,

@@ -31,6 +31,7 @@ def unused(config: RunConfig, given: Iterable[str]) -> dict[str, str]:
     _by_data_set(config),
     _by_kind(config),
     {"profile": "--eval_only"} if config.eval_only else {},
+    {} if config.objective == "iwae" else {"iwae_samples": f"--objective={config.objective}"},
   ):
     found |= {name: reason for name, reason in reasons.items() if name in given}
   return found
