@@ -43,6 +43,7 @@ LAYERS = (
     "importance",
     "inference",
     "keras_guards",
+    "lagging",
     "masking",
     "measured",
     "methods",

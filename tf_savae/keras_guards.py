@@ -44,6 +44,7 @@ class GuardedModel(keras.Model):
         raise UserError(f"compile takes no {name}; received {value!r}; {remedy}")
     kwargs = {name: value for name, value in kwargs.items() if name not in _REFUSED}
     strategy_checks.check_place(self)
+    strategy_checks.check_lagging(self, optimizer)
     if self._distribute_strategy is None:
       super().compile(optimizer=optimizer, **kwargs)
       return
@@ -51,6 +52,10 @@ class GuardedModel(keras.Model):
     with self.distribute_strategy.scope():
       super().compile(optimizer=optimizer, **kwargs | {"jit_compile": False})
       vars(self)["_loss_tracker"] = LossTracker("loss")  # Keras's could be saved by all workers together only
+
+  def own_callbacks(self) -> list[keras.callbacks.Callback]:
+    """Callbacks that training needs besides those of `fit`."""
+    return []
 
   def compile_from_config(self, config: dict[str, Any]) -> None:
     """Compiles a model that is loaded; what earlier versions took and ignored is left out."""
@@ -75,7 +80,7 @@ class GuardedModel(keras.Model):
       self._build_on_spec(x.element_spec)
     callbacks = call.get("callbacks")
     if not isinstance(callbacks, keras.callbacks.CallbackList):  # which whoever runs its own loop gives
-      call["callbacks"] = [*_listed(callbacks), SkippedUpdates()]
+      call["callbacks"] = [*self.own_callbacks(), *_listed(callbacks), SkippedUpdates()]
     self._prepare(call, builds=True)
     if call.get("validation_data") is not None:
       call["validation_data"] = self._validation(call["validation_data"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
   from tf_savae.inference import Inferred
 
-__all__ = ["METHODS", "OBJECTIVES", "SVI", "VAE", "VAESVI", "VAESVIKL", "Autoreg", "Method", "SemiAmortized"]
+__all__ = ["METHODS", "SVI", "VAE", "VAESVI", "VAESVIKL", "Autoreg", "Method", "SemiAmortized"]
 
 #: What the bound at λ_K is in training: the ELBO, or an importance-weighted bound of `tf_savae.importance`.
 OBJECTIVES = ("elbo", "iwae", "buffered")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tf_savae import (
+  lagging,
   masking,
   methods,
   model_checks,
@@ -63,6 +65,8 @@ class SAVAE(GuardedModel):
     objective: the bound at λ_K in training: "elbo"; "iwae", with `iwae_samples` draws (Burda et al. 2016); or
       "buffered", with a draw from each of λ_0 … λ_K (Shu et al. 2019). Steps and evaluation are about the ELBO still.
     iwae_samples: S of "iwae", 1 or more.
+    lagging_updates: lagging inference (He et al. 2019): at most so many updates of the encoder alone before each of the
+      decoder, until the mutual information of validations falls, which `fit` needs `validation_data` for; 0: none.
     global_clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
     seed: all noise is a function of it and the step.
 
@@ -103,6 +107,7 @@ class SAVAE(GuardedModel):
     free_bits: float = 0.0,
     objective: str = "elbo",
     iwae_samples: int = 5,
+    lagging_updates: int = 0,
     global_clip_norm: float | None = None,
     seed: int = 0,
     **kwargs: Any,
@@ -114,12 +119,14 @@ class SAVAE(GuardedModel):
     self.family = family.get(posterior)
     self.latent_dim, self.seed, self.initial_loss_weight = decoder.latent_dim, seed, initial_loss_weight
     self.beta, self.free_bits, self.global_clip_norm = beta, free_bits, global_clip_norm
-    self.objective, self.iwae_samples = objective, iwae_samples
+    self.objective, self.iwae_samples, self.lagging_updates = objective, iwae_samples, lagging_updates
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
     model_checks.check(self, encoder, learn_step_size)
     options = {"name": "step_sizes", "dtype": self.dtype_policy}
     self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, self.family.kind, **options)
     self._make_posterior_network()
+    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, **options)
+    self.lagging = lagging.Lagging(lagging_updates, name="lagging") if lagging_updates else None
     self._built_on: tuple[Any, Any] | None = None  # shape and dtype of x, or of its parts
     self._make_counters_and_metrics()
 
@@ -143,6 +150,7 @@ class SAVAE(GuardedModel):
       names.append("gradient_norm_encoder")
     self.skip_reasons = update.SkipReasons()
     self.means = {name: Mean(name) for name in [*names, "gradient_norm_decoder"]}
+    self.information = Mean(lagging.INFORMATION) if self.lagging is not None else None
     self.mean_step_losses = MeanVector(self.svi.num_steps, name="path") if self.method.refines else None
     self.examples = Sum(name="examples", dtype="float32")
 
@@ -302,6 +310,9 @@ class SAVAE(GuardedModel):
     def on_update():
       measured.record(self.means, self.mean_step_losses)
       self.skipped_in_a_row.assign(tf.zeros_like(self.skipped_in_a_row.value))
+      if self.lagging is not None:
+        terms = lagging.num_terms(self.decoder, x, measured.size)
+        self.lagging.after_update(tf.cast(loss, tf.float32) * measured.size, terms)
 
     def on_skip():
       statistics.put_back()
@@ -312,7 +323,11 @@ class SAVAE(GuardedModel):
     # Without variables, as of `svi` with a decoder that is a constant, there is a loss and nothing to update.
     norm = tf.linalg.global_norm(list(norms.values())) if norms else tf.zeros_like(loss)
     pairs = list(zip(gradients, self.trainable_variables, strict=True))
-    update.apply_if_finite(self.optimizer, pairs, norm, loss, self.global_clip_norm, on_update, on_skip)
+    apply_to = None
+    if self.lagging is not None:
+      apply_to = functools.partial(self.lagging.apply, self.optimizer, theta=theta)
+    options = {"on_update": on_update, "on_skip": on_skip, "apply_to": apply_to}
+    update.apply_if_finite(self.optimizer, pairs, norm, loss, self.global_clip_norm, **options)
     self.examples.update_state(measured.size)
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -326,6 +341,10 @@ class SAVAE(GuardedModel):
     measured.record(self.means, self.mean_step_losses)
     self.examples.update_state(measured.size)
     results = self.training_results()
+    if self.information is not None:
+      value = lagging.mutual_information(inferred.start, inference.noise[-1])
+      self.information.update_state(value, sample_weight=measured.size)
+      results[lagging.INFORMATION] = self.information.result()
     return replicas.step_output(
       {name: value for name, value in results.items() if not name.startswith("gradient_norm")}
     )
@@ -354,6 +373,10 @@ class SAVAE(GuardedModel):
       initial = self.family.columns(start)  # type: ignore[arg-type] # the encoder's
       result |= {f"{name}_initial": value for name, value in initial.items()}
     return result
+
+  def own_callbacks(self) -> list[keras.callbacks.Callback]:
+    """Callbacks that training needs besides those of `fit`."""
+    return [] if self.lagging is None else [lagging.Validations()]
 
   def training_results(self) -> dict[str, tf.Tensor]:
     """The running means of this epoch, by name, nats per example."""
@@ -485,6 +508,7 @@ class SAVAE(GuardedModel):
       "free_bits": plain(self.free_bits),
       "objective": self.objective,
       "iwae_samples": plain(self.iwae_samples),
+      "lagging_updates": plain(self.lagging_updates),
       "global_clip_norm": plain(self.global_clip_norm),
       "seed": plain(self.seed),
     }

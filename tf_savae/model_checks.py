@@ -167,6 +167,11 @@ def _of_objective(model):
       f"draws={model.svi.draws!r}",
     ),
     (
+      not model.lagging_updates >= 0 or (model.lagging_updates and not method.has_encoder),
+      "lagging_updates is 0 or more, and 0 for a method without an encoder",
+      f"method={model.method_name!r}, lagging_updates={model.lagging_updates}",
+    ),
+    (
       name == "buffered" and not (method.refines and model.svi.num_steps),
       "objective='buffered' needs a method that refines, and a step or more",
       f"method={model.method_name!r}, num_steps={model.svi.num_steps}",

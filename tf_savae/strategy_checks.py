@@ -36,6 +36,23 @@ def check_compile(model: keras.Model, optimizer: Any, options: dict[str, Any]) -
     )
 
 
+def check_lagging(model: keras.Model, optimizer: Any) -> None:
+  """Raises UserError where encoder and decoder cannot be updated one without the other."""
+  if getattr(model, "lagging", None) is None:
+    return
+  is_scaled = model.dtype_policy.name == "mixed_float16"
+  if is_scaled or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+    raise UserError(
+      "lagging_updates does not go with an optimiser that scales the loss, as mixed_float16 needs; received"
+      f" lagging_updates={model.lagging_updates}; take mixed_bfloat16"
+    )
+  if model._distribute_strategy is not None:
+    raise UserError(
+      "lagging_updates does not go with a strategy, which updates all variables or none; received"
+      f" lagging_updates={model.lagging_updates}; train on one device"
+    )
+
+
 def check_networks(networks: list[keras.layers.Layer]) -> None:
   """Raises UserError for batch normalisation that would see the rows of one device alone."""
   for network in networks:

@@ -79,6 +79,7 @@ def apply_if_finite(
   clip_norm: float | None,
   on_update: Callable[[], None],
   on_skip: Callable[[], None],
+  apply_to: Callable[[list[tuple[tf.Tensor, keras.Variable]]], None] | None = None,
 ) -> None:
   """Applies the gradients, scaled to a global norm of at most `clip_norm`; skips all of it if not finite.
 
@@ -89,6 +90,7 @@ def apply_if_finite(
     loss: scalar.
     clip_norm: bound on `norm`, or None.
     on_update, on_skip: what else to do in the graph when the update is applied, and when it is skipped.
+    apply_to: applies pairs; default: `optimizer.apply_gradients`.
   """
   values, variables = [g for g, _ in pairs], [v for _, v in pairs]
 
@@ -98,7 +100,8 @@ def apply_if_finite(
 
   def apply(gradients):
     if pairs:  # an optimiser that scales the loss takes its scale out of gradients again
-      optimizer.apply_gradients(zip(map(optimizer.scale_loss, gradients), variables, strict=True))
+      scaled = list(zip(map(optimizer.scale_loss, gradients), variables, strict=True))
+      (apply_to or optimizer.apply_gradients)(scaled)
 
   def update():
     apply(clipped())

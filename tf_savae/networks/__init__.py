@@ -6,6 +6,7 @@ from tf_savae import lazy
 from tf_savae.networks.catalogue import DECODERS, ENCODERS, Network, register
 
 _HOMES = {
+  "BatchNormalizedEncoder": "tf_savae.networks.normalized",
   "BagOfWordsEncoder": "tf_savae.networks.bag_of_words",
   "ConditionalDecoder": "tf_savae.networks.conditional",
   "ConditionalEncoder": "tf_savae.networks.conditional",

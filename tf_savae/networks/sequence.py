@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_savae import tokens
 from tf_savae.networks import decoding
 from tf_savae.networks.decoder import Decoder
 from tf_savae.observations import Support, token_ids
@@ -27,6 +28,10 @@ class SequenceDecoder(Decoder):
   def support(self) -> Support:
     """Ids of the vocabulary."""
     return token_ids(self.vocab_size)
+
+  def num_terms(self, x: tf.Tensor) -> tf.Tensor:
+    """Number of terms of log p(x | z), `[batch]`: words and END."""
+    return tokens.lengths(tf.cast(x, tf.int32))
 
   @abc.abstractmethod
   def start(self, z: tf.Tensor | None, num: int | tf.Tensor) -> Any:

@@ -15,6 +15,7 @@ from tf_savae.full_gaussian import FullGaussianParams
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
 from tf_savae.networks import ConditionalDecoder, ConditionalEncoder, FullCovarianceEncoder
+from tf_savae.networks import BatchNormalizedEncoder, ConditionalDecoder, ConditionalEncoder
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.posteriors import POSTERIORS, PosteriorFamily
 from tf_savae.runs.config import RunConfig
@@ -51,10 +52,12 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
         config.beta_start,
         config.beta_warmup_epochs * data.steps_per_epoch(config.batch_size),
         config.beta_cycles,
+        config.beta,
       ),
       free_bits=config.free_bits,
       objective=config.objective,
       iwae_samples=config.iwae_samples,
+      lagging_updates=config.lagging_updates,
       global_clip_norm=config.outer_clip,
       seed=config.seed,
     )
@@ -103,6 +106,13 @@ def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> N
     encoder = maker.build(data, outputs, **config.values(maker.settings), **common)
     encoder = ConditionalEncoder(encoder, num_labels) if num_labels else encoder
     return (FullCovarianceEncoder(encoder, config.latent_dim) if is_full else encoder), decoder
+    maker = ENCODERS.get(config.encoder, data.kind)
+    encoder = maker.build(data, config.latent_dim, **config.values(maker.settings), **common)
+    if num_labels:
+      encoder = ConditionalEncoder(encoder, num_labels)
+    if config.bn_gamma:
+      encoder = BatchNormalizedEncoder(encoder, config.latent_dim, config.bn_gamma)
+    return encoder, decoder
   except ValueError as error:
     raise UserError(str(error)) from error
 

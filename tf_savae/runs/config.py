@@ -133,6 +133,11 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
       )
     self._check_adjoint()
     self._check_objective()
+    self._check_lagging()
+    if self.init_networks == "encoder" and not METHODS.get(self.model).has_encoder:
+      raise UserError(
+        f"--init_networks=encoder is for a --model with an encoder; received --model={self.model}; leave it out"
+      )
     if self.eval_file is not None and not concerns(self.__dataclass_fields__["eval_file"], self.kind):
       raise UserError(
         f"--eval_file is for runs on text; received {self.eval_file} for --dataset={self.dataset}"
@@ -241,6 +246,20 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
       raise UserError(
         f"--objective={self.objective} draws z, and --svi_noise=quadrature leaves no draws in training; give another"
         " --svi_noise, such as signs"
+      )
+
+  def _check_lagging(self):
+    """Raises UserError where encoder and decoder cannot be updated one without the other."""
+    if not self.lagging_updates:
+      return
+    received = f"received --lagging_updates={self.lagging_updates}"
+    if not METHODS.get(self.model).has_encoder:
+      raise UserError(
+        f"--lagging_updates is for a --model with an encoder, such as vae; {received} --model={self.model}"
+      )
+    if self.precision == "mixed_float16":
+      raise UserError(
+        f"--lagging_updates does not go with --precision=mixed_float16; {received}; take mixed_bfloat16"
       )
 
   @property

@@ -179,14 +179,24 @@ class ModelSettings:
     5.0, number(), "largest global norm of a gradient of the mean loss, in nats; 0 or less: off", "Training"
   )
   beta_start: float = option(0.1, number(0, 1), "β, weight of the KL term, at the first update", "Training")
+  beta: float = option(
+    1.0,
+    number(0),
+    "β after the warm-up, and the most it is before; validation chooses the best model by nll + this · KL. 0 trains an"
+    " autoencoder, whose encoder a run can begin with (--init_networks=encoder)",
+    "Training",
+  )
   beta_warmup_epochs: float = option(
-    10.0, number(0), "β rises by 1/(this · batches in an epoch) per update, up to 1; 0: β is 1", "Training"
+    10.0,
+    number(0),
+    "β rises by 1/(this · batches in an epoch) per update, up to --beta; 0: it is --beta from the start",
+    "Training",
   )
   beta_cycles: int = option(
     1,
     whole(1),
     "how often β rises; 2 or more is the cyclical schedule (Fu et al. 2019): each cycle lasts twice"
-    " --beta_warmup_epochs, and after the last one β stays 1; their 4 cycles over E epochs take a warm-up of"
+    " --beta_warmup_epochs, and after the last one β stays; their 4 cycles over E epochs take a warm-up of"
     " E / 8",
     "Training",
   )
@@ -203,6 +213,14 @@ class ModelSettings:
   )
   iwae_samples: int = option(
     5, whole(1), "--objective=iwae: draws per example of the training loss", "Training"
+  )
+  lagging_updates: int = option(
+    0,
+    whole(0),
+    "lagging inference (He et al. 2019, who take 100): updates of the encoder alone, until its loss stops falling or up"
+    " to this many, before each of the decoder; ends after the first validation whose mutual information is less than"
+    " the one before; 0: encoder and decoder are always trained together",
+    "Training",
   )
   max_nonfinite: int = option(
     20,
@@ -269,6 +287,13 @@ class ModelSettings:
     only=_TOKENS,
   )
   latent_dim: int = option(32, whole(1), "size of z", "Networks")
+  bn_gamma: float = option(
+    0.0,
+    number(0),
+    "γ of BN-VAE (Zhu et al. 2020), whose authors take about 0.5: the encoder's means are normalised over the batch and"
+    " scaled by this constant, which keeps their KL above latent · γ²/2 nats in training; 0: they are not",
+    "Networks",
+  )
   encoder_channels: tuple[int, ...] = option(
     (64, 64, 64), whole_list(1), "image encoder: channels of each residual stage", "Networks", only=_IMAGES
   )

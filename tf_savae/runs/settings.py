@@ -66,6 +66,13 @@ class RunSettings:
     " networks must be the same; step sizes and schedules begin anew",
     "Run",
   )
+  init_networks: str = option(
+    "both",
+    one_of("both", "encoder"),
+    "what --init_from gives: both networks; or the encoder alone, as after pre-training with --beta=0 (Li et al. 2019)."
+    " Then the decoder may be another one",
+    "Run",
+  )
   eval_only: bool = option(
     False, switch(), "evaluate the run in --run_dir instead of training it", "Run", OnResume.FREE
   )

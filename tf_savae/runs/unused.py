@@ -30,6 +30,7 @@ def unused(config: RunConfig, given: Iterable[str]) -> dict[str, str]:
     _by_networks(config),
     _by_data_set(config),
     _by_kind(config),
+    {} if config.init_from else {"init_networks": "no --init_from"},
     {"profile": "--eval_only"} if config.eval_only else {},
     {} if config.objective == "iwae" else {"iwae_samples": f"--objective={config.objective}"},
   ):
@@ -86,4 +87,6 @@ def _by_method(config):
       names.remove("svi_noise")  # of the training loss
   elif not method.differentiates:
     names += ["adjoint", *_OF_ADJOINT]
+  if not method.has_encoder:
+    names.append("bn_gamma")
   return dict.fromkeys(names, f"--model={config.model}")

@@ -1,4 +1,7 @@
-"""`--init_from`: a new run begins with the encoder and decoder of another run, such as SA-VAE with those of a VAE."""
+"""`--init_from`: a new run begins with the encoder and decoder of another run, such as SA-VAE with those of a VAE.
+
+With `--init_networks=encoder` it begins with the encoder alone, such as after pre-training as an autoencoder.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _OF_LATENT = ("latent_dim", "latent_maps")  # irrelevant without a latent
 
 
 def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
-  """Gives `model` the weights of the networks in `config.init_from`, as they were at its best validation bound.
+  """Gives `model` the weights of networks in `config.init_from`, as they were at its best validation bound.
 
   Learned step sizes, the optimiser's state and all schedules begin as in any new run.
 
@@ -58,6 +61,8 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
   ):  # a flow on top of another run's diagonal Gaussian begins as the identity
     networks["posterior_network"] = model.posterior_network
   networks = {name: network for name, network in networks.items() if network is not None}
+  taken = _roles(config)
+  networks = {name: network for name, network in networks.items() if name in taken}
   checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**networks))
   try:
     literal = LiteralPath(directory)
@@ -68,6 +73,13 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
       f"--init_from={source.path} cannot be used: its best checkpoint {best} is damaged, or of another"
       " version; name another run, or start without"
     ) from error
+
+
+def _roles(config: RunConfig) -> tuple[str, ...]:
+  """The networks that the run takes over."""
+  if config.init_networks == "encoder":
+    return ("encoder",)
+  return ("decoder", "encoder") if methods.get(config.model).has_encoder else ("decoder",)
 
 
 def _check_methods(config: RunConfig, stored: RunConfig) -> None:
@@ -93,14 +105,15 @@ def _difference(config: RunConfig, stored: RunConfig) -> str | None:
   """The first setting that gives the two runs other networks, in words."""
   if config.kind != stored.kind:
     return f"--dataset is {stored.dataset} there, {config.dataset} here"
-  method, names, catalogues = methods.get(config.model), [], {"decoder": DECODERS}
-  if method.has_encoder:
-    catalogues["encoder"] = ENCODERS
-  for role, catalogue in catalogues.items():
+  method, names = methods.get(config.model), []
+  for role in _roles(config):
+    catalogue = {"decoder": DECODERS, "encoder": ENCODERS}[role]
     there, here = (catalogue.resolve(getattr(run, role), run.kind) for run in (stored, config))
     if there != here:
       return f"its {role} is {there}, here {here}"
     names += catalogue.get(here, config.kind).settings
+  if method.has_encoder:
+    names.append("bn_gamma")
   if config.generator == stored.generator == "oracle":
     names.append("data_seed")
   if method.has_encoder and "full" in (config.posterior, stored.posterior):

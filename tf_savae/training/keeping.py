@@ -34,6 +34,7 @@ class RunKeeper(keras.callbacks.Callback):
     checkpoint_every: updates between two checkpoints; 0: none within an epoch.
     keep: how many of the last checkpoints stay.
     team: of devices and workers; default: one device. Its chief alone writes.
+    beta: weight of the KL in the bound by which the best model is chosen.
 
   Attributes:
     progress, checkpoints: where the run stands, and what holds it.
@@ -51,9 +52,10 @@ class RunKeeper(keras.callbacks.Callback):
     checkpoint_every: int = 0,
     keep: int = 2,
     team: Team | None = None,
+    beta: float = 1.0,
   ):
     super().__init__()
-    self._team = team or Team()
+    self._team, self._beta = team or Team(), beta
     self._run, self._steps_per_epoch = run, steps_per_epoch
     self._decay, self._every = decay, checkpoint_every
     self.set_model(model)
@@ -92,6 +94,7 @@ class RunKeeper(keras.callbacks.Callback):
       checkpoint_every=config.checkpoint_every,
       keep=config.keep_checkpoints,
       team=team,
+      beta=config.beta,
     )
 
   def restore(self) -> int:
@@ -165,8 +168,9 @@ class RunKeeper(keras.callbacks.Callback):
     """Processes the validation bound (patience, learning rate, best model), then saves a checkpoint."""
     logs, progress = logs or {}, self.progress
     step = self._take_stock()
-    if progress.record_validation(logs["val_bound"], epoch):
-      self.checkpoints.save_best(step, logs["val_bound"])
+    bound = logs["val_bound"] if self._beta == 1 else logs["val_nll"] + self._beta * logs["val_kl"]
+    if progress.record_validation(bound, epoch):
+      self.checkpoints.save_best(step, bound)
     rate = self.model.optimizer.learning_rate
     row = {"epoch": epoch, "step": step, "learning_rate": float(rate.numpy())}
     self._decay.after_epoch(epoch, progress, rate)

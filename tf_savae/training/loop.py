@@ -122,7 +122,8 @@ def _model(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE
       own.take_model(config, run_dir, data, model)
     if config.init_from and not run_dir.has_checkpoint:
       warm_start(config, run_dir, model)
-      print(f"encoder and decoder begin as in {config.init_from}", flush=True)
+      which = "encoder and decoder begin" if config.init_networks == "both" else "the encoder begins"
+      print(f"{which} as in {config.init_from}", flush=True)
     return model
 
 
@@ -180,7 +181,11 @@ def _train(
     profile = Profile(run_dir.tensorboard / "train", config.profile, done=step, end=last)
     more = [*more, profile]
   # Only `fit` would tell them that training begins, and a resumed run may have nothing left but a validation.
-  callbacks = keras.callbacks.CallbackList([keeper, guard, bar, *more], add_history=True, model=model)
+  # The model's own first, since the keeper saves what they change.
+  own_ones = model.own_callbacks()
+  callbacks = keras.callbacks.CallbackList(
+    [*own_ones, keeper, guard, bar, *more], add_history=True, model=model
+  )
   callbacks.on_train_begin()
   try:
     _epochs(config, data, model, keeper, callbacks, team)

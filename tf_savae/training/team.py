@@ -143,6 +143,7 @@ def _check_settings(config: RunConfig, name: str) -> None:
   refused = {
     "jit_compile": config.jit_compile == "true" and "XLA does not compile a step of several devices",
     "deterministic": config.deterministic and "bits do not repeat without XLA",
+    "lagging_updates": bool(config.lagging_updates) and "which updates all variables or none",
     "max_minutes": bool(config.max_minutes and name == "multi_worker") and "workers have clocks of their own",
   }
   for setting, why in refused.items():
