@@ -28,6 +28,8 @@ class Row:
     settings: settings of its runs, which override those of the table.
     refined: number of steps → settings of such steps at test time, for further evaluations of the same model.
     paper: what the paper reports for it, as text.
+    pretraining: settings of a run before, which override these, and whose encoder the row's runs begin with; None:
+      there is none. It takes `PRETRAINING_SHARE` of the budget.
   """
 
   key: str
@@ -35,6 +37,10 @@ class Row:
   settings: Settings
   refined: Mapping[int, Settings] = dataclasses.field(default_factory=dict)
   paper: str = "–"
+  pretraining: Settings | None = None
+
+
+PRETRAINING_SHARE = 1 / 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +101,15 @@ class Table:
     endless = {"epochs": 100_000} if self.budget else {"early_stop_patience": 3, "epochs": 200}
     return {**self.settings, **endless, **row.settings, **candidate, "seed": task.seed}
 
+  def pretraining_settings(self, task: Task) -> dict[str, Any] | None:
+    """The same for the run before it; None if there is none."""
+    more = self.row(task.row).pretraining
+    return None if more is None else {**self.run_settings(task), **more}
+
+  def budget_of(self, row: Row) -> float:
+    """Seconds of processor time for the row's own training, without one before it."""
+    return self.budget if row.pretraining is None else (1 - PRETRAINING_SHARE) * self.budget
+
   def evaluations(self, row: Row) -> dict[str, dict[str, Any]]:
     """Key of each evaluation of a row → settings that differ from those in training."""
     refined = {
@@ -141,6 +156,10 @@ class Files:
   def run_dir(self, task: Task) -> Path:
     """Where the task is trained."""
     return self.out / "runs" / task.name
+
+  def pretraining_dir(self, task: Task) -> Path:
+    """Where the run before it is."""
+    return self.out / "runs" / f"{task.name}.pretraining"
 
   def result(self, key: str, seed: int) -> Path:
     """The result of an evaluation."""
@@ -235,6 +254,9 @@ def about(table: Table, task: Task, changes: Settings | None = None) -> dict[str
     measured |= {"curve": list(table.curve), "curve_examples": table.curve_examples}
   if table.sweep:
     measured |= {"sweep": list(table.sweep), "sweep_examples": table.sweep_examples}
+  pretraining = table.row(task.row).pretraining
+  if pretraining is not None:
+    measured["pretraining"] = dict(pretraining)
   return {"budget": table.budget, **measured, "settings": settings, "at_test_time": dict(changes or {})}
 
 

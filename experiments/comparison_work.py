@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import traceback
 import zlib
@@ -45,7 +46,7 @@ def execute(out: Path, table: Table, task: Task) -> None:
     contextlib.redirect_stderr(log),
   ):
     try:
-      _train(table, task, run_dir)
+      _train_all(files, table, task)
       if task.is_trial:
         _write_trial(files, task, run_dir)
       else:
@@ -67,12 +68,26 @@ def config_of(table: Table, task: Task, run_dir: Path) -> RunConfig:
   return presets.make_config(**table.run_settings(task), run_dir=str(run_dir))
 
 
-def _train(table: Table, task: Task, run_dir: Path) -> None:
-  config, run = config_of(table, task, run_dir), RunDirectory(run_dir)
+def _train_all(files: Files, table: Table, task: Task) -> None:
+  """The training of a task, and the one before it whose encoder it begins with."""
+  run_dir, row, begins = files.run_dir(task), table.row(task.row), {}
+  before = table.pretraining_settings(task)
+  if before is not None:
+    first = files.pretraining_dir(task)
+    config = presets.make_config(**before, run_dir=str(first))
+    _train(table, config, comparison.PRETRAINING_SHARE * table.budget)
+    begins = {"init_from": str(first), "init_networks": "encoder"}
+  config = dataclasses.replace(config_of(table, task, run_dir), **begins)
+  _train(table, config, table.budget_of(row))
+
+
+def _train(table: Table, config: RunConfig, budget: float) -> None:
+  run_dir = Path(config.run_dir)
+  run = RunDirectory(run_dir)
   if run.is_finished:
     run.check_same_run(config)
     return
-  count = ProcessorTime(table.budget, run_dir / _COUNT)
+  count = ProcessorTime(budget, run_dir / _COUNT)
   callbacks = [count, Curve(count, table, config)] if table.curve else [count]
   loop.run(config, callbacks=callbacks, splits=())
 

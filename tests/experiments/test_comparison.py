@@ -22,10 +22,11 @@ TABLES = [
   ("text",),
   ("text", "--latent_to=state"),
   ("text", "--dataset=coco"),
+  ("text", "--group=rivals"),
   ("images",),
   ("images", "--decoder=late_pixelcnn"),
 ]
-ALL = [(flags, row.key) for flags in TABLES for row in COMMANDS[flags[0]].ROWS]
+ALL = [(flags, row.key) for flags in TABLES for row in table_of(*flags).rows]
 
 
 @pytest.mark.parametrize(("flags", "key"), ALL, ids=str)
