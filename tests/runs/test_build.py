@@ -36,6 +36,8 @@ def test_beta_rises_by_one_over_the_warm_up_and_stays_at_one():
     [beta(step) for step in (0, 1, 10, 35, 36, 1000)], [0.1, 0.125, 0.35, 0.975, 1, 1]
   )
   assert float(BetaWarmup(0.1, 0)(0)) == 1.0
+  np.testing.assert_allclose([BetaWarmup(0.1, 10, end=0.5)(step) for step in (0, 2, 5)], [0.1, 0.3, 0.5])
+  assert float(BetaWarmup(0.1, 10, end=0.0)(0)) == float(BetaWarmup(0.1, 0, end=0.0)(0)) == 0
   assert float(beta(tf.constant(10, tf.int64))) == pytest.approx(0.35)
   again = BetaWarmup.from_config(beta.get_config())
   assert float(again(10)) == float(beta(10))
@@ -53,6 +55,16 @@ def test_cyclical_beta_rises_in_the_first_half_of_every_cycle_and_ends_at_one():
   again = BetaWarmup.from_config(beta.get_config())
   assert [float(again(step)) for step in range(30)] == [float(beta(step)) for step in range(30)]
   assert float(BetaWarmup(0.1, 0, cycles=4)(0)) == 1.0
+
+
+def test_the_bound_the_lag_and_the_normalised_encoder_are_those_of_the_flags(tokens):
+  model = build_model(
+    config(model="vae_svi", objective="iwae", iwae_samples=3, lagging_updates=7, bn_gamma=0.4), tokens
+  )
+  assert (model.objective, model.iwae_samples, model.lagging.limit) == ("iwae", 3, 7)
+  assert model.encoder.gamma == 0.4
+  plain = build_model(config(), tokens)
+  assert (plain.objective, plain.lagging) == ("elbo", None) and not hasattr(plain.encoder, "gamma")
 
 
 def test_beta_is_that_of_the_step_within_an_epoch(tokens):

@@ -33,6 +33,12 @@ from tf_savae.runs.unused import unused
     ({"model": "vae", "k": 20, "svi_lr": 0.1}, {"svi_lr": "--model=vae"}),
     ({"model": "vae", "eval_k": 2, "svi_lr": 0.1}, {}),
     ({"model": "autoreg", "svi_rule": "adam"}, {"svi_rule": "--model=autoreg"}),
+    ({"model": "svi", "bn_gamma": 0.5}, {"bn_gamma": "--model=svi"}),
+    (
+      {"iwae_samples": 9, "init_networks": "encoder"},
+      {"iwae_samples": "--objective=elbo", "init_networks": "no --init_from"},
+    ),
+    ({"iwae_samples": 9, "objective": "iwae"}, {}),
   ],
   ids=str,
 )

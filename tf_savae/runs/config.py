@@ -245,7 +245,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     if self.svi_noise == "quadrature":
       raise UserError(
         f"--objective={self.objective} draws z, and --svi_noise=quadrature leaves no draws in training; give another"
-        " --svi_noise, such as signs"
+        " --svi_noise, such as independent"
       )
 
   def _check_lagging(self):
