@@ -30,6 +30,7 @@ class Row:
     paper: what the paper reports for it, as text.
     pretraining: settings of a run before, which override these, and whose encoder the row's runs begin with; None:
       there is none. It takes `PRETRAINING_SHARE` of the budget.
+    fixed: settings that a search leaves as they are, because the row is about them or cannot have others.
   """
 
   key: str
@@ -38,6 +39,7 @@ class Row:
   refined: Mapping[int, Settings] = dataclasses.field(default_factory=dict)
   paper: str = "–"
   pretraining: Settings | None = None
+  fixed: tuple[str, ...] = ()
 
 
 PRETRAINING_SHARE = 1 / 3
@@ -97,7 +99,8 @@ class Table:
 
   def run_settings(self, task: Task) -> dict[str, Any]:
     """Arguments of `presets.make_config` for a task's training, without its directory."""
-    row, candidate = self.row(task.row), self.candidates[task.candidate]
+    row = self.row(task.row)
+    candidate = {k: v for k, v in self.candidates[task.candidate].items() if k not in row.fixed}
     endless = {"epochs": 100_000} if self.budget else {"early_stop_patience": 3, "epochs": 200}
     return {**self.settings, **endless, **row.settings, **candidate, "seed": task.seed}
 

@@ -7,6 +7,7 @@ VAE, SA-VAE and VAE+SVI. The same command goes on where a killed one stopped.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -94,6 +95,9 @@ _IWAE = {"objective": "iwae", "iwae_samples": 5}
 # The warm-up lets four cycles fit into the updates that a VAE makes in 90 seconds, six to seven epochs.
 _CYCLES = {"beta_start": 0.0, "beta_warmup_epochs": 0.8, "beta_cycles": 4}
 
+# What a search could change, and what these rows are about or do not go with.
+_OF_BETA = ("beta_start", "beta_warmup_epochs", "free_bits")
+
 # Key, name and settings of what others do, with the encoder whose VAE collapses.
 _OF_OTHERS = (
   ("vae-lagging", "VAE, lagging inference", _vae(lagging_updates=100)),
@@ -106,18 +110,26 @@ _OF_OTHERS = (
   ("vae_svi-k4-iwae5", "VAE+SVI 1, K=4, importance-weighted", _steps("vae_svi", 4, **_IWAE)),
   ("savae-k4-iwae5", "SA-VAE K=4, importance-weighted", _steps("savae", 4, **_SAVAE, **_IWAE)),
 )
+
+
+def _of_others(key: str, name: str, settings: Settings) -> Row:
+  fixed = _OF_BETA if "beta_cycles" in settings else ("free_bits",) if "objective" in settings else ()
+  return dataclasses.replace(_row("lstm", key, name, settings, "–", False), fixed=fixed)
+
+
 _AUTOENCODER = {"beta": 0.0, "beta_start": 0.0, "beta_warmup_epochs": 0.0, "free_bits": 0.0}
 _PRETRAINED = Row(
   "vae-pretrained-lstm",
   "VAE, 0.5 free nats per latent, encoder pre-trained as an autoencoder for a third of the time",
   {**_vae(free_bits=0.5), "encoder": "lstm"},
   pretraining=_AUTOENCODER,
+  fixed=("free_bits",),
 )
 _BESIDE = ("vae-lstm", "savae-k4-lstm", "vae_svi-k4-lstm", "vae-freebits-lstm")
 RIVALS = (
   *select(ROWS, _BESIDE),
   _PRETRAINED,
-  *(_row("lstm", *columns, "–", False) for columns in _OF_OTHERS),
+  *(_of_others(*columns) for columns in _OF_OTHERS),
 )
 GROUPS = {"paper": ROWS, "rivals": RIVALS}
 
