@@ -66,7 +66,7 @@ class SAVAE(GuardedModel):
       "buffered", with a draw from each of λ_0 … λ_K (Shu et al. 2019). Steps and evaluation are about the ELBO still.
     iwae_samples: S of "iwae", 1 or more.
     lagging_updates: lagging inference (He et al. 2019): at most so many updates of the encoder alone before each of the
-      decoder, until the mutual information of validations falls, which `fit` needs `validation_data` for; 0: none.
+      decoder; 0: none. It ends when the mutual information of validations falls, so `fit` needs `validation_data`.
     global_clip_norm: bound on the global norm of the gradient of the batch's mean loss; None: no clipping.
     seed: all noise is a function of it and the step.
 
