@@ -125,7 +125,6 @@ class SAVAE(GuardedModel):
     options = {"name": "step_sizes", "dtype": self.dtype_policy}
     self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, self.family.kind, **options)
     self._make_posterior_network()
-    self.step_sizes = StepSizes(self.svi, learn_step_size, self.latent_dim, seed, **options)
     self.lagging = lagging.Lagging(lagging_updates, name="lagging") if lagging_updates else None
     self._built_on: tuple[Any, Any] | None = None  # shape and dtype of x, or of its parts
     self._make_counters_and_metrics()

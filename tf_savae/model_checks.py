@@ -172,6 +172,11 @@ def _of_objective(model):
       f"method={model.method_name!r}, lagging_updates={model.lagging_updates}",
     ),
     (
+      bool(model.lagging_updates) and (model.family.trained or model.family.kind is not GaussianParams),
+      "lagging_updates needs the mutual information of a diagonal Gaussian",
+      f"posterior={model.family!r}, lagging_updates={model.lagging_updates}",
+    ),
+    (
       name == "buffered" and not (method.refines and model.svi.num_steps),
       "objective='buffered' needs a method that refines, and a step or more",
       f"method={model.method_name!r}, num_steps={model.svi.num_steps}",

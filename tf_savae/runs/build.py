@@ -14,8 +14,12 @@ from tf_savae.errors import UserError
 from tf_savae.full_gaussian import FullGaussianParams
 from tf_savae.kind import KINDS
 from tf_savae.model import SAVAE
-from tf_savae.networks import ConditionalDecoder, ConditionalEncoder, FullCovarianceEncoder
-from tf_savae.networks import BatchNormalizedEncoder, ConditionalDecoder, ConditionalEncoder
+from tf_savae.networks import (
+  BatchNormalizedEncoder,
+  ConditionalDecoder,
+  ConditionalEncoder,
+  FullCovarianceEncoder,
+)
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.posteriors import POSTERIORS, PosteriorFamily
 from tf_savae.runs.config import RunConfig
@@ -104,15 +108,11 @@ def make_networks(config: RunConfig, data: DataSet, method: methods.Method) -> N
     )
     outputs = FullCovarianceEncoder.inner_dim(config.latent_dim) if is_full else config.latent_dim
     encoder = maker.build(data, outputs, **config.values(maker.settings), **common)
-    encoder = ConditionalEncoder(encoder, num_labels) if num_labels else encoder
-    return (FullCovarianceEncoder(encoder, config.latent_dim) if is_full else encoder), decoder
-    maker = ENCODERS.get(config.encoder, data.kind)
-    encoder = maker.build(data, config.latent_dim, **config.values(maker.settings), **common)
     if num_labels:
       encoder = ConditionalEncoder(encoder, num_labels)
     if config.bn_gamma:
       encoder = BatchNormalizedEncoder(encoder, config.latent_dim, config.bn_gamma)
-    return encoder, decoder
+    return (FullCovarianceEncoder(encoder, config.latent_dim) if is_full else encoder), decoder
   except ValueError as error:
     raise UserError(str(error)) from error
 

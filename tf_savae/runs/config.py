@@ -134,6 +134,11 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     self._check_adjoint()
     self._check_objective()
     self._check_lagging()
+    if self.bn_gamma and self.posterior == "full":
+      raise UserError(
+        f"--bn_gamma is for encoders that give means and variances; received --bn_gamma={show(self.bn_gamma)}"
+        " --posterior=full; use --posterior=diagonal"
+      )
     if self.init_networks == "encoder" and not METHODS.get(self.model).has_encoder:
       raise UserError(
         f"--init_networks=encoder is for a --model with an encoder; received --model={self.model}; leave it out"
@@ -256,6 +261,11 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
     if not METHODS.get(self.model).has_encoder:
       raise UserError(
         f"--lagging_updates is for a --model with an encoder, such as vae; {received} --model={self.model}"
+      )
+    if self.posterior != "diagonal":
+      raise UserError(
+        f"--lagging_updates needs the mutual information of --posterior=diagonal; {received}"
+        f" --posterior={self.posterior}"
       )
     if self.precision == "mixed_float16":
       raise UserError(

@@ -56,13 +56,10 @@ def warm_start(config: RunConfig, run: RunDirectory, model: SAVAE) -> None:
       f"--init_from={source.path} does not fit this run: {different}; use the same networks, or start without"
     )
   networks = {"encoder": model.encoder, "decoder": model.decoder}
-  if (
-    config.posterior == stored.posterior
-  ):  # a flow on top of another run's diagonal Gaussian begins as the identity
+  networks = {name: network for name, network in networks.items() if name in _roles(config)}
+  # A flow on top of another run's diagonal Gaussian begins as the identity.
+  if config.posterior == stored.posterior and model.posterior_network is not None:
     networks["posterior_network"] = model.posterior_network
-  networks = {name: network for name, network in networks.items() if network is not None}
-  taken = _roles(config)
-  networks = {name: network for name, network in networks.items() if name in taken}
   checkpoint = tf.train.Checkpoint(model=tf.train.Checkpoint(**networks))
   try:
     literal = LiteralPath(directory)
