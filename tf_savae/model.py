@@ -341,7 +341,7 @@ class SAVAE(GuardedModel):
     self.examples.update_state(measured.size)
     results = self.training_results()
     if self.information is not None:
-      value = lagging.mutual_information(inferred.start, inference.noise[-1])
+      value = lagging.mutual_information(inferred.start, inference.noise[-1])  # type: ignore[arg-type] # a diagonal Gaussian
       self.information.update_state(value, sample_weight=measured.size)
       results[lagging.INFORMATION] = self.information.result()
     return replicas.step_output(
