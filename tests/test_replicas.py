@@ -2,63 +2,100 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import tiny
-from tests.replica_cases import CASES, UPDATES
+from tests import replica_program, tiny
+from tests.replica_cases import CASES, EXAMPLES, UPDATES, difference
 from tf_savae import SAVAE, SVISettings, networks, replicas
+from tf_savae.commands import launch
 from tf_savae.errors import UserError
 
-# On four devices one has no example of the last batch.
-DEVICES = {
-  2: ("image-vae-float32", "image-vae_svi", "image-savae", "text-vae", "text-savae-exact"),
-  4: ("image-vae", "text-savae-stored"),
-}
 
-
-@functools.cache
-def compared(devices: int) -> dict[str, dict[str, float]]:
-  """What `replica_program` found."""
-  done = subprocess.run(
-    [sys.executable, "-m", "tests.replica_program", str(devices), *DEVICES[devices]],
+def start(out: Path, **environment: str) -> subprocess.Popen:
+  return subprocess.Popen(
+    [sys.executable, "-m", "tests.replica_program", str(out)],
     cwd=Path(__file__).parents[1],
-    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""},
-    capture_output=True,
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": "", **environment},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
-    check=False,
   )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+  """Where the programs put weights."""
+  return tmp_path_factory.mktemp("replicas")
+
+
+@pytest.fixture(scope="module")
+def found(out) -> dict[str, Any]:
+  """What `replica_program` prints; two workers are done by then, too."""
+  workers = {"worker": [f"127.0.0.1:{port}" for port in launch.free_ports(2)]}
+  configs = [{"cluster": workers, "task": {"type": "worker", "index": i}} for i in range(2)]
+  processes = [start(out), *(start(out, TF_CONFIG=json.dumps(config)) for config in configs)]
+  ends = [process.communicate() for process in processes]
+  for process, (_, errors) in zip(processes, ends, strict=True):
+    assert process.returncode == 0, errors[-3000:]
+  return json.loads(ends[0][0].splitlines()[-1])
+
+
+def tolerance(name: str) -> float:
+  return 1e-12 if CASES[name].dtype == "float64" else 1e-6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("devices", "name"), [(devices, name) for devices, names in DEVICES.items() for name in names]
+  ("devices", "name"), [(devices, name) for devices, names in replica_program.ON.items() for name in names]
 )
 class TestSeveralDevices:
-  def test_weights_and_optimiser_after_50_updates(self, devices, name):
-    tolerance = 1e-12 if CASES[name].dtype == "float64" else 1e-6
-    assert compared(devices)[name]["variables"] < tolerance
+  def test_weights_and_optimiser_after_50_updates(self, found, devices, name):
+    assert found[name][str(devices)]["variables"] < tolerance(name)
 
-  def test_metrics_evaluation_and_posterior(self, devices, name):
-    found = compared(devices)[name]
-    assert max(found[part] for part in ("history", "evaluation", "posterior")) < 1e-6  # metrics are float32
+  def test_metrics(self, found, devices, name):
+    assert found[name][str(devices)]["metrics"] < 1e-6  # they are float32
 
-  def test_the_comparison_means_something(self, devices, name):
-    found = compared(devices)[name]
-    assert found["steps"] == UPDATES
-    assert found["skipped"] == 0
-    assert found["gradient_norm"] > 0.5  # so gradients were clipped
+  def test_the_comparison_means_something(self, found, devices, name):
+    assert found[name][str(devices)]["steps"] == UPDATES
+    assert found[name][str(devices)]["skipped"] == 0
+    assert found[name]["gradient_norm"] > 0.5  # so gradients were clipped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", replica_program.OF_WORKERS)
+def test_two_processes_have_the_weights_of_one_device(found, out, name):
+  assert found
+  one, *workers = (np.load(out / f"{name}{end}.npz") for end in ("", ".worker-0", ".worker-1"))
+  for worker in workers:
+    assert difference(one, worker) < tolerance(name)
+
+
+@pytest.mark.slow
+class TestRuns:
+  def test_evaluation_has_each_example_once_in_the_order_of_one_device(self, found):
+    found = found[replica_program.EVALUATED]
+    names = {"nll_bound", "nll_iw", "digest", "bound_at_0", "bound_at_3", "gaps_bound_best", "gaps_nll"}
+    assert names <= found["rows"].keys()
+    for name, rows in found["rows"].items():
+      assert rows == (12 if "_at_" in name or name.startswith("gaps_") else EXAMPLES)
+    assert max(found["evaluated"].values()) < 1e-12
+
+  def test_fit_evaluate_and_predict_of_keras(self, found):
+    assert max(found[replica_program.BY_KERAS]["by_keras"]) < 1e-6  # metrics are float32
+
+  def test_a_run_goes_on_on_fewer_or_more_devices(self, found):
+    two_to_one, one_to_two = found[replica_program.RESUMED]["resumed"]
+    assert max(two_to_one, one_to_two) < 1e-12
 
 
 @pytest.fixture(scope="module")

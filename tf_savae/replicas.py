@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+# (x, more) → values by name.
+Function = Callable[[Any, Any], Mapping[str, tf.Tensor]]
 
 
 class Share(NamedTuple):
@@ -48,12 +51,48 @@ def sharing(x: Any) -> Iterator[None]:
   # As floats, which every device can add up.
   own = tf.where(replicas == number, tf.cast(size, tf.float32), 0.0)
   sizes = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, own), tf.int32)
+  with _having(Share(tf.reduce_sum(tf.where(replicas < number, sizes, 0)), size, tf.reduce_sum(sizes))):
+    yield
+
+
+@contextlib.contextmanager
+def _having(rows: Share) -> Iterator[None]:
   outer = share()
-  _current.share = Share(tf.reduce_sum(tf.where(replicas < number, sizes, 0)), size, tf.reduce_sum(sizes))
+  _current.share = rows
   try:
     yield
   finally:
     _current.share = outer
+
+
+def on_all(function: Function, strategy: tf.distribute.Strategy) -> Function:
+  """`function` of a batch, computed by all replicas of a strategy: each has some rows, and none has two.
+
+  Args:
+    function: (x, more) → values by name, each `[batch, ...]`. A row's values depend on no other row, and random
+      numbers come from `draw_rows`. A `tf.function` would be traced once for all replicas, so it is none.
+    strategy: whose replicas; with one of them `function` is returned.
+
+  Returns:
+    A function of a whole batch, to be called in a graph. All workers call it with the same batch, and all of them get
+    the values of all rows, in the order of the batch.
+  """
+  number = strategy.num_replicas_in_sync
+  if number == 1:
+    return function
+
+  def own(x, more):
+    i = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+    total = tf.shape(tf.nest.flatten(x)[0])[0]
+    first, end = i * total // number, (i + 1) * total // number
+    with _having(Share(first, end - first, total)):
+      return dict(function(tf.nest.map_structure(lambda part: part[first:end], x), more))
+
+  def whole(x, more):
+    values = strategy.run(own, (x, more))
+    return {name: strategy.gather(value, axis=0) for name, value in values.items()}
+
+  return whole
 
 
 def draw_rows(draw: Callable[[list[Any]], tf.Tensor], shape: Sequence[Any], axis: int = 0) -> tf.Tensor:

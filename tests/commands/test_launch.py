@@ -102,7 +102,7 @@ class TestCluster:
       team.of_run(RunConfig(strategy="multi_worker"))
 
   def test_a_chief_that_is_not_there(self, monkeypatch):
-    (port,) = launch._free_ports(1)
+    (port,) = launch.free_ports(1)
     cluster = {"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}}))
     begun = time.monotonic()

@@ -13,6 +13,7 @@ from tf_savae.commands.run_flags import step_flags
 _USED = (
   *("run_dir", "eval_k", "eval_file", "iw_samples", "eval_batch_size", "data_dir", "download", "strict_data"),
   *("jit_compile", "logit_positions", "deterministic", "bound_samples"),
+  *("strategy", "cpu_devices", "worker_timeout", "memory_limit"),
   *(flag.name for flag in step_flags()),
 )
 

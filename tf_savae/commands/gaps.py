@@ -6,7 +6,7 @@ import sys
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
-from tf_savae.commands.run_flags import run_flags, several_runs
+from tf_savae.commands.run_flags import device_flags, devices_of, run_flags, several_runs
 from tf_savae.errors import UserError
 from tf_savae.runs.options import number, optional, whole
 
@@ -40,6 +40,7 @@ def _flags() -> list[Flag]:
       "examples that the model makes, on which annealing bounds log p(x) from both sides; 0: none",
       _ANNEALING,
     ),
+    *device_flags(),
   ]
 
 
@@ -60,7 +61,8 @@ def _work(given: Given) -> None:
   from tf_savae.evaluation.annealing import Annealing
   from tf_savae.evaluation.optimum import Search
 
-  settings, runs = given.settings, several_runs(given)
+  runs = several_runs(given)
+  team, settings = devices_of(given, runs[0])
   settings["search"] = Search(
     *(settings.pop(name) for name in ("steps", "draws", "learning_rate", "restarts"))
   )
@@ -68,11 +70,12 @@ def _work(given: Given) -> None:
   settings["annealing"] = Annealing(*chains) if chains[0] else None
   del settings["run_dir"]
   out = settings.pop("out")
-  if len(runs) == 1 and out is None:
-    result, file = gaps.of_run(runs[0], **settings)
-    print(f"{gaps.table(result)}\n\nwritten to {file}")
-    return
-  results, files = gaps.of_runs(runs, out, **settings)
+  with team.scope():
+    if len(runs) == 1 and out is None:
+      result, file = gaps.of_run(runs[0], **settings)
+      print(f"{gaps.table(result)}\n\nwritten to {file}")
+      return
+    results, files = gaps.of_runs(runs, out, **settings)
   print(f"{gaps.compared(results)}\n\nwritten to {files[0]} and {files[1].name}")
 
 

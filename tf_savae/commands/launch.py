@@ -55,7 +55,7 @@ def work(prepared: Prepared) -> None:
   except OSError as error:
     raise UserError(f"cannot make --logs={prepared.logs}: {reason(error)}; name another directory") from error
   files = [prepared.logs / f"worker-{i}.log" for i in range(prepared.workers)]
-  addresses = [f"127.0.0.1:{port}" for port in _free_ports(prepared.workers)]
+  addresses = [f"127.0.0.1:{port}" for port in free_ports(prepared.workers)]
   asked: list[int] = []
   before = {
     number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
@@ -139,7 +139,7 @@ def _end(workers: Sequence[subprocess.Popen]) -> None:
       worker.wait()
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
   """Ports that nothing listens at."""
   sockets = [socket.socket() for _ in range(number)]
   try:

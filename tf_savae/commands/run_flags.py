@@ -27,6 +27,28 @@ def changed_steps(given: Given) -> dict[str, Any]:
   return {flag.name: given.typed[flag.name] for flag in step_flags() if flag.name in given.typed}
 
 
+def device_flags() -> list[Flag]:
+  """`--strategy` and `--cpu_devices`, for commands whose devices share the examples of a batch."""
+  strategy, cpu_devices = of_fields(RunConfig, ["strategy", "cpu_devices"])
+  about = (
+    "devices that share the examples: one, or all GPUs of this machine (mirrored); auto: mirrored where several are"
+    " visible"
+  )
+  return [
+    dataclasses.replace(strategy, rule=one_of("auto", "one", "mirrored"), help=about, group="Devices"),
+    dataclasses.replace(cpu_devices, group="Devices"),
+  ]
+
+
+def devices_of(given: Given, run_dir: str) -> tuple[Any, dict[str, Any]]:
+  """The team that the `device_flags` of a command line name for a run, and its other settings. Raises UserError."""
+  from tf_savae.training import team
+
+  names = {flag.name for flag in device_flags()}
+  settings = {name: value for name, value in given.settings.items() if name not in names}
+  return team.of_command(run_dir, **{name: given.settings[name] for name in names}), settings
+
+
 _RUN_DIR = Flag("run_dir", None, path(), "the directory of a trained run", is_needed=True)
 
 

@@ -6,7 +6,7 @@ import sys
 
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given
-from tf_savae.commands.run_flags import changed_steps, run_flags, step_flags
+from tf_savae.commands.run_flags import changed_steps, device_flags, devices_of, run_flags, step_flags
 from tf_savae.runs.options import whole, whole_list
 
 
@@ -16,6 +16,7 @@ def _flags() -> list[Flag]:
     Flag("eval_k", (0, 5, 10, 20, 40), whole_list(0), "SVI steps; differences are to the first"),
     Flag("bound_draws", 20, whole(2), "noise draws of each bound"),
     *step_flags(),
+    *device_flags(),
   ]
 
 
@@ -24,8 +25,10 @@ def _work(given: Given) -> None:
   from tf_savae.evaluation import sweep
 
   steps = {flag.name for flag in step_flags()}
-  settings = {name: value for name, value in given.settings.items() if name not in steps}
-  result, files = sweep.of_run(**settings, steps=changed_steps(given))
+  team, settings = devices_of(given, given.run_dir)
+  settings = {name: value for name, value in settings.items() if name not in steps}
+  with team.scope():
+    result, files = sweep.of_run(**settings, steps=changed_steps(given))
   print(f"{sweep.table(result)}\n\nwritten to {files[0]} and {files[1].name}")
 
 

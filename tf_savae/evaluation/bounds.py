@@ -32,7 +32,8 @@ class Evaluator:
   A bound is the mean over Gaussian noise draws of the one-draw bound, whatever draws the SVI steps take. The noise is
   the same at λ_0 and λ_K, so that their difference is paired. The noise of an example depends on its place in its
   batch and on the number of examples before that batch. Results therefore repeat exactly with the same batch size, and
-  agree within their standard errors between batch sizes.
+  agree within their standard errors between batch sizes. All devices of the model's strategy share the examples of a
+  batch, and give what one device gives. Each worker of several calls it, and gets all results.
 
   Args:
     model: the model; K is its `eval_k`.
@@ -48,10 +49,10 @@ class Evaluator:
     if bound_samples < 1 or (bound_samples > 1 and bound_samples % 2):
       raise ValueError(f"bound_samples must be 1 or an even number. Received: {bound_samples}")
     self._model, self._iw_samples, self._bound_samples = model, iw_samples, bound_samples
-    self._step = tf.function(
+    self._step = examples.function(
       lambda x, seen: _batch_values(model, x, seen, iw_samples, bound_samples),
-      autograph=False,
-      jit_compile=jit_compile,
+      model.distribute_strategy,
+      jit_compile,
     )
 
   def __call__(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_savae import replicas
 from tf_savae.data.dataset import DataSet
 
 # (x, number of examples before x) → values by name, each `[batch, ...]`.
@@ -30,15 +31,31 @@ def chosen(data: DataSet, split: str, num: int, batch_size: int, is_spread: bool
   return spread(data, split, num, batch_size) if is_spread else data.eval_batches(split, batch_size)
 
 
-def traced(values: Values, batches: tf.data.Dataset) -> Values:
+def function(values: Values, strategy: tf.distribute.Strategy | None, jit_compile: bool = False) -> Values:
+  """`values` as a `tf.function` in which all devices of a strategy share the examples of a batch.
+
+  Args:
+    values: a Python function. The values of an example must not depend on the other ones of its batch.
+    strategy: that of the model, `model.distribute_strategy`; None: one device. All workers of it must call the result
+      alike, and each gets all values.
+    jit_compile: whether to compile with XLA, which takes one device.
+  """
+  shared = values if strategy is None else replicas.on_all(values, strategy)
+  return tf.function(shared, autograph=False, jit_compile=jit_compile)
+
+
+def traced(
+  values: Values, batches: tf.data.Dataset, strategy: tf.distribute.Strategy | None = None
+) -> Values:
   """`values` as one graph for any number of examples and any length, so that a short last batch is not traced again.
 
   Args:
     values: a Python function, or a `tf.function`, which keeps its graphs for later calls.
     batches: batches of the examples that it will receive.
+    strategy: as for `function`; None: one device.
   """
   if not isinstance(values, tf.types.experimental.PolymorphicFunction):
-    values = tf.function(values, autograph=False)
+    values = function(values, strategy)
   return values.get_concrete_function(batches.element_spec, tf.TensorSpec([], tf.int64))
 
 

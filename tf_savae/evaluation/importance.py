@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_savae import replicas
 from tf_savae.evaluation.many_z import ManyZ
 from tf_savae.inference import Inference
 from tf_savae.posterior import Params
@@ -47,7 +48,10 @@ def estimate(batch: Inference, params: Params, num_samples: int) -> Importance:
   def log_weights(call):
     """`[batch, size]`."""
     draw_seed = tf.random.experimental.stateless_fold_in(seed, call)
-    noise = tf.random.stateless_normal([rows, size, latent], draw_seed, dtype=params.mean.dtype)
+    noise = replicas.draw_rows(
+      lambda shape: tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype),
+      [rows, size, latent],
+    )
     z, of_z = batch.family.draw(params, tf.transpose(noise, [1, 0, 2]))
     return log_prob(tf.transpose(z, [1, 0, 2])) + tf.transpose(of_z)
 

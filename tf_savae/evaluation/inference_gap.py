@@ -83,7 +83,9 @@ def per_example(
     return rows
 
   batches = examples.chosen(data, split, num, batch_size, spread)
-  return examples.rows(examples.traced(values, batches), batches, num, progress)
+  # Chains draw for all examples of a batch at once, so another division of it would give others.
+  strategy = model.distribute_strategy if annealing is None else None
+  return examples.rows(examples.traced(values, batches, strategy), batches, num, progress)
 
 
 def _estimated(found: optimum.GapParts) -> dict[str, tf.Tensor]:

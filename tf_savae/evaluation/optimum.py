@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_savae import replicas
 from tf_savae.evaluation import importance
 from tf_savae.evaluation.importance import Importance
 from tf_savae.inference import Inference
@@ -154,7 +155,9 @@ def _pairs(seed: tf.Tensor, draws: int, like: tf.Tensor) -> tf.Tensor:
   A row's noise depends on its place in the batch, not on how many rows there are.
   """
   batch, latent = tf.unstack(tf.shape(like))
-  noise = tf.random.stateless_normal([batch, draws // 2, latent], seed, dtype=like.dtype)
+  noise = replicas.draw_rows(
+    lambda shape: tf.random.stateless_normal(shape, seed, dtype=like.dtype), [batch, draws // 2, latent]
+  )
   noise = tf.transpose(tf.concat([noise, -noise], axis=1), [1, 0, 2])
   return tf.ensure_shape(noise, [draws, *like.shape])
 
@@ -173,8 +176,10 @@ def mean_elbo(batch: Inference, params: Params, draws: int) -> tf.Tensor:
   pairs = -(-draws // 2)
 
   def add(s, total):
-    noise = tf.random.stateless_normal(
-      tf.shape(params.mean), tf.random.experimental.stateless_fold_in(seed, s), dtype=params.mean.dtype
+    draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
+    noise = replicas.draw_rows(
+      lambda shape: tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype),
+      tf.unstack(tf.shape(params.mean)),
     )
     values = [batch.objective(params, sign * noise, *context) for sign in (1.0, -1.0)]
     return s + 1, total - values[0] - values[1]
@@ -279,7 +284,10 @@ def gradient_left(batch: Inference, params: Params, draws: int) -> GradientLeft:
 def _random_start(batch: Inference, index: int) -> Params:
   """μ ~ N(0, I) and σ = 1."""
   seed = tf.random.experimental.stateless_fold_in(batch.seed(Purpose.INITIAL), index)
-  mean = tf.random.stateless_normal([batch.size, batch.decoder.latent_dim], seed, dtype=batch.beta.dtype)
+  mean = replicas.draw_rows(
+    lambda shape: tf.random.stateless_normal(shape, seed, dtype=batch.beta.dtype),
+    [batch.size, batch.decoder.latent_dim],
+  )
   return batch.family.start((mean, tf.zeros_like(mean)))
 
 

@@ -66,8 +66,11 @@ def of_batches(
     raise ValueError(f"The method {model.method_name!r} has no posterior.")
   if start not in STARTS:
     raise ValueError(f"A trajectory starts at one of {', '.join(STARTS)}. Received: {start!r}")
-  values = examples.traced(lambda x, seen: _at_steps(model, x, seen, steps, bound_draws, start), batches)
-  rows = examples.rows(values, batches, num, progress)
+
+  def values(x, seen):
+    return _at_steps(model, x, seen, steps, bound_draws, start)
+
+  rows = examples.rows(examples.traced(values, batches, model.distribute_strategy), batches, num, progress)
   return {k: {name: value[:, i] for name, value in rows.items()} for i, k in enumerate(steps)}
 
 

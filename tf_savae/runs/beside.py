@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tf_savae.errors import UserError
@@ -40,13 +42,17 @@ class DirectoryBeside(RunDirectory):
   def write_results(self, results: Mapping[str, Any], *, training_finished: bool | None = None) -> None:
     """The chief does."""
 
+  def write_results_of(self, file: str | os.PathLike[str], results: Mapping[str, Any]) -> Path:
+    """The chief does."""
+    return self.path
+
 
 class CheckpointsBeside:
   """Checkpoints that the chief writes; has what `Checkpoints` has.
 
   Args:
     checkpoints: of the run.
-    step_of_chief: waits for the chief's checkpoint and gives its step.
+    step_of_chief: waits for the chief's checkpoint and gives its step, −1 for none.
   """
 
   def __init__(self, checkpoints: Checkpoints, step_of_chief: Callable[[], int]):
@@ -60,13 +66,24 @@ class CheckpointsBeside:
     """The chief saves."""
     return ""
 
-  def restore_latest(self, *, must_exist: bool = False) -> int:
-    """Restores the checkpoint that the chief restored or saved.
+  def restore_latest(self, *, must_exist: bool = False) -> int | None:
+    """Restores the checkpoint that the chief restored or saved; None where it has none.
 
     Raises:
       UserError: it is not there, or cannot be read.
     """
     del must_exist
     step = self._step_of_chief()
+    if step < 0:
+      return None
     self._checkpoints.restore_step(step)
     return step
+
+  def restore_best(self) -> tuple[int, float] | None:
+    """Restores the best model that the chief restored; None where there is none.
+
+    Raises:
+      UserError: it is not there, or cannot be read.
+    """
+    step = self._step_of_chief()
+    return None if step < 0 else self._checkpoints.restore_best_of(step)

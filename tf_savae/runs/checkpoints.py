@@ -169,6 +169,15 @@ class Checkpoints:
     """
     return self._best.restore()
 
+  def restore_best_of(self, step: int) -> tuple[int, float]:
+    """Restores the best model, which another process found to be that of a step; returns its step and bound.
+
+    Raises:
+      UserError: it is not there, or cannot be read.
+    """
+    self._best.restore_step(step)
+    return step, self._best.value
+
 
 def of_run(
   directory: str | os.PathLike,
@@ -278,7 +287,7 @@ class _Series:
           file.rename(f"{file}.damaged")
       if failures:
         self._forget_record()
-      return int(self._step.numpy()), float(self._value.numpy())
+      return int(self._step.numpy()), self.value
     if failures:
       newest = max(failures)
       raise UserError(
@@ -296,6 +305,10 @@ class _Series:
         f"cannot read the chief's checkpoint {self._prefix(step)} ({_first_words(error)}); name a --run_dir on a file"
         " system that all workers share"
       ) from error
+
+  @property
+  def value(self) -> float:
+    return float(self._value.numpy())
 
   def steps(self) -> list[int]:
     """Steps of all checkpoints that exist or that the manager's record lists."""

@@ -114,6 +114,21 @@ class RunKeeper(keras.callbacks.Callback):
     self._run.drop_metrics_after(step)
     return step
 
+  def restore_trained(self) -> int:
+    """Goes to the newest readable checkpoint of a run that is only evaluated; returns its updates, 0: there is none."""
+    if not self._team.is_chief:
+      return self.checkpoints.restore_latest() or 0
+    step = self.checkpoints.restore_latest(must_exist=self._run.has_progress)
+    self._team.from_chief(-1 if step is None else step)
+    return step or 0
+
+  def restore_best(self) -> tuple[int, float] | None:
+    """Gives the model the weights of the best validation bound; returns their step and bound, or None."""
+    best = self.checkpoints.restore_best()
+    if self._team.is_chief:
+      self._team.from_chief(-1 if best is None else best[0])
+    return best
+
   def save(self) -> None:
     """Saves a checkpoint of the current state."""
     step = self._take_stock()

@@ -58,7 +58,8 @@ def run(
     KeyboardInterrupt: Ctrl-C or SIGTERM. It is an `Interrupted` if there was time to save; its text says what is saved.
 
   Returns:
-    The content of results.json: settings, and for each split its bounds, KL and likelihood in nats.
+    The content of results.json: settings, and for each split its bounds, KL and likelihood in nats. Workers beside the
+    chief return the same.
 
   Example:
     >>> import tempfile
@@ -87,16 +88,10 @@ def run(
       with keeper.request.listening(), _explained(config, run_dir, team):
         if not config.eval_only:
           _train(config, run_dir, data, model, keeper, [*([board] if board else []), *callbacks], team)
-          if not team.is_chief:
-            team.from_chief()  # which evaluates alone
-            return {}
-        elif not keeper.checkpoints.restore_latest(must_exist=run_dir.has_progress):
+        elif not keeper.restore_trained():
           raise UserError(f"--run_dir={run_dir.path} holds no trained weights yet; train there first")
         splits = ("test",) if config.eval_file else splits
-        found = results.finish(config, run_dir, data, model, keeper, board, splits)
-        if not config.eval_only:
-          team.from_chief()
-        return found
+        return results.finish(config, run_dir, data, model, keeper, board, splits, team)
     finally:
       if board is not None:
         board.close()

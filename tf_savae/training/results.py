@@ -20,6 +20,7 @@ from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
 from tf_savae.training.keeping import RunKeeper
 from tf_savae.training.summary import next_steps, summary_table
+from tf_savae.training.team import Team
 from tf_savae.training.tensorboard import TensorBoardLogger
 
 # Settings of the steps that made λ_K.
@@ -34,8 +35,11 @@ def finish(
   keeper: RunKeeper,
   board: TensorBoardLogger | None,
   splits: Sequence[str],
+  team: Team,
 ) -> dict[str, Any]:
   """Evaluates the best model on `splits`, writes results.json, and prints the table.
+
+  All devices and workers evaluate together. The chief alone draws pictures and writes.
 
   Args:
     config: the settings.
@@ -45,20 +49,24 @@ def finish(
     keeper: holds the checkpoints and the progress of the run.
     board: receives the results for TensorBoard; None: they are not logged.
     splits: names of splits.
+    team: of devices and workers.
 
   Returns:
     The content of results.json.
   """
   stopped_by = keeper.stopping.stopped_by()
-  best = keeper.checkpoints.restore_best()
+  best = keeper.restore_best()
   results = {
     **_about(config, data, model),
     **_course(config, run_dir, keeper.progress, None if best is None else best[0]),
     "stopped_by": stopped_by,  # None: training is not over
     **_of_some_runs(config, data),
-    **_evaluated(config, run_dir, data, model, splits, keeper.check_stop),
+    **_evaluated(config, run_dir, data, model, splits, keeper.check_stop, team.is_chief),
     **_enough(config, data, model, splits),
   }
+  if not team.is_chief:
+    team.from_chief()  # which has written them
+    return results
   kind = KINDS.get(data.kind)
   kind.save_pictures(model, data, run_dir.path)
   if config.eval_file:
@@ -70,6 +78,7 @@ def finish(
   if board is not None:
     board.finish(model, results)
   print(f"\n{summary_table(results)}\n\n{after}", flush=True)
+  team.from_chief()
   return results
 
 
@@ -131,13 +140,18 @@ def _evaluated(
   model: SAVAE,
   splits: Sequence[str],
   check_stop: Callable[[], None],
+  writes: bool,
 ) -> dict[str, Any]:
-  """The results of the `Evaluator` for each split, with a bar on a terminal; `check_stop` is called per batch."""
+  """The results of the `Evaluator` for each split, with a bar on a terminal; `check_stop` is called per batch.
+
+  The values of each test example are kept where this process `writes`.
+  """
   compiled = config.deterministic and KINDS.get(data.kind).has_one_shape
   evaluate = Evaluator(model, config.iw_samples, config.bound_samples, jit_compile=compiled)
   found = {}
   for split in splits:
-    each = run_dir.path / per_example.TEST_FILE if split == "test" and not config.eval_file else None
+    is_kept = writes and split == "test" and not config.eval_file
+    each = run_dir.path / per_example.TEST_FILE if is_kept else None
     bar = functools.partial(tqdm.tqdm, desc=f"evaluate {split}", leave=False, disable=not sys.stderr.isatty())
     with bar(total=data.num_examples(split)) as progress:
 

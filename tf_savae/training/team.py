@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from tf_savae.errors import UserError
 from tf_savae.runs.config import RunConfig
+from tf_savae.runs.directory import RunDirectory
 from tf_savae.training import devices
 
 _CLUSTER = "TF_CONFIG"  # the variable that says who the workers are
@@ -114,17 +116,14 @@ class Team:
 def of_run(config: RunConfig) -> Team:
   """The team that `--strategy` names. It must be made before TensorFlow computes anything.
 
-  A run that is only evaluated has one device.
-
   Raises:
     UserError: it does not fit this machine, the settings or TF_CONFIG, or the other workers cannot be reached.
   """
   devices.prepare(config)
   name = config.strategy
   if name == "auto":
-    several = len(tf.config.list_physical_devices("GPU")) > 1
-    name = "multi_worker" if os.environ.get(_CLUSTER) else "mirrored" if several else "one"
-  if name == "one" or config.eval_only:
+    name = "multi_worker" if os.environ.get(_CLUSTER) else _on_this_machine()
+  if name == "one":
     return Team()
   _check_settings(config, name)
   if name == "mirrored":
@@ -139,12 +138,39 @@ def of_run(config: RunConfig) -> Team:
   return _workers(config)
 
 
+def of_command(run_dir: str, **given: Any) -> Team:
+  """The team of a command that reads a finished run: devices of this machine, whatever TF_CONFIG says.
+
+  Several processes would each write the command's files, so they share the work only at the end of training and in
+  `evaluate`.
+
+  Args:
+    run_dir: the directory of the run, whose precision is set; it need not be there.
+    **given: settings of devices, such as `strategy` and `cpu_devices`; no strategy of several processes.
+
+  Raises:
+    UserError: the settings do not fit this machine.
+  """
+  config = RunDirectory(os.path.expanduser(run_dir)).read_config() or RunConfig()
+  config = dataclasses.replace(config, **given, eval_only=True, jit_compile="auto", deterministic=False)
+  if config.strategy == "auto":
+    config = dataclasses.replace(config, strategy=_on_this_machine())
+  return of_run(config)
+
+
+def _on_this_machine() -> str:
+  return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one"
+
+
 def _check_settings(config: RunConfig, name: str) -> None:
+  trains, several = not config.eval_only, name == "multi_worker"
   refused = {
-    "jit_compile": config.jit_compile == "true" and "XLA does not compile a step of several devices",
+    "jit_compile": trains
+    and config.jit_compile == "true"
+    and "XLA does not compile a step of several devices",
     "deterministic": config.deterministic and "bits do not repeat without XLA",
-    "lagging_updates": bool(config.lagging_updates) and "which updates all variables or none",
-    "max_minutes": bool(config.max_minutes and name == "multi_worker") and "workers have clocks of their own",
+    "lagging_updates": trains and bool(config.lagging_updates) and "which updates all variables or none",
+    "max_minutes": bool(trains and config.max_minutes and several) and "workers have clocks of their own",
   }
   for setting, why in refused.items():
     if why:
