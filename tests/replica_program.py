@@ -2,9 +2,9 @@
 
     python -m tests.replica_program OUT [all]
 
-The tests take some of the cases, for the sake of time; `all` takes each on two and on four devices. Without TF_CONFIG it prints one line of JSON, the differences to one device, and puts the weights of one device in
-OUT/CASE.npz. A worker puts its own in OUT/CASE.worker-INDEX.npz. Devices are made before TensorFlow starts, so this is
-a process of its own.
+The tests take some of the cases, for the sake of time; `all` takes each on two and on four devices. Without TF_CONFIG
+it prints one line of JSON, the differences to one device, and puts the weights of one device in OUT/CASE.npz. A worker
+puts its own in OUT/CASE.worker-INDEX.npz. Devices are made before TensorFlow starts, so this is a process of its own.
 """
 
 from __future__ import annotations

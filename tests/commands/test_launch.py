@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_savae.commands import launch
 from tf_savae.errors import UserError
+from tf_savae.evaluation import per_example
 from tf_savae.runs.config import RunConfig
 from tf_savae.training import team
 
@@ -28,11 +29,11 @@ RUN = (
 ).split()
 
 
-def start(*words: str) -> subprocess.Popen:
+def start(*words: str, **environment: str) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, "-m", "tf_savae", *words],
     cwd=ROOT,
-    env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -81,6 +82,10 @@ def test_a_killed_worker_and_the_same_command_again(tmp_path):
   assert one.keys() == two.keys()
   for name, value in one.items():
     np.testing.assert_allclose(two[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+  # Both workers evaluated, and the chief has written what one device finds.
+  for name, value in per_example.load(tmp_path / "one" / per_example.TEST_FILE).items():
+    found = per_example.load(tmp_path / "two" / per_example.TEST_FILE)[name]
+    np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-5, err_msg=name)
   rows = (tmp_path / "two" / "metrics.csv").read_text(encoding="utf-8").splitlines()
   assert len(rows) == len((tmp_path / "one" / "metrics.csv").read_text(encoding="utf-8").splitlines())
 
@@ -109,6 +114,18 @@ class TestCluster:
     with pytest.raises(UserError, match=rf"the chief at 127.0.0.1:{port} cannot be reached for 1 seconds"):
       team.of_run(RunConfig(strategy="multi_worker", worker_timeout=1.0))
     assert time.monotonic() - begun < 10
+
+  @pytest.mark.slow
+  def test_a_worker_that_never_comes(self, tmp_path):
+    (port,) = launch.free_ports(1)
+    cluster = {"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]}
+    config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}})
+    chief = start("train", *RUN, f"--run_dir={tmp_path}", "--worker_timeout=2", TF_CONFIG=config)
+    output, _ = chief.communicate(timeout=120)
+    assert chief.returncode == 1
+    (error,) = (line for line in output.splitlines() if line.startswith("error"))
+    assert re.search(r"not all of the workers .* came within 2 seconds .*--worker_timeout", error)
+    assert "Traceback" not in output
 
   def test_settings_that_workers_cannot_have(self):
     with pytest.raises(UserError, match="--max_minutes does not go with --strategy=multi_worker"):

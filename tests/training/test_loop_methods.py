@@ -18,7 +18,7 @@ STEPS = 3
 # What the command line can ask for besides, one or two for each run.
 BESIDES = {
   ("synthetic", "autoreg"): {"optimizer": "sgd"},
-  ("synthetic", "vae"): {"k": 0, "dropout": 0.2},
+  ("synthetic", "vae"): {"k": 0, "dropout": 0.2, "precision": "mixed_float16"},
   ("synthetic", "svi"): {"svi_samples": 2, "svi_schedule": "linear"},
   ("synthetic", "vae_svi"): {"svi_clip_norm": 0.0, "clip_norm": 0.0},
   ("synthetic", "vae_svi_kl"): {"eval_k": 1},
@@ -29,7 +29,7 @@ BESIDES = {
     "adjoint_steps": 1,
   },
   ("omniglot", "autoreg"): {},
-  ("omniglot", "vae"): {},
+  ("omniglot", "vae"): {"precision": "mixed_float16"},
   ("omniglot", "svi"): {"k": 1},
   ("omniglot", "vae_svi"): {"eval_k": 0},
   ("omniglot", "vae_svi_kl"): {"k": 0},

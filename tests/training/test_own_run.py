@@ -139,6 +139,22 @@ def test_a_model_that_is_not_compiled_gets_the_optimiser_of_the_settings_and_cal
 
 
 @pytest.mark.slow
+def test_a_step_that_xla_cannot_compile_goes_on_without_it(images, tmp_path, capfd):
+  class ByPython(FlatEncoder):
+    """A network with a function of Python in its graph."""
+
+    def call(self, x):
+      return super().call(tf.ensure_shape(tf.numpy_function(np.copy, [x], x.dtype), x.shape))
+
+  model = SAVAE(ByPython(), FlatDecoder(64), "vae")
+  model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=True)
+  results = training.run(config(tmp_path / "run", model="vae", k=0, max_steps=2), images, model)
+  (warning,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("warning"))
+  assert "XLA cannot compile the step (PyFunc); going on without it" in warning
+  assert (results["steps"], results["skipped_updates"]) == (2, 0)
+
+
+@pytest.mark.slow
 def test_own_data_train_the_networks_of_the_settings_and_load_without_the_data(images, tmp_path):
   settings = config(tmp_path / "run", model="vae", k=0, max_steps=1)
   results = training.run(settings, images)

@@ -237,7 +237,7 @@ class MachineSettings:
   worker_timeout: float = option(
     300.0,
     number(above=0),
-    "seconds that a worker waits for the chief to be reached",
+    "seconds that a worker waits for the chief to be reached, and for all others to come",
     "Machine",
     OnResume.FREE,
   )

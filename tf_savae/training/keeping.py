@@ -114,6 +114,10 @@ class RunKeeper(keras.callbacks.Callback):
     self._run.drop_metrics_after(step)
     return step
 
+  def repeat_epoch(self) -> None:
+    """Lets the next `fit` begin with the metrics of now, since the last one made no update."""
+    self._restored_metrics = [v.numpy() for v in self._metrics]
+
   def restore_trained(self) -> int:
     """Goes to the newest readable checkpoint of a run that is only evaluated; returns its updates, 0: there is none."""
     if not self._team.is_chief:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -213,19 +215,38 @@ def _epochs(
     several = team.strategy is not None
     steps = {"steps_per_epoch": end - step, "validation_steps": in_valid} if several else {}
     if step < end and not is_due:
-      model.fit(
-        team.shared(data.train_batches(config.batch_size, step, end - step)),
-        initial_epoch=epoch,
-        epochs=epoch + 1,
-        validation_data=valid,
-        **steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-      )
+      try:
+        model.fit(
+          team.shared(data.train_batches(config.batch_size, step, end - step)),
+          initial_epoch=epoch,
+          epochs=epoch + 1,
+          validation_data=valid,
+          **steps,
+          shuffle=False,
+          verbose=0,
+          callbacks=callbacks,
+        )
+      except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        if int(model.step.numpy()) != step or not _is_about_xla(config, model, error):
+          raise
+        _go_on_without_xla(model, error)
+        keeper.repeat_epoch()
+        continue
       stopping.by_callback = model.stop_training and not stopping.is_due
     else:
       _validate(model, valid, callbacks, epoch, in_valid if several else None)
+
+
+def _is_about_xla(config: RunConfig, model: SAVAE, error: tf.errors.OpError) -> bool:
+  """Whether the step was compiled without having been asked for, and could not be."""
+  return config.jit_compile == "auto" and model.jit_compile and "XLA" in error.message.upper()
+
+
+def _go_on_without_xla(model: SAVAE, error: tf.errors.OpError) -> None:
+  why = (re.search(r"No registered '(\w+)'", error.message) or [None, error.message.splitlines()[0][:200]])[1]
+  print(f"warning: XLA cannot compile the step ({why}); going on without it", file=sys.stderr, flush=True)
+  model.jit_compile = False
+  model.train_function = model.test_function = model.predict_function = None
 
 
 def _epoch(step: int, per_epoch: int, keeper: RunKeeper) -> int:

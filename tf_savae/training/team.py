@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+from tensorflow.python.distribute import multi_worker_util
+from tensorflow.python.eager import context
 
 from tf_savae.errors import UserError
 from tf_savae.runs.config import RunConfig
@@ -186,13 +189,40 @@ def _workers(config: RunConfig) -> Team:
   if index:
     _wait_for(addresses[0], config.worker_timeout)
   try:
+    _wait_for_all(config.worker_timeout)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
+  except tf.errors.DeadlineExceededError as error:
+    raise UserError(
+      f"not all of the workers {', '.join(addresses)} came within {config.worker_timeout:g} seconds"
+      f" ({error.message.splitlines()[0][:200]}); start the others, look at their logs, or wait longer with"
+      " --worker_timeout"
+    ) from error
   except (tf.errors.OpError, RuntimeError, ValueError) as error:
     first = str(error).strip().splitlines()[0]
     raise UserError(
       f"the workers {', '.join(addresses)} do not find each other: {first}; look at their logs"
     ) from error
   return Team(strategy, index, len(addresses))
+
+
+def _wait_for_all(seconds: float) -> None:
+  """Lets TensorFlow, which would wait for an hour, give up on workers that do not come.
+
+  This is what the strategy does by itself, but for the time.
+  """
+  cluster = multi_worker_util.normalize_cluster_spec(
+    tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+  )
+  context.context().configure_coordination_service(
+    "standalone",
+    multi_worker_util.coordination_leader(cluster),
+    cluster_register_timeout_in_ms=max(1, round(1000 * seconds)),
+    coordinated_jobs=[
+      coordination_config_pb2.CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job))
+      for job in ("chief", "worker")
+      if job in cluster.jobs
+    ],
+  )
 
 
 def _cluster() -> tuple[list[str], int]:
