@@ -29,11 +29,11 @@ RUN = (
 ).split()
 
 
-def start(*words: str, **environment: str) -> subprocess.Popen:
+def start(*words: str) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, "-m", "tf_savae", *words],
     cwd=ROOT,
-    env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+    env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -114,18 +114,6 @@ class TestCluster:
     with pytest.raises(UserError, match=rf"the chief at 127.0.0.1:{port} cannot be reached for 1 seconds"):
       team.of_run(RunConfig(strategy="multi_worker", worker_timeout=1.0))
     assert time.monotonic() - begun < 10
-
-  @pytest.mark.slow
-  def test_a_worker_that_never_comes(self, tmp_path):
-    (port,) = launch.free_ports(1)
-    cluster = {"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]}
-    config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}})
-    chief = start("train", *RUN, f"--run_dir={tmp_path}", "--worker_timeout=2", TF_CONFIG=config)
-    output, _ = chief.communicate(timeout=120)
-    assert chief.returncode == 1
-    (error,) = (line for line in output.splitlines() if line.startswith("error"))
-    assert re.search(r"not all of the workers .* came within 2 seconds .*--worker_timeout", error)
-    assert "Traceback" not in output
 
   def test_settings_that_workers_cannot_have(self):
     with pytest.raises(UserError, match="--max_minutes does not go with --strategy=multi_worker"):

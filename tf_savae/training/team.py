@@ -6,20 +6,15 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
-from tensorflow.python.distribute import multi_worker_util
-from tensorflow.python.eager import context
 
 from tf_savae.errors import UserError
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
-from tf_savae.training import devices
+from tf_savae.training import devices, rendezvous
 
 _CLUSTER = "TF_CONFIG"  # the variable that says who the workers are
 
@@ -187,42 +182,17 @@ def _workers(config: RunConfig) -> Team:
   """A team of processes."""
   addresses, index = _cluster()
   if index:
-    _wait_for(addresses[0], config.worker_timeout)
+    rendezvous.come(addresses[0], index, config.worker_timeout)
+  else:
+    rendezvous.gather(addresses, config.worker_timeout)
   try:
-    _wait_for_all(config.worker_timeout)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-  except tf.errors.DeadlineExceededError as error:
-    raise UserError(
-      f"not all of the workers {', '.join(addresses)} came within {config.worker_timeout:g} seconds"
-      f" ({error.message.splitlines()[0][:200]}); start the others, look at their logs, or wait longer with"
-      " --worker_timeout"
-    ) from error
   except (tf.errors.OpError, RuntimeError, ValueError) as error:
     first = str(error).strip().splitlines()[0]
     raise UserError(
       f"the workers {', '.join(addresses)} do not find each other: {first}; look at their logs"
     ) from error
   return Team(strategy, index, len(addresses))
-
-
-def _wait_for_all(seconds: float) -> None:
-  """Lets TensorFlow, which would wait for an hour, give up on workers that do not come.
-
-  This is what the strategy does by itself, but for the time.
-  """
-  cluster = multi_worker_util.normalize_cluster_spec(
-    tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
-  )
-  context.context().configure_coordination_service(
-    "standalone",
-    multi_worker_util.coordination_leader(cluster),
-    cluster_register_timeout_in_ms=max(1, round(1000 * seconds)),
-    coordinated_jobs=[
-      coordination_config_pb2.CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job))
-      for job in ("chief", "worker")
-      if job in cluster.jobs
-    ],
-  )
 
 
 def _cluster() -> tuple[list[str], int]:
@@ -240,20 +210,3 @@ def _cluster() -> tuple[list[str], int]:
       f" {text or 'none'}; python -m tf_savae launch sets it on one machine"
     ) from error
   return addresses, index
-
-
-def _wait_for(address: str, seconds: float) -> None:
-  """Returns once something listens at an address. Raises UserError if it does not within the time."""
-  host, port = address.rsplit(":", 1)
-  end, why = time.monotonic() + seconds, ""
-  while time.monotonic() < end:
-    try:
-      with socket.create_connection((host, int(port)), timeout=max(1.0, min(5.0, end - time.monotonic()))):
-        return
-    except (OSError, ValueError) as error:
-      why = getattr(error, "strerror", None) or str(error)
-      time.sleep(min(0.5, max(0.0, end - time.monotonic())))
-  raise UserError(
-    f"the chief at {address} cannot be reached for {seconds:g} seconds ({why}); start it, open the port, or wait longer"
-    " with --worker_timeout"
-  )
