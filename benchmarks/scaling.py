@@ -78,7 +78,7 @@ def all_reduce_seconds(num_bytes: float, machine: Machine) -> float:
 
 
 # Seconds of an update of 50 examples on an H100 in float32 (docs/speed.md), and parameters of the paper's image model.
-PARAMETERS = 1_744_000
+PARAMETERS = 1_017_249
 STEPS = {"VAE": 0.0393, "SA-VAE, 4 natural steps": 0.385, "SA-VAE, 20 plain steps": 1.078}
 
 
