@@ -82,7 +82,8 @@ def compared(
     one.checkpoints(out / "one").save(half)
   expected = one.run(half, end)
   save(out / f"{name}.npz", expected)
-  found = {"gradient_norm": one.means()["gradient_norm_decoder"]}
+  means = one.means()  # before anything else moves them
+  found = {"gradient_norm": means["gradient_norm_decoder"]}
   for number, strategy in strategies.items():
     several = cases.Training(cases.CASES[name], strategy)
     several.run(0, half)
@@ -91,7 +92,7 @@ def compared(
     reached = several.run(half, end)
     found[str(number)] = {
       "variables": cases.difference(expected, reached),
-      "metrics": cases.difference(one.means(), several.means()),
+      "metrics": cases.difference(means, several.means()),
       "steps": float(reached["savae/step"]),
       "skipped": float(reached["savae/skipped"]),
     }
