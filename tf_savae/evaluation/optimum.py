@@ -198,8 +198,10 @@ def mean_kl(batch: Inference, params: Params, draws: int) -> tf.Tensor:
   seed, pairs = batch.seed(Purpose.BOUND), -(-draws // 2)
 
   def add(s, total):
-    noise = tf.random.stateless_normal(
-      tf.shape(params.mean), tf.random.experimental.stateless_fold_in(seed, s), dtype=params.mean.dtype
+    draw_seed = tf.random.experimental.stateless_fold_in(seed, s)
+    noise = replicas.draw_rows(
+      lambda shape: tf.random.stateless_normal(shape, draw_seed, dtype=params.mean.dtype),
+      tf.unstack(tf.shape(params.mean)),
     )
     values = [batch.family.draw(params, sign * noise)[1] for sign in (1.0, -1.0)]
     return s + 1, total - values[0] - values[1]
