@@ -290,12 +290,14 @@ def test_every_network_is_in_the_registry():
     if isinstance(c, type) and issubclass(c, keras.layers.Layer) and not inspect.isabstract(c)
   }
   # Decoders with a likelihood of their own are in tests/networks/test_factorised.py; wrappers, whose x has parts, in
-  # tests/networks/test_conditional.py.
+  # tests/networks/test_conditional.py; encoders around another one in test_normalized.py and tests/posteriors.
   elsewhere = {
     networks.ConvDecoder,
     networks.MLPDecoder,
     networks.ConditionalDecoder,
     networks.ConditionalEncoder,
+    networks.BatchNormalizedEncoder,
+    networks.FullCovarianceEncoder,
   }
   tested = elsewhere | {type(part) for make in NETWORKS.values() for part in make("float32", dropout=0.0)[:2]}
   assert layers <= tested
