@@ -8,7 +8,7 @@ For β = 1 it is an upper bound on −log p_θ(x) in expectation: by Jensen's in
 p_θ(x), whatever the earlier draws were.
 
 * All λ_s = λ_K: the importance-weighted autoencoder (Burda et al. 2016, equation 8).
-* λ_s = λ_0 … λ_K: the buffered bound with equal weights (Shu et al. 2019, theorem 1). Each draw has the weight of its
+* λ_s = λ_0 … λ_K: the buffered bound with equal weights (Shu et al. 2019). Each draw has the weight of its
   own proposal. The paper reuses the draws of the steps; here they are new, since a step may have draws that are no
   samples from q.
 """
