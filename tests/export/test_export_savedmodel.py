@@ -287,7 +287,7 @@ def test_an_export_that_fails_its_gate_is_not_there(tmp_path, exported, monkeypa
 
   found = exported.trained
   monkeypatch.setattr(exporter, "save", save_and_alter)
-  monkeypatch.setattr(exporter, "signatures", lambda *_: encode)
+  monkeypatch.setattr(exporter, "of_model", lambda *_: encode)
   monkeypatch.setattr(exporter, "load_model", lambda *_, **__: found)
   try:
     with pytest.raises(UserError, match=r"^gate: signature encode, output mean differs"):

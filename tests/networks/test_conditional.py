@@ -196,7 +196,7 @@ class TestModel:
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.refine(x).mean, model.refine(x).mean)
 
-  def test_its_posterior_is_exported_and_clients_get_one_line(self, tmp_path):
+  def test_its_posterior_is_exported(self, tmp_path):
     model, x = model_of(), arrays(4)
     model.ensure_built(x)
     model.export(tmp_path / "posterior", verbose=False)
@@ -208,10 +208,6 @@ class TestModel:
       for i in range(4)
     ]
     np.testing.assert_allclose(served["mean"], np.concatenate(alone), rtol=1e-4, atol=1e-5)
-    with pytest.raises(
-      UserError, match=r"one array for each observation; received .* with the parts image, label"
-    ):
-      model.export(tmp_path / "clients", k=2)
 
   def test_bad_observations_are_one_line(self):
     model, x = model_of(), arrays()

@@ -171,8 +171,14 @@ def test_every_exported_network_is_in_a_table():
     for name in networks.__all__
     if name != "Decoder" and _is_layer(getattr(networks, name))
   }
-  # Wrappers, whose x has parts, are in test_conditional.py.
-  elsewhere = {networks.ConditionalDecoder, networks.ConditionalEncoder}
+  # Wrappers, whose x has parts, are in test_conditional.py; encoders around another one in test_normalized.py and
+  # tests/posteriors.
+  elsewhere = {
+    networks.ConditionalDecoder,
+    networks.ConditionalEncoder,
+    networks.BatchNormalizedEncoder,
+    networks.FullCovarianceEncoder,
+  }
   assert exported == elsewhere | {type(case.make()) for case in [*DECODERS.values(), *ENCODERS.values()]}
 
 

@@ -118,6 +118,7 @@ class ServingBatch(Inference):
       return self.objective.bound(None, None, self.x, self.context)
 
     def parts(draw):
-      return list(self.objective.bound(params, draw, self.x, self.context))
+      nll, kl, penalty, _ = self.objective.bound(params, draw, self.x, self.context)
+      return [nll, kl, penalty]
 
     return Bound(*over_samples(parts, tf.constant(self._noise.bound)))

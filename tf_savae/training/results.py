@@ -127,7 +127,7 @@ def _of_some_runs(config: RunConfig, data: DataSet) -> dict[str, Any]:
 
 def _enough(config: RunConfig, data: DataSet, model: SAVAE, splits: Sequence[str]) -> dict[str, Any]:
   """How many of several steps are enough, on the last of the splits."""
-  if not model.latent_dim or model.eval_k < 2:
+  if not splits or not model.latent_dim or model.eval_k < 2:
     return {}
   batch_size = min(config.eval_batch_size, enough_steps.EXAMPLES)
   return {"enough_steps": enough_steps.find(model, data, splits[-1], batch_size)}
