@@ -51,9 +51,9 @@ def test_all_tasks_are_done_a_dead_worker_is_a_failed_trial_and_nothing_is_done_
 
 def test_workers_are_renewed_after_some_tasks(tmp_path, monkeypatch):
   monkeypatch.setattr(schedule, "_TASKS_OF_A_WORKER", 2)
-  done = carry_out(tmp_path, small_plan("train-k0", "train-k5", "ablation-paper", oracle_seeds=1, seeds=1))
+  done = carry_out(tmp_path, small_plan("train-k0", "ablation-paper", oracle_seeds=1, seeds=1))
   by_process = collections.Counter(line.split()[0] for line in done)
-  assert sum(by_process.values()) > 4 and max(by_process.values()) == 2
+  assert sum(by_process.values()) > 2 and max(by_process.values()) == 2
 
 
 def test_a_task_that_leaves_nothing_is_told_at_the_end(tmp_path):

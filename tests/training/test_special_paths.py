@@ -19,7 +19,7 @@ def compiled_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["x=[1]", "a*b?", "back\\slash", "space and ü"])
+@pytest.mark.parametrize("name", ["x=[1] and ü", "a*b?\\c"])
 def test_a_run_is_trained_resumed_begun_from_and_exported(name, tmp_path):
   straight = loop.run(tiny_config(tmp_path / "straight", max_steps=6, checkpoint_every=2))
   folder = tmp_path / name
