@@ -29,7 +29,9 @@ def test_a_ratio_is_the_median_over_rounds_of_paired_times():
   assert lines[2:] == ["| VAE | 100.0 | 1.00 |", "| SA-VAE | 400.0 | 2.00 |"]
 
 
-@pytest.mark.parametrize("workload, only, names", [("text", "SA-VAE, K=4", 3), ("image", "mean, K=1, stored", 3)])
+@pytest.mark.parametrize(
+  "workload, only, names", [("text", "SA-VAE, K=4", 3), ("image", "mean, K=1, stored", 3)]
+)
 def test_the_command_prints_a_ratio_for_every_row(workload, only, names):
   flags = [
     f"--workload={workload}",
