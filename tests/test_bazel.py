@@ -124,3 +124,11 @@ def test_the_module_reads_both_locks():
   )
   assert locks == {"pypi": "requirements.txt", "pypi_dev": "requirements-dev.txt"}
   assert re.search(r"^pytest==", (ROOT / locks["pypi_dev"]).read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_a_sandboxed_test_finds_the_sources_of_every_package():
+  listed = set(
+    re.findall(r'^ {12}"([\w/]+)",$', (ROOT / "BUILD").read_text(encoding="utf-8"), flags=re.MULTILINE)
+  )
+  packages = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "tf_savae").rglob("BUILD")}
+  assert packages <= listed
