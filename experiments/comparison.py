@@ -19,6 +19,27 @@ Settings = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class Before:
+  """A run before a row's own, with whose networks it begins.
+
+  Attributes:
+    settings: those that override the row's.
+    networks: what the row's run takes over, as `--init_networks`.
+    share: of the budget.
+  """
+
+  settings: Settings
+  networks: str = "encoder"
+  share: float = 1 / 3
+
+  def as_json(self) -> dict[str, Any]:
+    """What a result depends on: the settings, and what differs from the defaults."""
+    others = {"networks": self.networks, "share": self.share}
+    defaults = {field.name: field.default for field in dataclasses.fields(self)}
+    return {**self.settings, **{name: value for name, value in others.items() if value != defaults[name]}}
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
   """A method with the settings that it is run with.
 
@@ -28,8 +49,7 @@ class Row:
     settings: settings of its runs, which override those of the table.
     refined: number of steps → settings of such steps at test time, for further evaluations of the same model.
     paper: what the paper reports for it, as text.
-    pretraining: settings of a run before, which override these, and whose encoder the row's runs begin with; None:
-      there is none. It takes `PRETRAINING_SHARE` of the budget.
+    before: the run before, with whose networks the row's runs begin; None: there is none.
     fixed: settings that a search leaves as they are, because the row is about them or cannot have others.
   """
 
@@ -38,11 +58,8 @@ class Row:
   settings: Settings
   refined: Mapping[int, Settings] = dataclasses.field(default_factory=dict)
   paper: str = "–"
-  pretraining: Settings | None = None
+  before: Before | None = None
   fixed: tuple[str, ...] = ()
-
-
-PRETRAINING_SHARE = 1 / 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +121,13 @@ class Table:
     endless = {"epochs": 100_000} if self.budget else {"early_stop_patience": 3, "epochs": 200}
     return {**self.settings, **endless, **row.settings, **candidate, "seed": task.seed}
 
-  def pretraining_settings(self, task: Task) -> dict[str, Any] | None:
-    """The same for the run before it; None if there is none."""
-    more = self.row(task.row).pretraining
-    return None if more is None else {**self.run_settings(task), **more}
+  def settings_before(self, task: Task, before: Before) -> dict[str, Any]:
+    """The same for the run before it."""
+    return {**self.run_settings(task), **before.settings}
 
   def budget_of(self, row: Row) -> float:
     """Seconds of processor time for the row's own training, without one before it."""
-    return self.budget if row.pretraining is None else (1 - PRETRAINING_SHARE) * self.budget
+    return self.budget if row.before is None else (1 - row.before.share) * self.budget
 
   def evaluations(self, row: Row) -> dict[str, dict[str, Any]]:
     """Key of each evaluation of a row → settings that differ from those in training."""
@@ -160,7 +176,7 @@ class Files:
     """Where the task is trained."""
     return self.out / "runs" / task.name
 
-  def pretraining_dir(self, task: Task) -> Path:
+  def dir_before(self, task: Task) -> Path:
     """Where the run before it is."""
     return self.out / "runs" / f"{task.name}.pretraining"
 
@@ -257,9 +273,9 @@ def about(table: Table, task: Task, changes: Settings | None = None) -> dict[str
     measured |= {"curve": list(table.curve), "curve_examples": table.curve_examples}
   if table.sweep:
     measured |= {"sweep": list(table.sweep), "sweep_examples": table.sweep_examples}
-  pretraining = table.row(task.row).pretraining
-  if pretraining is not None:
-    measured["pretraining"] = dict(pretraining)
+  before = table.row(task.row).before
+  if before is not None:
+    measured["pretraining"] = before.as_json()
   return {"budget": table.budget, **measured, "settings": settings, "at_test_time": dict(changes or {})}
 
 

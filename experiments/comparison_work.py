@@ -69,14 +69,13 @@ def config_of(table: Table, task: Task, run_dir: Path) -> RunConfig:
 
 
 def _train_all(files: Files, table: Table, task: Task) -> None:
-  """The training of a task, and the one before it whose encoder it begins with."""
+  """The training of a task, and the one before it with whose networks it begins."""
   run_dir, row, begins = files.run_dir(task), table.row(task.row), {}
-  before = table.pretraining_settings(task)
-  if before is not None:
-    first = files.pretraining_dir(task)
-    config = presets.make_config(**before, run_dir=str(first))
-    _train(table, config, comparison.PRETRAINING_SHARE * table.budget)
-    begins = {"init_from": str(first), "init_networks": "encoder"}
+  if row.before is not None:
+    first = files.dir_before(task)
+    config = presets.make_config(**table.settings_before(task, row.before), run_dir=str(first))
+    _train(table, config, row.before.share * table.budget)
+    begins = {"init_from": str(first), "init_networks": row.before.networks}
   config = dataclasses.replace(config_of(table, task, run_dir), **begins)
   _train(table, config, table.budget_of(row))
 

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from experiments import comparison_command
-from experiments.comparison import Row, Settings, Table, select
+from experiments.comparison import Before, Row, Settings, Table, select
 from tf_savae.commands.flags import Flag, Given
 from tf_savae.runs.options import one_of
 
@@ -41,13 +41,21 @@ def _vae(**more: Any) -> Settings:
 
 _SAVAE = {"learn_svi_lr": "block", "initial_loss_weight": 1.0}
 _ONE_PAIR = {"svi_samples": 2}
+_SAVAE_OF_TWO_STEPS = _steps("savae", 2, **_SAVAE, **_ONE_PAIR)
 
 # Key, name, settings, what the paper reports (KL; perplexity bound), and whether steps at test time are tried.
 _WITH_ENCODER = (
   ("vae", "VAE", _vae(), "0.01; 62.5", True),
   ("savae-k4", "SA-VAE K=4, natural steps", _steps("savae", 4, **_SAVAE), "–", False),
   ("vae_svi-k4", "VAE+SVI 1, K=4 natural steps", _steps("vae_svi", 4), "7.80; 62.7", False),
-  ("savae-k2", "SA-VAE K=2, natural steps, one pair", _steps("savae", 2, **_SAVAE, **_ONE_PAIR), "–", False),
+  ("savae-k2", "SA-VAE K=2, natural steps, one pair", _SAVAE_OF_TWO_STEPS, "–", False),
+  (
+    "savae-k2-first",
+    "SA-VAE K=2, natural steps, one pair, first-order",
+    {**_SAVAE_OF_TWO_STEPS, "adjoint": "first_order"},
+    "–",
+    False,
+  ),
   ("savae-k1", "SA-VAE K=1, natural step, one pair", _steps("savae", 1, **_SAVAE, **_ONE_PAIR), "–", False),
   (
     "savae-first",
@@ -72,6 +80,35 @@ _WITHOUT_ENCODER = (
 )
 
 
+_AFTER_WARM_UP = {"beta_start": 1.0, "beta_warmup_epochs": 0.0}
+
+
+def _warm(encoder: str, key: str, after: str, before: Before) -> Row:
+  """SA-VAE that begins with the networks of another method, whose training has been through the warm-up of β."""
+  return Row(
+    f"savae-k2-after-{key}-{encoder}",
+    f"SA-VAE K=2, natural steps, one pair, after {after}, {ENCODERS[encoder]}",
+    {**_SAVAE_OF_TWO_STEPS, **_AFTER_WARM_UP, "encoder": encoder},
+    before=before,
+    fixed=("beta_start", "beta_warmup_epochs"),
+  )
+
+
+_WARM_UP = {"beta_start": 0.1, "beta_warmup_epochs": 3.0}  # the preset's
+_BEFORE = (
+  (
+    "vae_svi",
+    "two thirds of the time of VAE+SVI 1",
+    Before(_steps("vae_svi", 2, **_ONE_PAIR, initial_loss_weight=0.0, **_WARM_UP), "both", 2 / 3),
+  ),
+  (
+    "vae",
+    "a third of the time of the VAE",
+    Before(_vae(learn_svi_lr="none", initial_loss_weight=0.0, **_WARM_UP), "both"),
+  ),
+)
+
+
 def _row(encoder: str, key: str, name: str, settings: Settings, paper: str, refined: bool) -> Row:
   return Row(
     f"{key}-{encoder}",
@@ -86,7 +123,8 @@ def _rows() -> tuple[Row, ...]:
   """In the order of importance: the main question first, for both encoders."""
   language_model, *svi = _WITHOUT_ENCODER
   paired = [_row(encoder, *columns) for columns in _WITH_ENCODER for encoder in ENCODERS]
-  return (language_model, *paired, *svi)
+  warm = [_warm(encoder, *columns) for columns in _BEFORE for encoder in ENCODERS]
+  return (language_model, *paired, *warm, *svi)
 
 
 ROWS = _rows()
@@ -122,7 +160,7 @@ _PRETRAINED = Row(
   "vae-pretrained-lstm",
   "VAE, 0.5 free nats per latent, encoder pre-trained as an autoencoder for a third of the time",
   {**_vae(free_bits=0.5), "encoder": "lstm"},
-  pretraining=_AUTOENCODER,
+  before=Before(_AUTOENCODER),
   fixed=("free_bits",),
 )
 _BESIDE = ("vae-lstm", "savae-k4-lstm", "vae_svi-k4-lstm", "vae-freebits-lstm")

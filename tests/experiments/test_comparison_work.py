@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import comparison, comparison_work
-from experiments.comparison import Files, Row, Table, Task
+from experiments.comparison import Before, Files, Row, Table, Task
 from tests.training.runs import CompiledOnce, Died, dying, recorded_updates
 from tf_savae.atomic_files import read_json
 from tf_savae.evaluation import per_example
@@ -119,14 +119,14 @@ def test_methods_without_an_encoder_have_no_values_at_its_posterior(tmp_path, mo
 
 @pytest.mark.slow
 def test_a_run_before_takes_its_share_and_gives_its_encoder(tmp_path):
-  row = Row("late", "VAE", {"model": "vae", "k": 0}, pretraining={"beta": 0.0, "beta_start": 0.0})
+  row = Row("late", "VAE", {"model": "vae", "k": 0}, before=Before({"beta": 0.0, "beta_start": 0.0}))
   task = Task("late", 0, 0)
   comparison_work.execute(tmp_path, table(row, reference="late"), task)
   files = Files(tmp_path)
   found = read_json(files.result("late", 0))
-  assert read_json(files.failure(task)) is None and found["about"]["pretraining"] == dict(row.pretraining)
+  assert read_json(files.failure(task)) is None and found["about"]["pretraining"] == dict(row.before.settings)
   config = RunDirectory(files.run_dir(task)).read_config()
-  assert (config.init_from, config.init_networks) == (str(files.pretraining_dir(task)), "encoder")
-  assert config.beta == 1 and RunDirectory(files.pretraining_dir(task)).read_config().beta == 0
+  assert (config.init_from, config.init_networks) == (str(files.dir_before(task)), "encoder")
+  assert config.beta == 1 and RunDirectory(files.dir_before(task)).read_config().beta == 0
   whole = table(row, budget=90.0, reference="late")
   assert whole.budget_of(row) == pytest.approx(60) and table(budget=90.0).budget_of(VAE) == 90
