@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from typing import Any, NamedTuple
 
-_NATURAL = {"svi_rule": "natural_multiplicative", "svi_lr": 0.8, "svi_lr_log_var": 0.3}
+_EARLY = {"decoder": "pixelcnn"}
+_NATURAL = {**_EARLY, "svi_rule": "natural_multiplicative", "svi_lr": 0.8, "svi_lr_log_var": 0.3}
 _SIGNS = {**_NATURAL, "svi_noise": "signs", "svi_samples": 2}
 _MEAN = {**_NATURAL, "svi_noise": "mean"}
 _QUADRATURE = {"decoder": "late_pixelcnn", "svi_rule": "natural", "svi_lr": 0.5, "svi_noise": "quadrature"}
 _STORED = {"adjoint": "stored"}
-_PLAIN = {"svi_rule": "gradient", "svi_lr": 0.02}
+_PLAIN = {**_EARLY, "svi_rule": "gradient", "svi_lr": 0.02}
 _PAIR = {"svi_rule": "natural", "svi_lr": 0.1, "svi_noise": "antithetic", "svi_samples": 2}
 _SOFTMAX = {"latent_to": "softmax", **_PAIR}
 _STATE = {"latent_to": "state", **_PAIR}
@@ -32,7 +33,7 @@ class Row(NamedTuple):
 
 ROWS = {
   "image": (
-    Row("VAE", "VAE", {"model": "vae"}),
+    Row("VAE", "VAE", {"model": "vae", **_EARLY}),
     Row("SA-VAE natural, mean, K=1", "VAE", {"model": "savae", "k": 1, **_MEAN}),
     Row("SA-VAE natural, mean, K=1, stored", "VAE", {"model": "savae", "k": 1, **_STORED, **_MEAN}),
     Row("SA-VAE natural, signs, K=1", "VAE", {"model": "savae", "k": 1, **_SIGNS}),
