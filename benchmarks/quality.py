@@ -46,7 +46,10 @@ def _refined(row: Row, steps: Settings) -> Row:
 
 def _of_text() -> tuple[Row, ...]:
   by_key = {row.key: row for row in text.ROWS}
-  keys = ("savae-k4-lstm", "vae-lstm", "autoreg", "vae_svi-k4-lstm", "savae-k20-lstm")
+  keys = (
+    *("savae-k4-lstm", "savae-k2-lstm", "savae-k1-lstm", "vae-lstm", "autoreg"),
+    *("vae_svi-k4-lstm", "vae_svi-k2-lstm", "savae-k20-lstm"),
+  )
   vae = by_key["vae-lstm"]
   plain = Row(
     "savae-plain", "SA-VAE K=20, plain steps, LSTM encoder", {**_PLAIN, "svi_lr": 0.05, "encoder": "lstm"}
@@ -64,7 +67,14 @@ def _of_images() -> tuple[Row, ...]:
   by_key = {row.key: row for row in images.ROWS}
   vae = by_key["vae"]
   others = ("savae-k1", "vae", "autoreg", "vae_svi", "savae-k2")
-  return (by_key["savae-plain"], *(by_key[key] for key in others), _refined(vae, vae.refined[2]))
+  late = tuple(_late(row) for row in images.rows_of("late_pixelcnn") if row.key in ("vae", "savae-k2"))
+  return (by_key["savae-plain"], *(by_key[key] for key in others), *late, _refined(vae, vae.refined[2]))
+
+
+def _late(row: Row) -> Row:
+  """A row with z after the decoder's convolutions."""
+  settings = {**row.settings, "decoder": "late_pixelcnn"}
+  return Row(f"{row.key}-late", f"{row.name}, late decoder", settings)
 
 
 def _of_synthetic() -> tuple[Row, ...]:
