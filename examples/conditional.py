@@ -1,4 +1,4 @@
-"""A conditional VAE, p(x | z, c): `python examples/conditional.py`.
+"""A conditional VAE, p(x | z, c): `python -m examples.conditional`.
 
 The networks read an observation that is a dict: an image, and the label c that it is given. The likelihood covers the
 image alone, and one code z drawn with another label is another image.

@@ -1,4 +1,4 @@
-"""A semi-amortised VAE with Keras networks of one's own: `python examples/own_networks.py`.
+"""A semi-amortised VAE with Keras networks of one's own: `python -m examples.own_networks`.
 
 Trains on 28×28 drawings for a minute, and prints the bound in nats before and after refinement.
 """

@@ -1,4 +1,4 @@
-"""Serves the posterior of a trained model, and queries it: `python examples/serve.py [URL]`.
+"""Serves the posterior of a trained model, and queries it: `python -m examples.serve [URL]`.
 
 Without a URL, a small model is trained and exported for TensorFlow Serving to the folder models. The SavedModel answers
 a query, and the command that starts a server is printed. With the server's URL, such as http://localhost:8501, that

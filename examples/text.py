@@ -1,4 +1,4 @@
-"""A semi-amortised VAE of sentences: `python examples/text.py [FILE]`.
+"""A semi-amortised VAE of sentences: `python -m examples.text [FILE]`.
 
 Trains on a file with one sentence per line (default: the stand-in questions that come with the package), rewrites test
 sentences from their refined codes, and walks from one sentence to another.

@@ -73,7 +73,7 @@ def missing_gpu() -> str | None:
     return (
       "this TensorFlow was built without CUDA; pip install 'tf_savae[gpu]' to use the GPU of this machine"
     )
-  # TensorFlow gives its reason in a log that is off by now, so another process asks again.
+  # TensorFlow gives its reason in a log that is switched off here, so another process asks again.
   asked = subprocess.run(
     [sys.executable, "-c", "import tensorflow as tf; tf.config.list_physical_devices('GPU')"],
     env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},

@@ -110,6 +110,7 @@ def test_flags_can_come_from_a_file(tmp_path):
     ("--max_minutes=long", ["--max_minutes must be", "a number at least 0", "received long"]),
     ("--batchsize=3", ["--batchsize", "did you mean --batch_size"]),
     ("--nok", ["--nok", "--help"]),
+    ("--no-download", ["did you mean --nodownload?"]),
     ("omniglot", ["'omniglot'", "--help"]),
     ("--flagfile=/no/such/file", ["/no/such/file"]),
   ],
@@ -172,7 +173,7 @@ def test_a_file_to_evaluate_on_goes_with_a_run_on_text(tmp_path):
 
 def test_a_default_is_said_once_for_data_sets_that_share_it():
   text = " ".join(train.COMMAND.help_text().split("--vocab_size\n")[1].split("\n  --")[0].split())
-  assert text.endswith("Default: yahoo and text paper 20000, small 2000, tiny 100.")
+  assert text.endswith("Default: 20000 (paper), 2000 (small), 100 (tiny).")
 
 
 @pytest.mark.slow

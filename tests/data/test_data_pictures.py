@@ -299,7 +299,7 @@ def test_damaged_files_are_counted_and_named(pictures, damaged, damage, caplog):
   with caplog.at_level(logging.WARNING):
     dataset = load(pictures)
   assert sum(sizes(dataset)) == 19
-  assert "1 unreadable files left out: of0/00.png (" in dataset.source
+  assert "1 unreadable file left out: of0/00.png (" in dataset.source
   assert "of0/00.png" in caplog.text
   assert "\n" not in dataset.source
 

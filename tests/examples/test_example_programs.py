@@ -25,6 +25,8 @@ def test_each_program_is_short_and_has_a_test():
   for path in PROGRAMS:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 90
     assert f'load("{path.stem}")' in tests
+    # A checkout is not installed, so only `-m` finds tf_savae.
+    assert f"`python -m examples.{path.stem}" in path.read_text(encoding="utf-8").splitlines()[0]
 
 
 def test_own_networks_take_sixty_lines():

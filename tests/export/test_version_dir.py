@@ -93,7 +93,7 @@ def test_a_url_is_one_line_and_no_folder_appears(url, tmp_path, monkeypatch, cap
     error = capsys.readouterr().err
     assert (
       error.count("\n") == 1
-      and f"a path on this machine that is not empty, in UTF-8, and no URL; received {url}" in error
+      and f"a path on this machine in UTF-8, not empty and not a URL; received {url}" in error
     )
   with pytest.raises(UserError, match="is a URL, and versions are written to a local folder"):
     written(tmp_path.__class__(url))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_savae.commands import train
+from tf_savae.commands import evaluate
 from tf_savae.training.summary import next_steps, summary_table
 
 SPLIT = {
@@ -185,16 +185,29 @@ def test_the_command_to_evaluate_is_one_that_the_command_line_understands(run_di
   import shlex
 
   text = next_steps(run_dir)
-  line = next(line for line in text.splitlines() if "--eval_only" in line)
+  line = next(line for line in text.splitlines() if "tf_savae evaluate" in line)
   argv = shlex.split(line[line.index("python") :])
-  assert argv[:2] == ["python", "train.py"]
-  assert train.COMMAND.parse(argv[1:]).typed == {"eval_only": True, "run_dir": run_dir}
+  assert argv[:4] == ["python", "-m", "tf_savae", "evaluate"]
+  assert evaluate.COMMAND.parse(argv[3:]).typed == {"run_dir": run_dir}
 
 
 def test_tensorboard_is_pointed_at_the_run_and_at_all_runs_beside_it():
   text = next_steps("runs/a/")
   assert "tensorboard --logdir=runs/a/tensorboard" in text
   assert "tensorboard --logdir=runs\n" in text
+
+
+def test_a_model_without_a_latent_is_not_exported(tmp_path):
+  assert "tf_savae export --run_dir=runs/a --output=models/a" in next_steps("runs/a")
+  assert "export" not in next_steps("runs/a", encodes=False)
+  assert "overview.png" not in next_steps(tmp_path)
+  (tmp_path / "overview.png").touch()
+  assert f"{tmp_path}/overview.png" in next_steps(tmp_path)
+
+
+def test_the_limit_that_ended_training_is_named():
+  assert summary_table({**RESULTS, "stopped_by": "max_steps"}).endswith("(ended by --max_steps)")
+  assert "ended by" not in summary_table({**RESULTS, "stopped_by": "epochs"})
 
 
 def test_next_steps_of_a_model_of_text_name_the_command_that_writes():

@@ -126,7 +126,7 @@ def test_what_cannot_work_is_answered_with_one_line_and_status_1(tmp_path, capfd
     ([f"--data_dir={tmp_path / 'cut'}"], "images_background.zip"),
     ([f"--data_dir={tmp_path / 'mat'}"], "chardata.mat"),
     (["--strict_data"], "stand-in"),
-    (["--eval_only", f"--run_dir={tmp_path / 'nothing'}"], "--eval_only needs a trained run"),
+    (["--eval_only", f"--run_dir={tmp_path / 'nothing'}"], "evaluation needs a trained run"),
     (["--model=autoreg", "--eval_k=3"], "eval_k"),
   ):
     assert train.main([*command_line(omniglot), *arguments]) == 1

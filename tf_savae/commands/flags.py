@@ -242,7 +242,7 @@ def _split(flags: Sequence[Flag], argv: Sequence[str]) -> tuple[absl_flags.FlagV
   try:
     return values, values(list(argv))[1:]
   except (absl_flags.Error, OSError, ValueError) as error:
-    raise UserError(_one_line(error, [flag.name for flag in flags])) from None
+    raise UserError(_one_line(error, flags)) from None
 
 
 def _value(flag: Flag, found: absl_flags.Flag) -> Any:
@@ -260,8 +260,10 @@ def _value(flag: Flag, found: absl_flags.Flag) -> Any:
   return value
 
 
-def _one_line(error: Exception, names: Sequence[str]) -> str:
+def _one_line(error: Exception, flags: Sequence[Flag]) -> str:
   if isinstance(error, absl_flags.UnrecognizedFlagError):
+    switches = [f"no{flag.name}" for flag in flags if flag.rule.is_switch and flag.name not in _HELP_NAMES]
+    names = [flag.name for flag in flags] + switches
     close = difflib.get_close_matches(error.flagname, [*names, *_ABSL_NAMES], n=1)
     hint = f"did you mean --{close[0]}? " if close else ""
     return f"unknown flag --{error.flagname}; {hint}--help lists them all"

@@ -15,9 +15,10 @@ from absl import logging
 from tf_savae import startup
 from tf_savae.commands.flags import Command, Flag, Given, of_fields, show_default
 from tf_savae.data.sources import DATASETS
+from tf_savae.errors import UserError
 from tf_savae.runs import presets
 from tf_savae.runs.config import RunConfig
-from tf_savae.runs.directory import RunDirectory
+from tf_savae.runs.directory import RunDirectory, no_run
 from tf_savae.runs.options import concerns, one_of
 from tf_savae.runs.settings import PRESETS
 
@@ -37,7 +38,7 @@ def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
   preset, why = typed.get("preset", "auto"), "as asked for"
   stored = _config_of(typed["run_dir"]) if "run_dir" in typed else None
   if preset == "auto":
-    preset, why = (stored.preset, "that of the run found there") if stored else presets.choose("auto")
+    preset, why = (stored.preset, "the run's") if stored else presets.choose("auto")
   asked = {**typed, "preset": preset}
   if stored is not None:
     asked.setdefault("plugin", stored.plugin)
@@ -47,9 +48,10 @@ def build_config(typed: dict[str, Any]) -> tuple[RunConfig, str]:
       asked.pop("eval_file", None)
       config = presets.make_config(**asked)
       run_dir, stored = config.run_dir, _config_of(config.run_dir)
-    if stored is not None:
-      own = {name: value for name, value in typed.items() if value != "auto"}
-      config = RunConfig.from_dict({**stored.to_dict(), **own, "run_dir": run_dir})
+    if stored is None:
+      raise UserError(no_run(run_dir))
+    own = {name: value for name, value in typed.items() if value != "auto"}
+    config = RunConfig.from_dict({**stored.to_dict(), **own, "run_dir": run_dir})
   else:
     config = presets.make_config(**asked)
   task = "evaluate" if config.eval_only else "train"
@@ -85,7 +87,7 @@ def work(given: Given) -> None:
     training.run(config)
   except KeyboardInterrupt as stop:
     if not stop.args:
-      stop.args = ("the same command goes on from the last checkpoint",)
+      stop.args = ("the same command resumes the run",)
     raise
 
 
@@ -112,9 +114,24 @@ def _default_text(field: dataclasses.Field) -> str:
   for dataset, row in rows.items():
     same = all(value == row[0] for value in row)
     named = zip(PRESETS, row, strict=True)
-    text = show_default(row[0]) if same else ", ".join(f"{name} {show_default(v)}" for name, v in named)
+    text = show_default(row[0]) if same else ", ".join(f"{show_default(v)} ({name})" for name, v in named)
     alike.setdefault(text, []).append(dataset)
-  return "; ".join(f"{' and '.join(datasets)} {text}" for text, datasets in alike.items())
+  if len(alike) == 1:
+    return next(iter(alike))
+  return "; ".join(f"{_together(datasets, list(rows))}: {text}" for text, datasets in alike.items())
+
+
+def _together(datasets: list[str], among: list[str]) -> str:
+  """Words for data sets: "image data" instead of the names of all that are of images."""
+  words = {"image": "image data", "text": "text"}
+  of_kind: dict[str, list[str]] = {}
+  for dataset in datasets:
+    of_kind.setdefault(DATASETS.get(dataset).kind, []).append(dataset)
+  names = []
+  for kind, members in of_kind.items():
+    is_whole = members == [dataset for dataset in among if DATASETS.get(dataset).kind == kind]
+    names += [words[kind]] if is_whole and kind in words else members
+  return " and ".join(names)
 
 
 COMMAND = Command(

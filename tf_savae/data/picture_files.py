@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tf_savae.data import picture_entries
 from tf_savae.data.dataset import SPLITS
@@ -71,7 +71,8 @@ class Found(NamedTuple):
     """How many files are damaged, with the first few names."""
     more = len(self.damaged) - _NAMES_SHOWN
     shown = ", ".join(self.damaged[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"{len(self.damaged)} unreadable files left out: {shown}"
+    files = "file" if len(self.damaged) == 1 else "files"
+    return f"{len(self.damaged)} unreadable {files} left out: {shown}"
 
 
 def find(path: pathlib.Path) -> Found:
@@ -133,7 +134,10 @@ def _decode(content: bytes, colour: bool) -> tuple[np.ndarray, bool]:
   Raises:
     Exception: of any type, where the file is damaged.
   """
-  image = Image.open(io.BytesIO(content), formats=["PNG", "JPEG"])
+  try:
+    image = Image.open(io.BytesIO(content), formats=["PNG", "JPEG"])
+  except UnidentifiedImageError:  # whose text has an address in memory, another one in each process
+    raise ValueError("neither PNG nor JPEG") from None
   if max(image.size) > MAX_FILE_SIDE:
     raise ValueError(f"{image.width}×{image.height} pixels, more than {MAX_FILE_SIDE} on a side")
   image = ImageOps.exif_transpose(image)

@@ -307,6 +307,11 @@ class RunDirectory:
     return path
 
 
+def no_run(path: str | os.PathLike[str]) -> str:
+  """What is wrong with a directory that is to be evaluated and holds no run."""
+  return f"evaluation needs a trained run; --run_dir={path} holds none; name the directory of one"
+
+
 def open_run(config: RunConfig, kind: type[RunDirectory] = RunDirectory) -> RunDirectory:
   """Opens, locks and checks the directory `config.run_dir`, and stores the configuration there.
 
@@ -320,7 +325,7 @@ def open_run(config: RunConfig, kind: type[RunDirectory] = RunDirectory) -> RunD
   """
   run = kind(config.run_dir)
   if config.eval_only and not run.config_file.is_file():
-    raise UserError(f"--eval_only needs a trained run; received --run_dir={run.path}, which holds none")
+    raise UserError(no_run(run.path))
   run.create()
   run.lock()
   try:

@@ -130,7 +130,7 @@ def text() -> Rule:
 def path() -> Rule:
   """A file name or directory."""
   return Rule(
-    wording="a path on this machine that is not empty, in UTF-8, and no URL",
+    wording="a path on this machine in UTF-8, not empty and not a URL",
     parse=str,
     accepts=lambda v: (
       isinstance(v, str) and bool(v.strip()) and "\0" not in v and _is_utf8(v) and not is_url(v)

@@ -79,7 +79,11 @@ class RunSettings:
 
   # Data.
   data_dir: str = option(
-    "data", path(), "directory with one sub-directory per data set", "Data", OnResume.FREE
+    "data",
+    path(),
+    "folder of the data, with a sub-folder for each data set; for images and text, that of your own files",
+    "Data",
+    OnResume.FREE,
   )
   download: bool = option(
     True, switch(), "download a data set that data_dir lacks (--nodownload: do not)", "Data", OnResume.FREE
@@ -95,7 +99,7 @@ class RunSettings:
     None,
     optional(one_of("drawer", "random")),
     "how the original release of Omniglot is split: drawer, 15 drawers of each character to train and 5 for the test;"
-    " or random, 80/10/10 (default: drawer, and random of runs that began before there was a choice)",
+    " or random, 80/10/10 (default: drawer; a run without this setting keeps random)",
     "Data",
     OnResume.FREE,  # the run knows how its data were split
     only=("image",),

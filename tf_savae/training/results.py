@@ -74,7 +74,7 @@ def finish(
     after = f"written to {path}"
   else:
     run_dir.write_results(results, training_finished=None if config.eval_only else True)
-    after = next_steps(run_dir.path, writes=kind.writes)
+    after = next_steps(run_dir.path, writes=kind.writes, encodes=model.method.has_latent)
   if board is not None:
     board.finish(model, results)
   print(f"\n{summary_table(results)}\n\n{after}", flush=True)

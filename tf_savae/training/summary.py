@@ -84,15 +84,25 @@ def _enough_steps(found: Mapping[str, Any], k: int) -> str:
   return f"steps after step {found['k']} gained {max(found['rest'], 0):.1f} nats {measured}"
 
 
-def next_steps(run_dir: str | os.PathLike[str], writes: bool = False) -> str:
-  """Commands to copy that work with a finished run; `writes`: whether its model generates text."""
+def next_steps(run_dir: str | os.PathLike[str], writes: bool = False, encodes: bool = True) -> str:
+  """Commands to copy that work with a finished run.
+
+  Args:
+    run_dir: the run's directory.
+    writes: whether its model generates text.
+    encodes: whether its model has a latent code, so that it can be exported.
+  """
   run_dir = os.path.normpath(os.fspath(run_dir))
   here, parent = shlex.quote(run_dir), shlex.quote(os.path.dirname(run_dir) or ".")
+  output = shlex.quote(f"models/{os.path.basename(os.path.abspath(run_dir))}")
+  has_picture = os.path.isfile(os.path.join(run_dir, "overview.png"))
   commands = [
-    ("look at it", f"tensorboard --logdir={here}/tensorboard"),
+    *([("see examples", f"{here}/overview.png")] if has_picture else []),
+    ("see charts", f"tensorboard --logdir={here}/tensorboard"),
     ("compare runs", f"tensorboard --logdir={parent}"),
-    ("evaluate", f"python train.py --eval_only --run_dir={here}"),
+    ("evaluate", f"python -m tf_savae evaluate --run_dir={here}"),
     *([("read texts", f"python -m tf_savae generate --run_dir={here}")] if writes else []),
+    *([("export", f"python -m tf_savae export --run_dir={here} --output={output}")] if encodes else []),
     ("train another", "python train.py --dataset=… --k=… --seed=… (--help lists all)"),
   ]
   width = max(len(name) for name, _ in commands)
@@ -151,7 +161,9 @@ def _cost(results: Mapping[str, Any]) -> str:
   ]
   if results.get("seconds"):
     parts.append(f"{_duration(results['seconds'])}")
-  return "trained for " + ", ".join(parts) if parts else ""
+  limit = results.get("stopped_by")
+  ended = f" (ended by --{limit})" if limit not in (None, "epochs", "callback") else ""
+  return f"trained for {', '.join(parts)}{ended}" if parts else ""
 
 
 def _count(number: int, unit: str) -> str:
