@@ -138,3 +138,25 @@ def test_step_sizes_of_latents_are_those_of_the_rows_of_the_factor():
   np.testing.assert_array_equal(
     strictly_lower(of_factor.lower, 3)[0], tf.constant([[0.0, 0, 0], [2, 0, 0], [3, 3, 0]])
   )
+
+
+def test_xla_compiles_the_gradient_through_natural_steps_for_batches_of_any_size():
+  """TFP's triangles abort XLA for two latents, and `tf.linalg.set_diag` has a gradient of unknown shape."""
+  skew, target = tf.constant([[1.0, 0.5], [0.0, 1.0]], tf.float64), tf.constant([2.0, 1.0], tf.float64)
+
+  def neg_elbo(params, noise):
+    error = tf.linalg.matvec(skew, params.sample(noise)) - target
+    return tf.reduce_sum(error**2, axis=-1) + params.kl_to_prior()
+
+  def gradient(packed, noise):
+    with tf.GradientTape() as tape:
+      tape.watch(packed)
+      settings = SVISettings(2, 0.1, rule="natural")
+      params, _ = refine(neg_elbo, FullGaussianParams.unpack(packed), settings, noise=noise)
+      loss = tf.reduce_sum(neg_elbo(params, noise[0]))
+    return tape.gradient(loss, packed)
+
+  signature = [tf.TensorSpec([None, 5], tf.float64), tf.TensorSpec([2, None, 2], tf.float64)]
+  compiled = tf.function(gradient, input_signature=signature, jit_compile=True, autograph=False)
+  start, noise = full(2).pack(), normal(2, 3, 2, seed=9)
+  np.testing.assert_allclose(compiled(start, noise), gradient(start, noise), rtol=1e-10)

@@ -41,7 +41,7 @@ class FullGaussianParams(NamedTuple):
   @property
   def scale_tril(self) -> tf.Tensor:
     """L, `[..., latent, latent]`."""
-    return tf.linalg.set_diag(strictly_lower(self.lower, self.mean.shape[-1]), tf.exp(0.5 * self.log_var))
+    return strictly_lower(self.lower, self.mean.shape[-1]) + _diagonal(tf.exp(0.5 * self.log_var))
 
   @property
   def marginal_log_var(self) -> tf.Tensor:
@@ -129,19 +129,18 @@ class FullGaussianParams(NamedTuple):
     """
     factor = self.scale_tril
     by_diagonal = 2.0 * gradient.log_var * tf.exp(-0.5 * self.log_var)
-    by_factor = tf.linalg.set_diag(strictly_lower(gradient.lower, self.mean.shape[-1]), by_diagonal)
+    by_factor = strictly_lower(gradient.lower, self.mean.shape[-1]) + _diagonal(by_diagonal)
     product = tf.linalg.matmul(factor, by_factor, transpose_a=True)
     return FullGaussianParams(
       tf.linalg.matvec(factor, gradient.mean, transpose_a=True),
-      tf.linalg.diag_part(product),
+      tf.reduce_sum(product * _identity(product), axis=-1),
       entries_below(product),
     )
 
   def moved(self, along: FullGaussianParams) -> FullGaussianParams:
     """The λ at m, log L_ii² and A_ij from here, the coordinates of `whitened`: μ + L m and L exp(diag A) + L A_ij."""
     factor, latent = self.scale_tril, self.mean.shape[-1]
-    below = strictly_lower(along.lower, latent)
-    grown = tf.linalg.set_diag(below, tf.exp(0.5 * along.log_var))
+    grown = strictly_lower(along.lower, latent) + _diagonal(tf.exp(0.5 * along.log_var))
     return FullGaussianParams(
       self.mean + tf.linalg.matvec(factor, along.mean),
       self.log_var + along.log_var,
@@ -162,7 +161,8 @@ def strictly_lower(lower: tf.Tensor, latent_dim: int) -> tf.Tensor:
   """The matrices `[..., latent, latent]` with these entries below their diagonal, and 0 on and above it."""
   if latent_dim == 1:
     return tf.zeros(tf.concat([tf.shape(lower)[:-1], [1, 1]], axis=0), lower.dtype)
-  filled = tfp.math.fill_triangular(lower)
+  # TFP would slice off an empty part of one entry, and XLA aborts at the gradient of that inside a loop.
+  filled = lower[..., tf.newaxis] if latent_dim == 2 else tfp.math.fill_triangular(lower)
   return tf.pad(filled, [[0, 0]] * (filled.shape.rank - 2) + [[1, 0], [0, 1]])
 
 
@@ -170,8 +170,19 @@ def entries_below(matrix: tf.Tensor) -> tf.Tensor:
   """The inverse of `strictly_lower`; what stands on and above the diagonal is left out."""
   if matrix.shape[-1] == 1:
     return matrix[..., 0, :0]
+  if matrix.shape[-1] == 2:
+    return matrix[..., 1, :1]
   # TFP's inverse adds up what stands above the diagonal, which must be 0.
   return tfp.math.fill_triangular_inverse(tf.linalg.band_part(matrix[..., 1:, :-1], -1, 0))
+
+
+def _diagonal(entries):
+  """Diagonal matrices by arithmetic: XLA cannot compile the gradient of `tf.linalg.set_diag` inside a loop."""
+  return entries[..., tf.newaxis] * _identity(entries)
+
+
+def _identity(like):
+  return tf.eye(like.shape[-1], dtype=like.dtype)
 
 
 def _of_rows(of_latents):

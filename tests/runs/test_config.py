@@ -158,7 +158,6 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"posterior": "gamma"}, ["--posterior", "diagonal, full, iaf", "gamma"]),
     ({"posterior": "full", "model": "autoreg"}, ["--posterior=full", "with a latent", "--model=autoreg"]),
     ({"posterior": "full", "svi_noise": "quadrature"}, ["--posterior=diagonal", "received --posterior=full"]),
-    ({"posterior": "full", "jit_compile": "true"}, ["--jit_compile=auto", "received --posterior=full"]),
     ({"posterior": "iaf", "svi_noise": "mean"}, ["--posterior=iaf", "use --svi_noise=antithetic"]),
     (
       {"posterior": "iaf", "free_bits": 0.5},

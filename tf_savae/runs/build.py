@@ -192,8 +192,6 @@ def use_xla(config: RunConfig, data: DataSet) -> bool:
   For the sake of bits, data of many shapes are never compiled, since each shape would be compiled separately.
   """
   kind = KINDS.get(data.kind)
-  if config.posterior == "full":  # XLA does not compile its gradient through the steps
-    return False
   if config.deterministic and kind.has_one_shape:
     return True
   if config.jit_compile != "auto":

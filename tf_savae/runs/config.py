@@ -201,10 +201,6 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         f"--free_bits={show(self.free_bits)} is for a posterior with a KL of each latent, diagonal or full; received"
         f" {given}; use --free_bits=0"
       )
-    if self.jit_compile == "true" and self.posterior == "full":
-      raise UserError(
-        f"--jit_compile=true is for --posterior=diagonal or iaf; received {given}; use --jit_compile=auto"
-      )
     if self.svi_rule == "natural_multiplicative" and self.posterior == "full":
       raise UserError(
         f"--svi_rule={self.svi_rule} is for diagonal Gaussians; received {given}; use --svi_rule=natural"
