@@ -51,6 +51,8 @@ def make(case: Case) -> SAVAE:
   else:
     options = {"init_scale": 0.8, "dtype": case.dtype}
     encoder = networks.BagOfWordsEncoder(8, LATENT, 3, 4, **options)
+    if case.method == "vae":  # that is a BN-VAE
+      encoder = networks.BatchNormalizedEncoder(encoder, LATENT, 0.5, dtype=case.dtype)
     decoder = networks.TextLSTMDecoder(8, LATENT, 3, 4, dropout=0.3, word_dropout=0.2, **options)
   learns = {"adjoint": case.adjoint, "learn_step_size": "step"} if case.method == "savae" else {}
   svi = SVISettings(2, 0.1, 0.5, 5.0)

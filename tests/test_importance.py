@@ -130,6 +130,28 @@ def test_the_exact_gradient_through_the_steps_is_that_of_the_definition(objectiv
   assert max(relative_error(a, b) for a, b in zip(ours, others, strict=True)) > 1e-2
 
 
+@pytest.mark.parametrize("posterior", ["full", "iaf"])
+def test_weights_of_other_posteriors_have_the_density_of_tfp_and_exact_gradients(posterior):
+  def made(adjoint):
+    model, x = make("savae", posterior=posterior, adjoint=adjoint)
+    if model.family.trained:
+      for i, weight in enumerate(model.family.network.trainable_variables):
+        weight.assign(0.3 * tiny.normal(*weight.shape, seed=i))
+    return model, x
+
+  model, x = made("exact")
+  batch, inferred = inference(model, x), model.infer(inference(model, x))
+  q, log_weights = model.family.distribution(inferred.params), []
+  for eps in noise_of(model, x, S):
+    z = model.family.sample(inferred.params, tf.constant(eps))
+    ratio = norm.logpdf(z).sum(-1) - q.log_prob(z).numpy()
+    log_weights.append(model.decoder.log_prob(x, z, batch.context).numpy() + BETA * ratio)
+  expected = np.log(S) - logsumexp(log_weights, axis=0)
+  np.testing.assert_allclose(model.method.loss(inferred), expected, rtol=1e-9)
+  for ours, theirs in zip(gradients(model, x), gradients(*made("unrolled")), strict=True):
+    assert relative_error(ours, theirs, floor=1e-6) < 1e-9
+
+
 @pytest.mark.parametrize("objective", ["iwae", "buffered"])
 def test_the_encoder_of_vae_svi_learns_from_the_elbo_at_its_own_point(objective):
   weighted, x = make("vae_svi", objective)

@@ -1,5 +1,7 @@
 """Rows of the synthetic table are settings that a run accepts, with searches of equal size."""
 
+import dataclasses
+
 import pytest
 
 from experiments import rows
@@ -16,6 +18,8 @@ def test_settings_of_every_row_are_those_of_a_run(row, column, name):
   for candidate in range(len(row.candidates)):
     config = presets.make_config(**rows.run_settings(row, candidate, column, budget))
     assert config.generator == column and config.dataset == "synthetic" and config.latent_dim == 2
+    at_test = dataclasses.replace(config, **rows.test_settings(row, budget))
+    assert (at_test.svi_samples > config.svi_samples) == (bool(row.test_settings) and name != "tiny")
     if name == "tiny":
       assert config.k <= 2 and config.max_steps == 2
 
