@@ -83,13 +83,13 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
     "if __name__ == '__main__':\n"
     "  worker = workers.Worker(fabricated.work, fabricated.start)\n"
     f"  worker.give({str(tmp_path / 'task')!r})\n"
-    "  time.sleep(60)\n"
+    "  time.sleep(120)\n"
   )
   (tmp_path / "program.py").write_text(program)
   with subprocess.Popen(
     [sys.executable, tmp_path / "program.py"], env={**os.environ, "PYTHONPATH": "."}
   ) as one:
-    wait_for(tmp_path / "task")
+    wait_for(tmp_path / "task", seconds=90)  # two processes import TensorFlow
     one.kill()
   wait_for(tmp_path / "task.saved")
 
