@@ -35,7 +35,7 @@ def export(models: str) -> None:
   model = SAVAE(encoder, MLPDecoder(2, (SIZE,), units=(32,)), svi=SVISettings(num_steps=5, step_size=0.05))
   model.compile(keras.optimizers.Adam(1e-2))
   model.fit(bits(200), batch_size=20, epochs=3, verbose=0)
-  model.export(f"{models}/bits/1", k=(0, 5), inputs=bits(4))
+  model.export(f"{models}/bits/1", k=(5, 0), inputs=bits(4))  # encode_refined takes the first
 
 
 def ask_server(url: str, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,7 +60,7 @@ def main(url: str | None = None, models: str = "models") -> dict[str, np.ndarray
   else:
     answer = ask_server(url, bits(3))
   for name, value in sorted(answer.items()):
-    print(name, np.round(value, 3).tolist())
+    print(name, np.round(np.float64(value), 3).tolist())
   return answer
 
 

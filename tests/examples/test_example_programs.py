@@ -65,6 +65,7 @@ def test_a_server_answers_as_the_saved_model_does(tmp_path, monkeypatch):
 
   example = load("serve")
   local = example.main(models=str(tmp_path))
+  assert np.abs(local["elbo_refined"] - local["elbo_initial"]).min() > 1e-3  # what is served is refined
   monkeypatch.setattr(server, "MODEL", "bits")
   path = tmp_path / "bits/1"
   with server.running(path, c_loader.Session(path)) as (_, urls):
