@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_savae.networks.checks import check, check_sizes
 from tf_savae.networks.factorised import FactorisedDecoder, build_chain, likelihood_for
 from tf_savae.networks.initial_weights import glorot_stream
+from tf_savae.ops.owned_gradients import swish
 
 _SMALLEST_SIDE = 8  # of the maps that a dense layer makes of z
 
@@ -83,12 +84,12 @@ class ConvDecoder(FactorisedDecoder):
     return math.prod(self.start_shape)
 
   def parameters(self, inputs, mask):
-    h = tf.nn.silu(self.first(inputs))
+    h = swish(self.first(inputs))
     if mask is not None:
       h *= self.cast(mask)
     h = tf.reshape(h, [-1, *self.start_shape])
     for double in self.doubling:
-      h = tf.nn.silu(double(h))
+      h = swish(double(h))
     height, width, _ = self.event_shape
     return self.last(h)[:, :height, :width]
 

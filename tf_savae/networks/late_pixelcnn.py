@@ -14,6 +14,7 @@ from tf_savae.networks.decoder import Decoder
 from tf_savae.networks.initial_weights import glorot_stream, uniform_stream
 from tf_savae.networks.pixelcnn import GatedPixelCNN
 from tf_savae.observations import BINARY
+from tf_savae.ops.owned_gradients import custom_gradient
 from tf_savae.ops.quadrature import expected_softplus, expected_softplus_gradient
 from tf_savae.ops.transposition import transpose
 from tf_savae.posterior import GaussianParams
@@ -272,7 +273,7 @@ def _product(z: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
   return tf.matmul(z[:, tf.newaxis], matrix)[:, 0]
 
 
-@tf.custom_gradient
+@custom_gradient
 def _products(z: tf.Tensor, dz: tf.Tensor, matrix: tf.Tensor):
   """`_product` of z and of dz. The gradient for the matrix is one product of two rows, not a sum of two of one."""
 

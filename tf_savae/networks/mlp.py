@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_savae.networks.checks import check
 from tf_savae.networks.factorised import FactorisedDecoder, build_chain, likelihood_for
 from tf_savae.networks.initial_weights import glorot_stream
+from tf_savae.ops.owned_gradients import swish
 
 
 @keras.saving.register_keras_serializable(package="tf_savae")
@@ -66,7 +67,7 @@ class MLPDecoder(FactorisedDecoder):
   def parameters(self, inputs, mask):
     h = inputs
     for i, layer in enumerate(self.hidden):
-      h = tf.nn.silu(layer(h))
+      h = swish(layer(h))
       if mask is not None and i == 0:
         h *= self.cast(mask)
     return tf.reshape(self.last(h), [-1, *self.event_shape[:-1], self.num_parameters])

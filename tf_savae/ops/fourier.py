@@ -23,6 +23,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.ops.owned_gradients import custom_gradient
+
 
 def look_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   """Convolution in which row r of the result sees rows r − reach to r − 1 of `x`, and s // 2 columns on both sides.
@@ -37,7 +39,7 @@ def look_above(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
   return _to_output(x, kernel)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _to_output(x, kernel):
   reach, columns, _, _ = kernel.shape
   period = _period(x, columns)
@@ -50,7 +52,7 @@ def _to_output(x, kernel):
   )
 
 
-@tf.custom_gradient
+@custom_gradient
 def _to_input(upstream, kernel):
   reach, columns, _, _ = kernel.shape
   period = _period(upstream, columns)
@@ -64,7 +66,7 @@ def _to_input(upstream, kernel):
 
 
 def _to_kernel(x, upstream, reach, columns):
-  @tf.custom_gradient
+  @custom_gradient
   def apply(x, upstream):
     period = _period(x, columns)
     seen = _side_by_side(_spectrum(x, period), range(reach), above=reach)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tf_savae import tokens
+from tf_savae.ops.owned_gradients import custom_gradient
 
 
 def word_weights(
@@ -99,7 +100,7 @@ def sum_over_chunks(
   def chunk_of(x, i):
     return tf.slice(x, [0, i * size, *[0] * (x.shape.rank - 2)], [-1, size, *x.shape[2:]])
 
-  @tf.custom_gradient
+  @custom_gradient
   def total(states, *shared):
     def gradient(upstream):
       def body(i, chunks, sums):

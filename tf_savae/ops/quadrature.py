@@ -15,6 +15,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.ops.owned_gradients import custom_gradient
+
 # Far below any relevant variance of a logit; it keeps the derivative of the square root finite.
 _LEAST_VARIANCE = 1e-8
 
@@ -36,7 +38,7 @@ def expected_softplus(mean: tf.Tensor, variance: tf.Tensor, num_nodes: int) -> t
   """
   nodes, weights = gauss_hermite(num_nodes)
 
-  @tf.custom_gradient
+  @custom_gradient
   def expected(mean, variance):
     logits = _at_nodes(mean, variance, nodes)[1]
     # softplus(l) = max(l, 0) − log max(σ(l), σ(−l)). A graph computes σ once for this and for the gradient, and a
@@ -62,7 +64,7 @@ def expected_softplus_gradient(
   """
   nodes, weights = gauss_hermite(num_nodes)
 
-  @tf.custom_gradient
+  @custom_gradient
   def of_both(mean, variance):
     root, logits = _at_nodes(mean, variance, nodes)
     p = tf.sigmoid(logits)

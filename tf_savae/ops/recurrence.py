@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_savae.ops.owned_gradients import custom_gradient
+
 
 class _Steps(NamedTuple):
   """Values of all steps of an LSTM, kept for its gradient."""
@@ -47,7 +49,7 @@ def lstm(inputs: tf.Tensor, constant: tf.Tensor, initial: tf.Tensor, recurrent: 
 
   # Gates and cells are results, too, because the gradient is a function of them. The gradient's own gradient therefore
   # arrives here together with that of the states, and one pass takes both back through time.
-  @tf.custom_gradient
+  @custom_gradient
   def run(inputs, constant, initial, recurrent):
     def gradient(by_gates, by_cell, by_state):
       gates, cell, state = made
@@ -74,7 +76,7 @@ def lstm_tangent(
     States and their derivatives, each `[length, batch, hidden]`, differentiable with respect to all arguments.
   """
 
-  @tf.custom_gradient
+  @custom_gradient
   def run(inputs, constant, d_constant, initial, d_initial, recurrent):
     steps, d_gates, d_cell, d_state = _run_tangent(
       inputs, constant, d_constant, initial, d_initial, recurrent
@@ -174,7 +176,7 @@ def _tangent_coefficients(gates, cell, d_gates, d_cell):
   return tf.concat([b, b_j], -1), b_cell, d
 
 
-@tf.custom_gradient
+@custom_gradient
 def _back(by_gates, by_cell, by_state, gates, cell, recurrent):
   """The gradient of the gate inputs, `[length, batch, 4 hidden]`, including contributions from later time steps.
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tf_savae.ops.owned_gradients import custom_gradient
+
 
 def token_nll(
   states: tf.Tensor,
@@ -37,7 +39,7 @@ def token_nll(
   """
   rows, flat = _rows(states), tf.reshape(targets, [-1])
 
-  @tf.custom_gradient
+  @custom_gradient
   def nll(rows, kernel, bias):
     def forward(rows, targets):
       logits = _logits(rows, kernel, bias)
@@ -74,7 +76,7 @@ def token_nll_derivative(
   """
   flat = tf.reshape(targets, [-1])
 
-  @tf.custom_gradient
+  @custom_gradient
   def derivative(rows, d_rows, kernel, bias):
     def forward(rows, d_rows, targets):
       logits, d_logits = _pair_of_logits(rows, d_rows, kernel, bias)
@@ -109,7 +111,7 @@ def _gradient_that_keeps(rows, kernel, bias, targets, upstream):
   def by_logits():
     return _minus_one_hot(upstream[:, tf.newaxis] * p, targets, upstream)
 
-  @tf.custom_gradient
+  @custom_gradient
   def of_rows(upstream, rows, kernel, bias):
     def gradient(direction):
       d_logits = tf.cast(tf.matmul(direction, kernel), bias.dtype)

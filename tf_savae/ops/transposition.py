@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tf_savae.ops.owned_gradients import custom_gradient
+
 
 def transpose(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
   """`tf.transpose` with constant axes in derivatives of any order, as XLA requires in a loop under a tape."""
 
-  @tf.custom_gradient
+  @custom_gradient
   def apply(x):
     return tf.transpose(x, axes), lambda upstream: transpose(upstream, np.argsort(axes).tolist())
 

@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from tf_savae.ops import xla_gradients  # noqa: F401, registers what a compiled adjoint differentiates
 from tf_savae.ops.gradients import dense_gradients
+from tf_savae.ops.owned_gradients import custom_gradient
 from tf_savae.posterior import Params
 from tf_savae.svi import descent, recursion, registries
 from tf_savae.svi.derivatives import ExampleLoss, directional_derivative
@@ -208,7 +209,7 @@ class RecursiveAdjoint(Adjoint):
 
     # Gradients reach only arguments, so conditioning tensors are arguments, too. Inside, the originals are used,
     # because the tapes of the backward sweep have to watch the tensors that neg_elbo reads.
-    @tf.custom_gradient
+    @custom_gradient
     def refine(initial, step_sizes, *conditioning):
       del initial, step_sizes, conditioning
       trace = outside["trace"] = descent.descend(problem)
