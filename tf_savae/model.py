@@ -28,6 +28,7 @@ from tf_savae.keras_guards import GuardedModel
 from tf_savae.measured import Measured, sum_of_floats
 from tf_savae.metrics import Mean, MeanVector, Sum
 from tf_savae.ops.gradients import dense_gradients
+from tf_savae.ops.owned_gradients import freed_with_self
 from tf_savae.posterior import Params
 from tf_savae.posteriors import POSTERIORS, PosteriorFamily, family
 from tf_savae.seeds import Purpose, stateless_seed
@@ -250,6 +251,7 @@ class SAVAE(GuardedModel):
 
   # Training ---------------------------------------------------------------------------------------------------
 
+  @freed_with_self
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """One update on a batch, by the method's loss; the running means of the epoch, nats per example."""
     (x, weights), step = unpack(data), tf.identity(self.step.value)
@@ -329,6 +331,7 @@ class SAVAE(GuardedModel):
     update.apply_if_finite(self.optimizer, pairs, norm, loss, self.global_clip_norm, **options)
     self.examples.update_state(measured.size)
 
+  @freed_with_self
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
     """The bounds of a batch at λ_0 and λ_K, without an update; the running means, nats per example."""
     (x, weights), step = unpack(data), tf.cast(self.examples.result(), tf.int64)
@@ -348,6 +351,7 @@ class SAVAE(GuardedModel):
       {name: value for name, value in results.items() if not name.startswith("gradient_norm")}
     )
 
+  @freed_with_self
   def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Posterior parameters of a batch: λ_K and, with an encoder, λ_0."""
     x = unpack(data)[0]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import weakref
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from tests import tiny
+from tf_savae import SAVAE, SVISettings
 from tf_savae.ops.owned_gradients import custom_gradient, swish
 from tf_savae.ops.transposition import transpose
 
@@ -60,3 +63,20 @@ def test_graph_is_freed_with_its_function():
     del concrete
     gc.collect()
     assert graph() is None
+
+
+def test_model_is_freed_after_training():
+  """With all that it was made of; TensorFlow alone would keep its decoder and every graph of its steps."""
+  model = keras_fit()
+  decoder = weakref.ref(model.decoder)
+  del model
+  keras.utils.clear_session()
+  gc.collect()
+  assert decoder() is None
+
+
+def keras_fit() -> SAVAE:
+  model = SAVAE(tiny.PairEncoder(), tiny.BernoulliDecoder(), svi=SVISettings(num_steps=2, step_size=0.1))
+  model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+  model.fit(tiny.bits(dtype="float32"), batch_size=3, verbose=0)
+  return model

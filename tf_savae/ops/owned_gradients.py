@@ -8,14 +8,17 @@ weakly: they live as long as the graph does.
 
 from __future__ import annotations
 
+import contextvars
 import functools
-import itertools
 import weakref
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import ops  # has the registry; TensorFlow has no public name for it
+
+# Whether an object that is being traced has taken charge of what is registered.
+_has_owner = contextvars.ContextVar("has_owner", default=False)
 
 
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,18 +31,54 @@ def owned(function: Callable[..., Any]) -> Callable[..., Any]:
 
   @functools.wraps(function)
   def run(*args, **kwargs):
-    if tf.executing_eagerly():
-      return function(*args, **kwargs)  # registers nothing
-    registry = _registry()
-    before = len(registry)
+    if tf.executing_eagerly() or _has_owner.get():  # eagerly, TensorFlow registers nothing
+      return function(*args, **kwargs)
+    before = ops.uid()
     result = function(*args, **kwargs)
-    new = list(itertools.islice(reversed(registry), max(len(registry) - before, 0)))
-    for name in new:
-      if name.startswith("CustomGradient-"):
-        _hand_over(registry, name, tf.compat.v1.get_default_graph())
+    for name in _registered_since(before):
+      _hand_over(_registry(), name, tf.compat.v1.get_default_graph())
     return result
 
   return run
+
+
+def freed_with_self(method: Callable[..., Any]) -> Callable[..., Any]:
+  """The same method; gradients that are registered while it is traced are freed with the object that has it.
+
+  For the steps of a Keras model. Keras calls their graphs from graphs of its own, and its optimizers register
+  gradients of theirs, so that the graph alone could not free them.
+  """
+
+  @functools.wraps(method)
+  def run(self, *args, **kwargs):
+    if tf.executing_eagerly():
+      return method(self, *args, **kwargs)
+    before, token = ops.uid(), _has_owner.set(True)
+    try:
+      return method(self, *args, **kwargs)
+    finally:
+      _has_owner.reset(token)
+      weakref.finalize(self, _forget, _registered_since(before)).atexit = False
+
+  return run
+
+
+def _registered_since(before: int) -> list[str]:
+  """Names of the custom gradients whose numbers, which TensorFlow counts up, are above `before`."""
+  names = []
+  for name in reversed(list(_registry())):  # a copy, for the garbage collector may remove entries meanwhile
+    kind, _, number = name.rpartition("-")
+    if kind == "CustomGradient":
+      if int(number) <= before:
+        break
+      names.append(name)
+  return names
+
+
+def _forget(names: list[str]) -> None:
+  registry = _registry()
+  for name in names:
+    registry.pop(name, None)
 
 
 def _registry() -> MutableMapping[str, dict[str, Any]]:
@@ -49,6 +88,8 @@ def _registry() -> MutableMapping[str, dict[str, Any]]:
 
 def _hand_over(registry: MutableMapping[str, dict[str, Any]], name: str, graph: tf.Graph) -> None:
   """Lets `graph` alone hold the function registered as `name`, and removes the entry once the graph is gone."""
+  if name not in registry:
+    return  # its graph is gone already
   entry = registry[name]
   function = entry["type"]
   if getattr(function, "is_weak", False):
