@@ -35,6 +35,12 @@ def reason(error: BaseException, limit: int = 160) -> str:
   return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def printable(text: str) -> str:
+  """A name of a file as part of one line: line breaks, and bytes that are not UTF-8, are escaped."""
+  text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def exit_status(work: Callable[[], None]) -> int:
   """Does a command's work and returns its exit status; errors that a user causes show no traceback.
 

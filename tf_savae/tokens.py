@@ -29,6 +29,11 @@ def lengths(x: tf.Tensor) -> tf.Tensor:
   return tf.math.count_nonzero(is_token(x), axis=-1, dtype=tf.int32)
 
 
+def num_unknown(x: tf.Tensor) -> tf.Tensor:
+  """Unknown tokens of each row, `[batch]` int32."""
+  return tf.math.count_nonzero(tf.equal(x, UNKNOWN), axis=-1, dtype=tf.int32)
+
+
 def shifted(x: tf.Tensor) -> tf.Tensor:
   """A decoder's inputs `[batch, length]`: START, then every token but the last."""
   return tf.pad(x[:, :-1], [[0, 0], [1, 0]], constant_values=START)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import pathlib
 import re
 import shutil
 
@@ -248,7 +250,7 @@ class TestRecords:
     path.write_bytes(path.read_bytes()[:-40])
     dataset = load(path)
     assert sum(sizes(dataset)) == 19
-    assert "2 unreadable files left out: x.tfrecord from record 20 on (" in dataset.source
+    assert "2 unreadable files left out: x.tfrecord from record 20 on (truncated record" in dataset.source
     assert "x.tfrecord record 8 (" in dataset.source and "\n" not in dataset.source
 
   def test_records_of_something_else_are_one_line(self, tmp_path):
@@ -258,7 +260,13 @@ class TestRecords:
     message = refusal(tmp_path / "x.tfrecord")
     assert "no usable image in" in message and "no feature image or image/encoded" in message
     (tmp_path / "y.tfrecord").write_bytes(b"no record")
-    assert "y.tfrecord from record 0 on" in refusal(tmp_path / "y.tfrecord")
+    assert "y.tfrecord from record 0 on (cut off)" in refusal(tmp_path / "y.tfrecord")
+
+  @pytest.mark.parametrize("form", ["GZIP", "ZLIB"])
+  def test_compressed_ones_say_so(self, form, tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord"), form) as writer:
+      writer.write(b"anything" * 20)
+    assert "x.tfrecord from record 0 on (compressed; unpack it first)" in refusal(tmp_path / "x.tfrecord")
 
 
 class TestOnDisk:
@@ -310,6 +318,38 @@ def test_many_damaged_files_are_counted_and_some_are_named(pictures, damaged):
   assert "6 unreadable files left out" in load(pictures).source and "and 3 more" in load(pictures).source
 
 
+def test_pictures_that_are_no_png_or_jpeg_are_counted_and_named(tmp_path):
+  for i in range(4):
+    save(tmp_path / f"{i}.png", grey(i))
+  for name, form in (("a.gif", "GIF"), ("b.bmp", "BMP"), ("c.png", "GIF")):
+    save(tmp_path / name, grey(0), format=form)
+  (tmp_path / os.fsdecode(b"d\xff\n.png")).write_bytes(b"")
+  (tmp_path / ".DS_Store").write_bytes(b"x")
+  source = load(tmp_path).source
+  assert "4 unreadable files left out: a.gif (neither PNG nor JPEG), b.bmp (neither" in source
+  (tmp_path / "a.gif").unlink()
+  assert "c.png (neither PNG nor JPEG), d\\udcff\\n.png (empty file)" in load(tmp_path).source
+
+
+def test_linked_folders_are_searched_once(pictures, tmp_path):
+  folder = tmp_path / "mine"
+  save(folder / "own.png", grey(99))
+  for name, target in (("a", pictures), ("b", pictures), ("self", "."), ("up", ".."), ("nothing", "gone")):
+    (folder / name).symlink_to(target)
+  dataset = load(folder)
+  assert sum(sizes(dataset)) == 21 and "left out" not in dataset.source
+
+
+def test_an_encrypted_zip_says_so(pictures, tmp_path):
+  path = pathlib.Path(shutil.make_archive(str(tmp_path / "x"), "zip", pictures))
+  content = bytearray(path.read_bytes())
+  at = -1
+  while (at := content.find(b"PK\x01\x02", at + 1)) >= 0:
+    content[at + 8] |= 1  # the flag in the directory of members
+  path.write_bytes(content)
+  assert "of0/00.png (encrypted; unpack the zip)" in refusal(path)
+
+
 def test_only_damaged_files_are_refused(tmp_path):
   (tmp_path / "a.png").write_bytes(b"no image")
   assert "no usable image" in refusal(tmp_path) and "a.png" in refusal(tmp_path)
@@ -331,7 +371,7 @@ def test_no_image_at_all_is_one_line(tmp_path):
 
 def test_too_few_images_are_one_line(tmp_path):
   save(tmp_path / "a.png", grey(0))
-  assert "at least 3 all images are needed" in refusal(tmp_path)
+  assert "at least 3 images are needed to divide" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.npz", "x.npy"])

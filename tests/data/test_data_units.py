@@ -126,6 +126,32 @@ def test_a_data_set_counts_its_units(kind, options, described, folder):
   assert dataset.dropped["test"] == len(texts()) - len(kept) > 0
 
 
+@pytest.mark.parametrize(
+  ("kind", "plural"), [("char", "characters"), ("sentencepiece", "pieces"), ("word", "words")]
+)
+def test_what_is_unknown_is_counted_in_every_split(kind, plural, folder):
+  (folder / "test.txt").write_text("a cold\na ☃ ☃ cold\n", encoding="utf-8")
+  dataset = load(folder, units=kind, vocab_size=60)
+  assert dataset.counts["unknown_tokens"]["test"] == 2
+  [note] = dataset.notes
+  assert note.startswith(f"unknown {plural}: ") and note.endswith("the model reads each as _UNK")
+  again = data.dataset_from_file(folder / "train.txt", dataset.vocabulary)
+  encoded = (dataset.vocabulary.encode(dataset.vocabulary.split(text)) for text in texts())
+  assert again.counts == {"unknown_tokens": {"test": sum(ids.count(UNKNOWN) for ids in encoded)}}
+  if kind == "char":  # the others read the corpus's own _UNK as unknown
+    assert again.notes == ["unknown characters: none"]
+
+
+def test_a_corpus_s_own_unknown_words_are_the_unknown_piece():
+  words, pieces, characters = (
+    Vocabulary([*SPECIAL, *sorted({word for text in texts() for word in text.split()} - {"_UNK", "UNK"})]),
+    *(units.make(kind, texts(), max_size=60, min_count=1) for kind in ("sentencepiece", "char")),
+  )
+  for vocabulary, expected in ((words, 1), (pieces, 1), (characters, 0)):
+    ids = vocabulary.encode(vocabulary.split("a _UNK cold"))
+    assert ids.count(UNKNOWN) == expected and vocabulary.decode(ids) == "a _UNK cold"
+
+
 def test_text_that_teaches_nothing_is_one_line(tmp_path):
   (tmp_path / "train.txt").write_text("a\n" * 30)
   with pytest.raises(UserError, match="SentencePiece learned nothing from the training documents") as caught:

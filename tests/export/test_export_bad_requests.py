@@ -113,6 +113,6 @@ def test_an_empty_batch_has_an_empty_answer(running):
 def test_sentences_without_words_and_without_known_words_have_answers(running):
   answer = post(running["text"]["http"], "elbo", {"sentence": ["", "   ", "qwerty", "zebra", "the"]}).json()
   elbo, tokens = (answer["outputs"][name] for name in ("elbo", "tokens"))
-  assert tokens == [1, 1, 2, 2, 2]
+  assert tokens == [1, 1, 2, 2, 2] and answer["outputs"]["unknown"] == [0, 0, 1, 1, 0]
   assert elbo[0] == elbo[1] and elbo[2] == elbo[3]
   assert np.unique(elbo).size == 3

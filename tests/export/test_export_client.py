@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tf_savae.commands import client
 from tf_savae.errors import UserError
-from tf_savae.serving import images, remote, transport
+from tf_savae.serving import images, remote, remote, transport
 
 BOTH = pytest.mark.parametrize("kind", ["http", "grpc"])
 
@@ -155,6 +155,15 @@ def test_a_server_that_does_not_answer_is_not_waited_for(kind, urls, backend, x)
 
 
 @BOTH
+def test_names_of_nodes_are_no_part_of_what_a_server_says():
+  message = (
+    "assertion failed: [label must be] [77]\n\t [[{{function_node __inference_<lambda>_1}}{{node A/B}}]]"
+  )
+  assert (
+    remote.said(message) == remote.said(message.split("\n")[0] + " [[{{node A}}]]") == message.split("\n")[0]
+  )
+
+
 def test_a_server_that_is_down_is_said_to_be_down(kind, capsys, pngs, monkeypatch):
   monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
   with socket.socket() as free:

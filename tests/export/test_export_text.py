@@ -107,7 +107,7 @@ def test_signatures_take_sentences_and_their_twins_take_ids(exported_text):
   for name, interface in exported_text.interfaces.items():
     expected = "z" if name == "sample" else "x" if name in twins else "sentence"
     assert interface.inputs.keys() == {expected}
-  assert exported_text.interfaces["elbo"].outputs.keys() == {"elbo", "nll", "kl", "tokens"}
+  assert exported_text.interfaces["elbo"].outputs.keys() == {"elbo", "nll", "kl", "tokens", "unknown"}
 
 
 def test_the_vocabulary_is_an_asset(exported_text):
@@ -143,6 +143,8 @@ def test_elbo_comes_with_the_tokens_that_perplexity_is_a_mean_over(served_text):
   answer = served_text("elbo", strings(SENTENCES))
   np.testing.assert_allclose(answer["elbo"], -answer["nll"] - answer["kl"], rtol=1e-6)
   assert answer["tokens"].tolist() == [len(s.split()) + 1 for s in SENTENCES]
+  unknown = [VOCABULARY.encode(s.split()).count(tokens.UNKNOWN) for s in SENTENCES]
+  assert answer["unknown"].tolist() == unknown and any(unknown)
   np.testing.assert_allclose(
     answer["elbo"], served_text("encode_refined", strings(SENTENCES))["elbo_refined"], rtol=1e-6
   )

@@ -30,6 +30,8 @@ class DataSet(abc.ABC):
     seed: the training run's seed, which decides the order and the dynamic binarisation of the training examples.
     facts: more that may not change while a run goes on, such as how it was split: JSON values by name. They are kept
       with the run and in its results.
+    counts: what was counted in the data, for the results: JSON values by name.
+    notes: further lines about the data, which a run prints below its source.
     oracle: the `tf_savae.data.oracle.Oracle` that drew the data; None if it is not known.
     labels: what is known about each example besides what the model sees, such as its class: name → split → one value
       per example. They are shown in TensorBoard's projector, and enter training only if a model is conditional on them.
@@ -59,6 +61,8 @@ class DataSet(abc.ABC):
 
   kind: ClassVar[str]
   facts: Mapping[str, Any] = types.MappingProxyType({})
+  counts: Mapping[str, Any] = types.MappingProxyType({})
+  notes: Sequence[str] = ()
   labels: Mapping[str, Mapping[str, Sequence[object]]] = types.MappingProxyType({})
   oracle: Any = None
 

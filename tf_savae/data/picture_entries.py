@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ SPLIT_OF_NAME = {
 RECORD_SUFFIXES = (".tfrecord", ".tfrecords")
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_OTHER_PICTURES = (".avif", ".bmp", ".gif", ".heic", ".jp2", ".ppm", ".svg", ".tif", ".tiff", ".webp")
+# First bytes of compressed files.
+_GZIP, _ZLIB = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 # Names of the features of a record; TensorFlow Datasets and the scripts of TF-Slim use the first ones.
 _IMAGE_FEATURES = ("image", "image/encoded", "image_raw", "encoded")
 _LABEL_FEATURES = ("label", "image/class/label")
@@ -50,7 +54,7 @@ class Entries(NamedTuple):
   Attributes:
     pictures: the pictures.
     damaged: the rest, and why.
-    others: names of files that are no pictures.
+    others: names of files that are no such pictures, without hidden ones.
   """
 
   pictures: list[Entry]
@@ -77,10 +81,28 @@ def find(path: pathlib.Path) -> Entries:
 
 
 def _in_folder(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  try:
-    return {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-  except OSError as error:
-    raise UserError(f"{folder} cannot be read: {reason(error)}") from error
+  """The files below a folder by name, each folder once: linked ones come after the others, and loops are left out."""
+  found, above = {}, folder.resolve()
+  waiting, seen = [folder], set()
+  while waiting:
+    each = waiting.pop(0)
+    target = each.resolve()
+    if target in seen or (each != folder and above.is_relative_to(target)):
+      continue
+    for place, folders, files in os.walk(each, onerror=_refuse):
+      here = pathlib.Path(place)
+      seen.add(here.resolve())
+      waiting += [here / name for name in sorted(folders) if (here / name).is_symlink()]
+      found |= {
+        (here / name).relative_to(folder).as_posix(): here / name for name in files if (here / name).is_file()
+      }
+  return found
+
+
+def _refuse(error: OSError) -> None:
+  raise UserError(
+    f"{error.filename} cannot be read: {reason(error)}; make it readable, or move it away"
+  ) from error
 
 
 def _in_zip(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
@@ -93,15 +115,23 @@ def _in_zip(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
 
 
 def _of_names(contents: dict[str, Callable[[], bytes]]) -> Entries:
-  names = sorted(filter(_is_picture, contents))
-  pictures = [Entry(name, _split_of(name), _label_of(name), contents[name]) for name in names]
-  return Entries(pictures, [], sorted(contents) if not names else [])
+  shown = sorted(name for name in contents if not _is_hidden(name))
+  pictures = [
+    Entry(name, _split_of(name), _label_of(name), contents[name])
+    for name in shown
+    if _suffix(name) in _PICTURE_SUFFIXES
+  ]
+  damaged = [f"{name} (neither PNG nor JPEG)" for name in shown if _suffix(name) in _OTHER_PICTURES]
+  others = [name for name in shown if _suffix(name) not in _PICTURE_SUFFIXES]
+  return Entries(pictures, damaged if pictures else [], others)
 
 
-def _is_picture(name: str) -> bool:
-  path = pathlib.PurePosixPath(name)
-  is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-  return path.suffix.lower() in _PICTURE_SUFFIXES and not is_hidden
+def _suffix(name: str) -> str:
+  return pathlib.PurePosixPath(name).suffix.lower()
+
+
+def _is_hidden(name: str) -> bool:
+  return any(part.startswith(".") or part == "__MACOSX" for part in pathlib.PurePosixPath(name).parts)
 
 
 def _is_record(name: str) -> bool:
@@ -143,7 +173,7 @@ def _records(file: pathlib.Path, name: str, split: str | None) -> Iterator[Entry
     try:
       content = next(records, None)
     except tf.errors.OpError as error:
-      yield f"{name} from record {number} on ({reason(error, 60)})"
+      yield f"{name} from record {number} on ({_why(file, error)})"
       return
     if content is None:
       if offset < file.stat().st_size:
@@ -163,6 +193,15 @@ def _records(file: pathlib.Path, name: str, split: str | None) -> Iterator[Entry
         yield Entry(where, split, label, _Record(file, offset + 12, len(content)))  # type: ignore[arg-type]
     # A record is its length in 8 bytes, a checksum in 4, the content, and a checksum in 4.
     offset += 16 + len(content)
+
+
+def _why(file: pathlib.Path, error: tf.errors.OpError) -> str:
+  """What is wrong with a file of records, without the names of operations that TensorFlow puts before it."""
+  with open(file, "rb") as opened:
+    start = opened.read(2)
+  if start == _GZIP or start in _ZLIB:
+    return "compressed; unpack it first"
+  return reason(ValueError(str(error.message).split("}} ")[-1].split(" [Op:")[0]), 60)
 
 
 class _Record(NamedTuple):

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tf_savae.data import picture_entries
 from tf_savae.data.dataset import SPLITS
 from tf_savae.data.picture_entries import SPLIT_OF_NAME, Entry
-from tf_savae.errors import UserError, reason
+from tf_savae.errors import UserError, printable, reason
 
 MAX_FILE_SIDE = 4096  # pixels: a few bytes of PNG can claim to be gigabytes of image
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -72,7 +72,7 @@ class Found(NamedTuple):
     more = len(self.damaged) - _NAMES_SHOWN
     shown = ", ".join(self.damaged[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
     files = "file" if len(self.damaged) == 1 else "files"
-    return f"{len(self.damaged)} unreadable {files} left out: {shown}"
+    return f"{len(self.damaged)} unreadable {files} left out: {printable(shown)}"
 
 
 def find(path: pathlib.Path) -> Found:
@@ -134,6 +134,8 @@ def _decode(content: bytes, colour: bool) -> tuple[np.ndarray, bool]:
   Raises:
     Exception: of any type, where the file is damaged.
   """
+  if not content:
+    raise ValueError("empty file")
   try:
     image = Image.open(io.BytesIO(content), formats=["PNG", "JPEG"])
   except UnidentifiedImageError:  # whose text has an address in memory, another one in each process
@@ -149,6 +151,13 @@ def _decode(content: bytes, colour: bool) -> tuple[np.ndarray, bool]:
   pixels = np.asarray(image)
   is_colour = bool(np.ptp(pixels, axis=-1).any())
   return (pixels if colour else 255 - np.asarray(image.convert("L"))[..., np.newaxis]), is_colour
+
+
+def _why(error: Exception) -> str:
+  """What is wrong with a file, in a few words."""
+  if isinstance(error, RuntimeError) and "encrypted" in str(error):
+    return "encrypted; unpack the zip"
+  return reason(error, 60)
 
 
 def _of_files(path: pathlib.Path) -> Found:
@@ -170,7 +179,7 @@ def _of_files(path: pathlib.Path) -> Found:
     try:
       part.add(entry)
     except Exception as error:  # damage shows as a zip, zlib, Pillow, struct or operating-system error
-      damaged.append(f"{entry.name} ({reason(error, 60)})")
+      damaged.append(f"{entry.name} ({_why(error)})")
   found = Found({split: part for split, part in parts.items() if len(part)}, damaged)
   if not {"train", "all"} & found.parts.keys():
     raise UserError(f"no usable image in {path}; {found.describe_damaged()}")

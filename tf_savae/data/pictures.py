@@ -112,8 +112,9 @@ def _split(found: Found, path: pathlib.Path) -> tuple[_Rows, str]:
     return {split: (split, None) for split in SPLITS}, "split as given"
   n = len(found.parts[base])
   if n <= len(missing):
+    kind = "training " if base == "train" else ""
     raise UserError(
-      f"{path}: at least {len(missing) + 1} {base} images are needed to divide {' and '.join(missing)} off."
+      f"{path}: at least {len(missing) + 1} {kind}images are needed to divide {' and '.join(missing)} off."
       f" Received: {n}"
     )
   tenth = max(1, n // 10)

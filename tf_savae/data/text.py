@@ -19,6 +19,7 @@ from tf_savae.data.text_files import Corpus
 from tf_savae.data.text_store import Documents, Writer
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.errors import UserError
+from tf_savae.tokens import SPECIAL, UNKNOWN
 
 # Different words counted at a time, so that a corpus of any size is counted in a few hundred megabytes.
 MAX_COUNTED = 1 << 21
@@ -35,6 +36,8 @@ class TextDataSet(DataSet):
     vocab_size: number of ids, including the special ones.
     max_length: the largest number of tokens in a document, including END.
     dropped: for each split, how many documents were left out because they are longer.
+    counts: `unknown_tokens`, for each split that has documents: how many of its tokens are not in the vocabulary. The
+      model reads each as one unknown token.
 
   Args:
     documents: for each split, its encoded documents.
@@ -70,6 +73,9 @@ class TextDataSet(DataSet):
     self.max_length = max_length
     self.dropped = dropped
     self._documents = documents
+    splits = [split for split in SPLITS if len(documents[split])]
+    self.counts = {"unknown_tokens": {split: documents[split].num_unknown for split in splits}}
+    self.notes = [_unknown({split: documents[split] for split in splits}, vocabulary.plural)]
 
   def num_examples(self, split: str) -> int:
     return len(self._documents[check_split(split)])
@@ -187,6 +193,8 @@ def from_files(
   for size, value in (("vocab_size", vocab_size), ("min_count", min_count), ("max_length", max_length)):
     if value < 1:
       raise UserError(f"text: {size} must be at least 1. Received: {value}")
+  if units not in units_lib.UNITS:
+    raise UserError(f"text: units must be one of {', '.join(units_lib.UNITS)}. Received: {units!r}")
   corpus = text_files.divide(files, text_column)
   if vocabulary is None and units == "word":
     counts = _count_words(corpus, max_length)
@@ -313,6 +321,17 @@ def _no_documents(
     f"{path}: no {split} document is left, since all {dropped} have more than max_length={max_length} {plural}; "
     f"raise max_length, or put one document on each line"
   )
+
+
+def _unknown(documents: dict[str, Documents], plural: str) -> str:
+  """One line that says how much of each split is not in the vocabulary."""
+  if not any(each.num_unknown for each in documents.values()):
+    return f"unknown {plural}: none"
+  shares = ", ".join(
+    f"{each.num_unknown / max(1, each.num_tokens - len(each)):.2%} of {split}"
+    for split, each in documents.items()
+  )
+  return f"unknown {plural}: {shares}; the model reads each as {SPECIAL[UNKNOWN]}"
 
 
 def _sizes(documents: dict[str, Documents], dropped: dict[str, int], max_length: int, plural: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_savae.errors import UserError, reason
-from tf_savae.tokens import END, PAD
+from tf_savae.tokens import END, PAD, UNKNOWN
 
 MULTIPLE = 8  # the length of every batch is a multiple of this
 
@@ -25,10 +25,12 @@ class Documents:
 
   Attributes:
     lengths: number of tokens of each document, including its end, int32 `[documents]`.
+    num_unknown: how many of all tokens are unknown.
   """
 
-  def __init__(self, ids: np.ndarray, lengths: np.ndarray):
+  def __init__(self, ids: np.ndarray, lengths: np.ndarray, num_unknown: int = 0):
     self.lengths = lengths
+    self.num_unknown = num_unknown
     self._ids = ids
     self._ends = np.cumsum(lengths, dtype=np.int64)
 
@@ -66,6 +68,7 @@ class Writer:
   def __init__(self, vocab_size: int):
     self._dtype = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
     self._lengths = array.array("i")
+    self._num_unknown = 0
     self._directory = None
     try:
       self._directory = tempfile.gettempdir()
@@ -80,6 +83,7 @@ class Writer:
     except OSError as error:
       raise self._disk_error(error) from error
     self._lengths.append(len(ids) + 1)
+    self._num_unknown += ids.count(UNKNOWN)
 
   def finish(self) -> Documents:
     """The documents that were added; nothing can be added afterwards."""
@@ -89,7 +93,7 @@ class Writer:
       if not len(lengths):
         return Documents(np.empty(0, self._dtype), lengths)  # an empty file cannot be memory-mapped
       # The map keeps the file open.
-      return Documents(np.memmap(self._file, self._dtype, mode="r"), lengths)
+      return Documents(np.memmap(self._file, self._dtype, mode="r"), lengths, self._num_unknown)
     except OSError as error:
       raise self._disk_error(error) from error
     finally:

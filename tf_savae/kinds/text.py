@@ -105,7 +105,11 @@ class TextKind(Kind):
         "tokens": (
           tokens.lengths,
           f"{vocabulary.plural} and END, int32: perplexity is exp(−Σ elbo / Σ tokens)",
-        )
+        ),
+        "unknown": (
+          tokens.num_unknown,
+          f"how many {vocabulary.plural} are not in the vocabulary, int32; the model reads each as `_UNK`",
+        ),
       },
       tokenizer.tables,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ FIRST_PAUSE = 0.2  # seconds
 SIDES = ("inputs", "outputs")
 INTERNAL = "__saved_model_"  # a server lists what initialises a model among its signatures
 DTYPES = {"DT_FLOAT": np.float32, "DT_INT32": np.int32, "DT_INT64": np.int64, "DT_STRING": np.object_}
+_NODES = re.compile(r"\[\[\{\{(function_)?node .*?\}\}\]\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +197,11 @@ def read(path: str) -> bytes:
 def is_tls_error(message: str) -> bool:
   """Whether a failure to connect is one of encryption, so that trying again is no use."""
   return any(word in message.lower() for word in ("ssl", "certificate", "tls handshake"))
+
+
+def said(message: str) -> str:
+  """What a server says, on one line, without the names of nodes of a graph that TensorFlow puts after it."""
+  return " ".join(_NODES.sub("", message).split())[:300]
 
 
 def tls_reason(message: str) -> str:

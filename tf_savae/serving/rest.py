@@ -19,6 +19,7 @@ from tf_savae.serving.remote import (
   Server,
   SignatureInfo,
   TensorInfo,
+  said,
   tls_reason,
 )
 
@@ -100,7 +101,7 @@ class Rest(Server):
     except ValueError:
       answer = response.text
     message = answer.get("error", "") if isinstance(answer, dict) else str(answer)
-    message = " ".join(str(message).split())[:300]
+    message = said(str(message))
     if response.status_code in (429, 502, 503, 504):
       raise Passing(f"the server is not ready (HTTP {response.status_code}: {message})")
     if response.status_code == 404:

@@ -17,6 +17,7 @@ from tf_savae.serving.remote import (
   TensorInfo,
   is_tls_error,
   read,
+  said,
   tls_reason,
 )
 
@@ -88,7 +89,7 @@ class Grpc(Server):
     try:
       return method(request, timeout=self.connection.timeout, metadata=self._metadata_of_call)
     except grpc.RpcError as error:
-      code, message = error.code(), " ".join((error.details() or "").split())[:300]
+      code, message = error.code(), said(error.details() or "")
       if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         raise Passing(f"no answer within {self.connection.timeout:g} s") from error
       if code == grpc.StatusCode.UNAVAILABLE and is_tls_error(message):

@@ -106,7 +106,7 @@ def _data(config: RunConfig, run_dir: RunDirectory, data: DataSet | None) -> Dat
       data = run_data.load(config, run_dir)
     else:
       own.take_data(config, run_dir, data)
-    print(f"data: {data.source}", flush=True)
+    print("\n".join([f"data: {data.source}", *data.notes]), flush=True)
     return data
 
 

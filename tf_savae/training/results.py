@@ -89,6 +89,7 @@ def _about(config: RunConfig, data: DataSet, model: SAVAE) -> dict[str, Any]:
     "dataset_source": data.source,
     "is_stand_in": data.is_stand_in,
     **data.facts,
+    **data.counts,
     "preset": config.preset,
     "model": config.model,
     "k": config.k,
