@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tf_savae.commands import client
 from tf_savae.errors import UserError
-from tf_savae.serving import images, remote, remote, transport
+from tf_savae.serving import images, remote, transport
 
 BOTH = pytest.mark.parametrize("kind", ["http", "grpc"])
 
@@ -154,7 +154,6 @@ def test_a_server_that_does_not_answer_is_not_waited_for(kind, urls, backend, x)
     backend.is_slow = False
 
 
-@BOTH
 def test_names_of_nodes_are_no_part_of_what_a_server_says():
   message = (
     "assertion failed: [label must be] [77]\n\t [[{{function_node __inference_<lambda>_1}}{{node A/B}}]]"
@@ -164,6 +163,7 @@ def test_names_of_nodes_are_no_part_of_what_a_server_says():
   )
 
 
+@BOTH
 def test_a_server_that_is_down_is_said_to_be_down(kind, capsys, pngs, monkeypatch):
   monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
   with socket.socket() as free:
