@@ -84,6 +84,7 @@ def test_pieces_are_those_of_sentencepiece_itself_and_a_function_of_the_text():
   assert first.model == again.model and first == again
   assert 20 < len(first) <= 54
   for text in texts(20):
+    text = text.replace("_UNK", "☃")  # which is a name of its own, see below
     assert first.encode(first.split(text)) == first._processor.encode(text)
   lengths = [len(first.split(text)) for text in texts()]
   assert sum(map(len, map(str.split, texts()))) < sum(lengths) < sum(map(len, texts()))
@@ -111,7 +112,7 @@ def test_a_missing_or_damaged_model_is_one_line(tmp_path):
   ("kind", "options", "described"),
   [
     ("char", {"max_length": 40}, "of more than 40 characters dropped"),
-    ("sentencepiece", {"max_length": 12, "vocab_size": 50}, "of more than 12 pieces dropped"),
+    ("sentencepiece", {"max_length": 8, "vocab_size": 50}, "of more than 8 pieces dropped"),
   ],
 )
 def test_a_data_set_counts_its_units(kind, options, described, folder):

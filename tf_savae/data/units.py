@@ -24,6 +24,7 @@ from tf_savae.tokens import END, PAD, SPECIAL, START, UNKNOWN
 UNITS = ("word", "char", "sentencepiece")
 MODEL_FILE = "sentencepiece.model"  # beside vocabulary.txt
 SPACE = "\u2581"  # ▁, in the place of a space: entries of a vocabulary have none
+UNKNOWN_CHARACTER = "\U000f0000"  # of private use: no vocabulary has it
 
 
 class _Joined(Vocabulary):
@@ -72,7 +73,9 @@ class PieceVocabulary(_Joined):
     self._ids = {piece: i for i, piece in enumerate(self.words) if piece not in SPECIAL}
 
   def split(self, text: str) -> list[str]:
-    return self._processor.encode(" ".join(text.split()), out_type=str)
+    # SentencePiece learns nothing from "_UNK" in a corpus, and would cut it into letters that other words taught it.
+    text = " ".join(text.split()).replace(SPECIAL[UNKNOWN], UNKNOWN_CHARACTER)
+    return self._processor.encode(text, out_type=str)
 
   def save(self, path: str | os.PathLike[str]) -> None:
     super().save(path)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_savae import tokens
-from tf_savae.data.units import MODEL_FILE, SPACE, PieceVocabulary
+from tf_savae.data.units import MODEL_FILE, SPACE, UNKNOWN_CHARACTER, PieceVocabulary
 from tf_savae.data.vocabulary import Vocabulary
 from tf_savae.serving.sentencepiece_op import SentencePieces
 from tf_savae.tokens import END, PAD, START, UNKNOWN
@@ -126,7 +126,7 @@ class Tokenizer:
 class CharTokenizer(Tokenizer):
   """The same for characters, a space among them."""
 
-  _unknown = "\U000f0000"  # of private use
+  _unknown = UNKNOWN_CHARACTER
 
   def _cut(self, sentences: tf.Tensor) -> tf.RaggedTensor:
     one_space = tf.strings.strip(tf.strings.regex_replace(sentences, " +", " "))
@@ -148,7 +148,9 @@ class PieceTokenizer(CharTokenizer):
     self.tables = (*self.tables, self._pieces, model)
 
   def _cut(self, sentences: tf.Tensor) -> tf.RaggedTensor:
-    return self._pieces.tokenize(sentences)
+    return self._pieces.tokenize(
+      tf.strings.regex_replace(sentences, tokens.SPECIAL[UNKNOWN], UNKNOWN_CHARACTER)
+    )
 
 
 def _places(x):
