@@ -100,6 +100,12 @@ def test_a_run_without_encoder_is_one_line(runs, capsys):
   assert "\n" not in error and "with an encoder" in error and "--model=svi" in error
 
 
+def test_images_have_no_parts_of_speech(runs, capsys):
+  assert saliency.main(["x", f"--run_dir={runs['image']}", "--tagger=textblob"]) == 1
+  error = capsys.readouterr().err.strip()
+  assert "\n" not in error and "--tagger=textblob is for documents" in error and "use --tagger=none" in error
+
+
 class TestGroups:
   def rows(self):
     rng = np.random.default_rng(1)

@@ -103,6 +103,11 @@ def measure(
       "saliency needs a run on documents or images with an encoder; received"
       f" --run_dir={run_dir} with --dataset={run.config.dataset} --model={run.config.model}"
     )
+  if run.kind == "image" and tagger != "none":
+    raise UserError(
+      f"--tagger={tagger} is for documents; received --run_dir={run_dir} with --dataset={run.config.dataset}; use"
+      " --tagger=none"
+    )
   num = min(num, data.num_examples(split))
   with tqdm.tqdm(total=num, unit="ex", desc=f"saliency on {split}", disable=None) as bar:
     work = {"num": num, "batch_size": batch_size, "spread": spread, "progress": bar.update}
