@@ -113,7 +113,9 @@ def _results(results: Mapping[str, Any] | None) -> list[str]:
   if results is None:
     return ["Training was not finished when this was exported: there are no results."]
   stand_in = " THIS IS A STAND-IN for the data set, not the data set." if results.get("is_stand_in") else ""
-  test = results["test"]
+  test = results.get("test")
+  if test is None:
+    return [f"Data: {results['dataset_source']}.{stand_in}", "", "This run was not evaluated on test data."]
   lines = [
     f"Data: {results['dataset_source']}.{stand_in}",
     "",
