@@ -82,6 +82,16 @@ def test_a_table_without_a_named_column_is_pointed_out(tmp_path):
     data.load("text", data_dir=tmp_path, seed=0)
 
 
+@pytest.mark.parametrize("column", [None, "text"])
+def test_a_file_of_the_other_kind_beside_those_that_are_read_is_named(tmp_path, column, caplog):
+  written(tmp_path / "train.txt", "a word\n" * 20)
+  written(tmp_path / "valid.csv", "id,text\n" + "1,a word\n" * 20)
+  text_files.find(tmp_path, column)
+  (message,) = caplog.messages
+  assert ("valid.csv not read" if column is None else "train.txt not read") in message
+  assert "--text_column" in message and "\n" not in message
+
+
 def test_a_folder_without_tables_says_what_is_expected(tmp_path):
   written(tmp_path / "train.txt", "a word\n")
   with pytest.raises(UserError, match=r"put train.csv or train.tsv there"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tf_savae.data import text_columns, text_lines
 from tf_savae.data.dataset import FIXED_SEED, SPLITS
@@ -128,13 +129,13 @@ def find(folder: pathlib.Path, column: str | None = None) -> dict[str, pathlib.P
       raise UserError(f"{folder} has two files of {split} documents: {' and '.join(found)}; remove one")
     if found:
       files[split] = folder / found[0]
-  tables = [
-    name
-    for name in sorted(names)
-    if name.split(".")[0] in _ALL_STEMS and name.endswith(text_columns.SUFFIXES)
-  ]
-  if not files and column is None and tables:
-    raise UserError(f"{folder} has {tables[0]}, a table; name the column of its documents with --text_column")
+  others = _SUFFIXES if column is not None else text_columns.SUFFIXES
+  beside = [name for name in sorted(names) if name.split(".")[0] in _ALL_STEMS and name.endswith(others)]
+  if not files and column is None and beside:
+    raise UserError(f"{folder} has {beside[0]}, a table; name the column of its documents with --text_column")
+  if files and beside:
+    why = "--text_column names the column of a table" if column else "tables need --text_column"
+    logging.warning("%s: %s not read, because %s", folder, ", ".join(beside), why)
   return files
 
 
