@@ -79,7 +79,7 @@ def test_a_trial_that_fails_says_why_in_one_line(out):
 
 def test_a_bound_that_is_not_finite_is_a_failure(out, monkeypatch):
   values = {"bound": np.array([1.0, np.nan, np.inf, 2.0])}
-  monkeypatch.setattr(execution, "posterior_values", lambda *_: values)
+  monkeypatch.setattr(execution, "posterior_values", lambda *_, **__: values)
   execution.execute(out, VAE, "train", None, BUDGET)
   assert trials.failure(out, VAE) == "diverged: the bound of 50 % of the train examples is not finite"
   assert trials.bound(out, VAE, "train") == float("inf")

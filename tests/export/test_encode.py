@@ -187,7 +187,7 @@ def test_the_command_writes_the_file(exported, pngs, tmp_path, capsys):
       ["--run_dir=r", "--output=z.json", "x.npy"],
       "--output must end in .npz, .csv, .parquet; received z.json",
     ),
-    (["--run_dir=r", "--output=gs://b/z.npz", "x.npy"], "and no URL; received gs://b/z.npz"),
+    (["--run_dir=r", "--output=gs://b/z.npz", "x.npy"], "not a URL; received gs://b/z.npz"),
     (
       ["--run_dir=r", "--output=z.npz"],
       "name files to encode, or a --split of the run's data; received neither",
