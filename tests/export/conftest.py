@@ -15,8 +15,8 @@ def folder(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session")
-def exported(folder) -> Exported:
-  return Exported.make(folder / "export", "omniglot")
+def exported(folder, tmp_path_factory) -> Exported:
+  return Exported.make(folder / "export", "omniglot", tmp_path_factory.mktemp("export_run") / "run")
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +25,8 @@ def served(exported) -> Served:
 
 
 @pytest.fixture(scope="session")
-def exported_text(folder) -> Exported:
-  return Exported.make(folder / "export_text", "text")
+def exported_text(folder, tmp_path_factory) -> Exported:
+  return Exported.make(folder / "export_text", "text", tmp_path_factory.mktemp("export_text_run") / "run")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,16 +104,21 @@ class Exported:
     return self.trained.model
 
   @classmethod
-  def make(cls, folder: Path, dataset: str) -> Exported:
-    """Makes a run and its export in `folder`, unless another process has."""
+  def make(cls, folder: Path, dataset: str, own: Path) -> Exported:
+    """Makes a run and its export in `folder`, unless another process has.
+
+    Tests get a copy of the run in `own`, since a run is used by one process at a time.
+    """
     run_dir, models = folder / "run", folder / "models" / "savae"
     folder.mkdir(exist_ok=True, parents=True)
     with open(folder / "lock", "w") as lock:
       fcntl.flock(lock, fcntl.LOCK_EX)
       if not (models / "1").exists():
         exporter.export(make_run(run_dir, dataset=dataset), models, k=(K,), seed=SEED)
-      trained = restore.load_model(run_dir)
-    return cls(models / "1", run_dir, trained, gate.interfaces(gate.read_meta_graph(models / "1")))
+      shutil.copytree(run_dir, own)
+    return cls(
+      models / "1", own, restore.load_model(own), gate.interfaces(gate.read_meta_graph(models / "1"))
+    )
 
 
 class Served:
