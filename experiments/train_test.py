@@ -38,10 +38,8 @@ _STEPS: dict[str, Settings] = {
 
 def rows() -> tuple[Row, ...]:
   """The models: SA-VAE by its steps in training, and its rivals with 20."""
-  refined = [
-    Row(f"savae-k{k}", f"SA-VAE, K = {k}", {"model": "savae", "k": k, "initial_loss_weight": 1.0})
-    for k in TRAINED
-  ]
+  of_start = {"initial_loss_weight": 1.0, "initial_loss_trains": "encoder"}
+  refined = [Row(f"savae-k{k}", f"SA-VAE, K = {k}", {"model": "savae", "k": k, **of_start}) for k in TRAINED]
   return (
     Row("vae", "VAE, K = 0", {"model": "vae", "k": 0}),
     *refined,

@@ -27,13 +27,20 @@ class Setting:
   """A model of one method and one training batch of it, with dropout, β, momentum and clipping on."""
 
   def __init__(
-    self, method: str, num_steps: int = K, beta: float = BETA, learn: str = "none", weight: float = 0.0
+    self,
+    method: str,
+    num_steps: int = K,
+    beta: float = BETA,
+    learn: str = "none",
+    weight: float = 0.0,
+    trains: str = "encoder",
   ):
     encoder, decoder, self.x = tiny.dense_networks()
     if method == "autoreg":
       decoder = tiny.BernoulliDecoder(latent_dim=0, dtype="float64")
     svi = SVISettings(num_steps, SIZES[:num_steps], GAMMA, CLIP)
-    options = {"beta": beta, "learn_step_size": learn, "initial_loss_weight": weight}
+    options = {"beta": beta, "learn_step_size": learn}
+    options |= {"initial_loss_weight": weight, "initial_loss_trains": trains}
     self.model = SAVAE(encoder, decoder, method, svi, **options, dtype="float64", seed=4)
     self.model.ensure_built(self.x)
     self.method, self.decoder = self.model.method, decoder
@@ -249,6 +256,25 @@ class TestInitialLoss:
     _, by_initial = vae(d)
     assert_equal([*theta, *alpha], [*plain_theta, *plain_alpha])
     assert_equal(phi, [a + 0.4 * b for a, b in zip(plain_phi, by_initial, strict=True)])
+
+  def test_of_both_is_added_for_the_decoder_too(self):
+    setting = Setting("savae", learn="step", weight=0.4, trains="both")
+    d = Definition(setting)
+    theta, phi, alpha = setting.gradients()
+    plain_theta, plain_phi, plain_alpha = Setting("savae", learn="step").gradients()
+    by_initial = [g for part in vae(d) for g in part]
+    expected = [a + 0.4 * b for a, b in zip([*plain_theta, *plain_phi], by_initial, strict=True)]
+    assert_equal([*theta, *phi, *alpha], [*expected, *plain_alpha])
+    _, loss = setting.infer()
+    refined, start = d.steps(list(d.encode())), d.encode()
+    np.testing.assert_allclose(
+      loss, d.loss(refined, d.noise[-1]) + 0.4 * d.loss(start, d.noise[-1]), rtol=1e-9
+    )
+
+  @pytest.mark.parametrize(("weight", "trains"), [(0.0, "both"), (1.0, "decoder")])
+  def test_what_it_trains_is_a_known_name_and_there_is_such_a_loss(self, weight, trains):
+    with pytest.raises(ValueError, match=r"initial_loss_trains.*Received"):
+      Setting("savae", weight=weight, trains=trains)
 
   @pytest.mark.parametrize(("name", "weight"), [("vae", 0.1), ("svi", 1.0), ("savae", -0.1)])
   def test_of_a_method_without_total_derivative_or_negative_is_refused(self, name, weight):

@@ -32,7 +32,7 @@ class Inferred(NamedTuple):
     initial: bound at λ_0; None if λ_0 does not come from an encoder. In training it is a by-product of the first step,
       with the draws of that step, if these estimate it.
     final: bound at `params`.
-    initial_loss: weighted L(λ_0; ε_K) as a loss of λ_0 alone, `[batch]`; None if its weight is 0.
+    initial_loss: weighted L(λ_0; ε_K), `[batch]`, as a loss of λ_0 alone or of θ as well; None if its weight is 0.
     step_losses: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
     beta: weight of the KL in losses, a scalar.
     penalty: sum of the networks' regularisers and of what their layers gave to `add_loss`, a scalar; None without any.
@@ -203,14 +203,20 @@ class Inference:
     return objective.bound(params, noise, self._fixed_x, self.context)
 
   def infer(
-    self, *, refines: bool, adjoint: str | Adjoint | None = None, initial_loss: float = 0.0
+    self,
+    *,
+    refines: bool,
+    adjoint: str | Adjoint | None = None,
+    initial_loss: float = 0.0,
+    initial_loss_trains: str = "encoder",
   ) -> Inferred:
     """λ_0, λ_K and the bounds at both.
 
     Args:
       refines: whether λ_K is the posterior; else λ_0 is.
       adjoint: how gradients pass through the refinement, or None: λ_K is a constant.
-      initial_loss: weight of L(λ_0), as a loss of λ_0 alone.
+      initial_loss: weight of L(λ_0).
+      initial_loss_trains: "encoder": it is a loss of λ_0 alone; "both": of λ_0 and θ.
     """
     start = params = self.start()
     trajectory = step_losses = None
@@ -224,7 +230,9 @@ class Inference:
     if has_start and params is start:
       initial = final
     penalty = self._penalty()
-    of_start = initial_loss * self._loss_of(start) if initial_loss else None
+    of_start = None
+    if initial_loss:
+      of_start = initial_loss * self._initial_loss(start, trains_decoder=initial_loss_trains == "both")
     return Inferred(start, params, initial, final, of_start, step_losses, self.beta, penalty)
 
   def _final_bound(self, params, trajectory):
@@ -253,8 +261,10 @@ class Inference:
       return self.step_objective.parts(step_losses[0], start, self.beta)
     return self.bound(start)
 
-  def _loss_of(self, params):
-    """L(λ; ε_K), `[batch]`, as a loss of λ alone: its gradient reaches λ and the encoder, but not θ."""
+  def _initial_loss(self, params, trains_decoder):
+    """L(λ; ε_K), `[batch]`. Its gradient reaches λ and the encoder, and θ only if `trains_decoder`."""
+    if trains_decoder:
+      return self.step_objective(params, self.noise[-1], *self.conditions)
     constant = tf.nest.map_structure(tf.stop_gradient, params)
     loss, gradient = value_and_gradient(self.step_objective, constant, self.noise[-1], self.conditions)
     moved = sum(

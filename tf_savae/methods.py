@@ -24,6 +24,9 @@ __all__ = ["METHODS", "SVI", "VAE", "VAESVI", "VAESVIKL", "Autoreg", "Method", "
 #: What the bound at λ_K is in training: the ELBO, or an importance-weighted bound of `tf_savae.importance`.
 OBJECTIVES = ("elbo", "iwae", "buffered")
 
+#: What a weighted L(λ_0) trains beside L(λ_K): φ alone, or φ and θ.
+INITIAL_LOSS_TRAINS = ("encoder", "both")
+
 
 class Method(abc.ABC):
   """A row of the paper's tables. The attributes say which parts of a model it uses; losses are nats per example.
@@ -153,7 +156,10 @@ class SemiAmortized(Method):
   """θ and φ by the total derivative of L(λ_K), through all K steps: "SA-VAE" (Kim et al. 2018).
 
   With the model's `initial_loss_weight` w, φ is also trained by w L(λ_0). This helps when the refinement forgets its
-  starting point, because then little of the gradient of L(λ_K) reaches the encoder.
+  starting point, because then little of the gradient of L(λ_K) reaches the encoder. With `initial_loss_trains="both"`
+  the loss of θ and φ is L(λ_K) + w L(λ_0), so the decoder also fits the codes that the encoder gives without steps. A
+  loss at points before the last one is deep supervision (Lee et al. 2015). Marino et al. (2018) train iterative
+  inference in that way.
 
   Example:
     >>> from tf_savae.methods import METHODS

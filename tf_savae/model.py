@@ -60,7 +60,8 @@ class SAVAE(GuardedModel):
       learning-rate schedule with whole numbers from 1 to K. Evaluation does not use it.
     adjoint: how `savae` differentiates through the K steps, a name or object of `tf_savae.svi.adjoint`.
     learn_step_size: "none", "step" (K numbers) or "latent" (K per latent): trains α, starting from `svi.step_size`.
-    initial_loss_weight: `savae` only: weight of L(λ_0) in the encoder's loss, for an encoder that is good by itself.
+    initial_loss_weight: `savae` only: weight of L(λ_0) in the loss, for an encoder that is good by itself.
+    initial_loss_trains: what L(λ_0) trains: "encoder", or "both" encoder and decoder.
     beta: weight of the KL in training: a number, or a Keras learning-rate schedule, a function of the step.
     free_bits: nats of KL that each latent may have without penalty in training (Kingma et al. 2016).
     objective: the bound at λ_K in training: "elbo"; "iwae", with `iwae_samples` draws (Burda et al. 2016); or
@@ -104,6 +105,7 @@ class SAVAE(GuardedModel):
     adjoint: str | adjoint_lib.Adjoint = "exact",
     learn_step_size: str = "none",
     initial_loss_weight: float = 0.0,
+    initial_loss_trains: str = "encoder",
     beta: float | keras.optimizers.schedules.LearningRateSchedule = 1.0,
     free_bits: float = 0.0,
     objective: str = "elbo",
@@ -118,7 +120,8 @@ class SAVAE(GuardedModel):
     self.svi, self.k_schedule, self.adjoint = svi or SVISettings(), k_schedule, adjoint_lib.get(adjoint)
     self.encoder, self.decoder = encoder if self.method.has_encoder else None, decoder
     self.family = family.get(posterior)
-    self.latent_dim, self.seed, self.initial_loss_weight = decoder.latent_dim, seed, initial_loss_weight
+    self.latent_dim, self.seed = decoder.latent_dim, seed
+    self.initial_loss_weight, self.initial_loss_trains = initial_loss_weight, initial_loss_trains
     self.beta, self.free_bits, self.global_clip_norm = beta, free_bits, global_clip_norm
     self.objective, self.iwae_samples, self.lagging_updates = objective, iwae_samples, lagging_updates
     self.eval_k = eval_k if eval_k is not None else (self.svi.num_steps if self.method.refines else 0)
@@ -277,6 +280,7 @@ class SAVAE(GuardedModel):
       refines=self.method.refines,
       adjoint=self.adjoint if self.method.differentiates else None,
       initial_loss=1.0 if self.method.trains_encoder_on_initial else self.initial_loss_weight,
+      initial_loss_trains=self.initial_loss_trains,
     )
 
   def _training_inference(self, x, step):
@@ -507,6 +511,7 @@ class SAVAE(GuardedModel):
       "adjoint": adjoint_lib.to_config(self.adjoint),
       "learn_step_size": self.step_sizes.learned,
       "initial_loss_weight": plain(self.initial_loss_weight),
+      "initial_loss_trains": self.initial_loss_trains,
       "beta": serialize(self.beta) if callable(self.beta) else plain(self.beta),
       "free_bits": plain(self.free_bits),
       "objective": self.objective,

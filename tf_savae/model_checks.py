@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_savae.methods import OBJECTIVES
+from tf_savae.methods import INITIAL_LOSS_TRAINS, OBJECTIVES
 from tf_savae.posterior import GaussianParams
 from tf_savae.svi.noise import AtMean
 
@@ -98,6 +98,16 @@ def _of_refinement(model, learn_step_size):
     (
       not weight >= 0 or (weight and not method.weighs_initial_loss),
       "initial_loss_weight is 0 or more, and 0 but for a method that is trained through the refinement",
+      f"{received}, initial_loss_weight={weight}",
+    ),
+    (
+      model.initial_loss_trains not in INITIAL_LOSS_TRAINS,
+      f"initial_loss_trains is one of {', '.join(INITIAL_LOSS_TRAINS)}",
+      repr(model.initial_loss_trains),
+    ),
+    (
+      model.initial_loss_trains == "both" and not weight,
+      "initial_loss_trains='both' needs an initial_loss_weight above 0",
       f"{received}, initial_loss_weight={weight}",
     ),
     (

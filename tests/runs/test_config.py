@@ -184,6 +184,11 @@ def test_the_run_directory_names_what_distinguishes_runs():
     ({"svi_noise": "quadrature", "svi_samples": 2}, ["--svi_noise=quadrature", "--svi_samples=1", "=2"]),
     ({"model": "vae", "learn_svi_lr": "block"}, ["--learn_svi_lr=block", "such as savae", "--model=vae"]),
     (
+      {"initial_loss_trains": "both"},
+      ["--initial_loss_trains=both", "--initial_loss_weight=1", "--model=savae --initial_loss_weight=0"],
+    ),
+    ({"initial_loss_trains": "decoder"}, ["--initial_loss_trains", "encoder, both", "decoder"]),
+    (
       {"model": "vae_svi", "initial_loss_weight": 0.5},
       ["--initial_loss_weight", "such as savae", "--model=vae_svi --initial_loss_weight=0.5"],
     ),
@@ -274,10 +279,23 @@ def test_learned_step_sizes_belong_to_their_rule(name):
 
 
 def test_preset_small_trains_the_encoder_to_be_good_alone_where_the_method_can():
-  assert make_config(preset="small").initial_loss_weight == 1.0
+  assert make_config(preset="small").initial_loss_weight == 3.0
+  assert make_config(preset="small", dataset="text").initial_loss_weight == 1.0
   assert make_config(preset="small", initial_loss_weight=0.2).initial_loss_weight == 0.2
   assert make_config(preset="small", model="vae_svi").initial_loss_weight == 0.0
   assert make_config(preset="paper").initial_loss_weight == 0.0
+
+
+def test_preset_small_of_images_fits_the_decoder_to_the_encoder_wherever_the_loss_looks_at_it():
+  assert make_config(preset="small").initial_loss_trains == "both"
+  for other in (
+    {"initial_loss_weight": 0.0},
+    {"model": "vae_svi"},
+    {"dataset": "text"},
+    {"preset": "paper"},
+    {"initial_loss_trains": "encoder"},
+  ):
+    assert make_config(**{"preset": "small", **other}).initial_loss_trains == "encoder"
 
 
 def test_preset_small_takes_the_noise_that_suits_the_decoder():

@@ -52,6 +52,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
       adjoint=make_adjoint(config),
       learn_step_size=_learned_step_sizes(config, method),
       initial_loss_weight=config.initial_loss_weight,
+      initial_loss_trains=config.initial_loss_trains,
       beta=BetaWarmup(
         config.beta_start,
         config.beta_warmup_epochs * data.steps_per_epoch(config.batch_size),

@@ -173,6 +173,11 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
         "--initial_loss_weight is for a --model that learns through the refinement, such as savae; received"
         f" {model} --initial_loss_weight={show(self.initial_loss_weight)}; leave it out"
       )
+    if self.initial_loss_trains != "encoder" and not self.initial_loss_weight:
+      raise UserError(
+        f"--initial_loss_trains={self.initial_loss_trains} needs an L(λ_0) in the loss, by --initial_loss_weight=1 and"
+        f" a --model that learns through the refinement, such as savae; received {model} --initial_loss_weight=0"
+      )
     if self.eval_k and not method.has_latent:
       raise UserError(
         f"--eval_k={self.eval_k} has nothing to refine: {model} has no latent; leave it out, or give 0"

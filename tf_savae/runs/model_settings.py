@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tf_savae.likelihoods import LIKELIHOODS
-from tf_savae.methods import OBJECTIVES
+from tf_savae.methods import INITIAL_LOSS_TRAINS, OBJECTIVES
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.posteriors import POSTERIORS
 from tf_savae.runs.options import (
@@ -114,7 +114,13 @@ class ModelSettings:
   initial_loss_weight: float = option(
     0.0,
     number(0),
-    "savae: weight of L(λ_0) in the encoder's loss, for an encoder that is good without refinement",
+    "savae: weight of L(λ_0) in the loss, for an encoder that is good without refinement",
+    "Refinement",
+  )
+  initial_loss_trains: str = option(
+    "encoder",
+    one_of(*INITIAL_LOSS_TRAINS),
+    "what a weighted L(λ_0) trains: the encoder, or both encoder and decoder; both gives the better encoder",
     "Refinement",
   )
   adjoint: str = option("exact", name_in(ADJOINTS), "how to differentiate through the steps", "Refinement")
