@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from tests import tiny_runs
 from tf_savae.evaluation import figures
@@ -146,32 +145,3 @@ def test_a_decoder_that_cannot_sample_shows_its_expected_image(model, data):
     decoder = Decoder()
 
   np.testing.assert_array_equal(figures.draw(Model(), np.zeros((3, 2))), np.full((3, 2, 2, 1), 0.25))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ("method", "labels"),
-  [
-    ("savae", ["data", "drawn at λ₀", "drawn at λ₃", "prior samples"]),
-    ("svi", ["data", "drawn at λ₃", "prior samples"]),
-    ("autoreg", ["data", "samples"]),
-  ],
-)
-def test_the_overview_has_a_labelled_row_for_all_that_the_method_has(
-  tmp_path, monkeypatch, data, method, labels
-):
-  seen = []
-  draw_rows = figures.image_rows
-  monkeypatch.setattr(
-    figures, "image_rows", lambda rows, title: seen.append(list(rows)) or draw_rows(rows, title)
-  )
-  model = tiny_runs.image_model(method, 0 if method == "autoreg" else 3)
-  figures.save_overview(model, data, tmp_path / "overview.png", n=4)
-  assert seen == [labels]
-  picture = np.asarray(Image.open(tmp_path / "overview.png"))
-  assert picture.shape[2] == 3 and picture.min() < 50 and picture.max() == 255
-
-
-def test_only_images_have_an_overview(tmp_path):
-  with pytest.raises(ValueError, match="tokens"):
-    figures.save_overview(None, tiny_runs.token_data(), tmp_path / "no.png")

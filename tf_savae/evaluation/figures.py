@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tf_savae import atomic_files, observations
-from tf_savae.data.dataset import DataSet
 from tf_savae.evaluation.latents import most_active, traversal
-from tf_savae.evaluation.posteriors import Inference, Posteriors
+from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.model import SAVAE
 from tf_savae.seeds import Purpose, stateless_seed
 
@@ -50,12 +49,12 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
   """A figure with one labelled row of images per entry, such as data and their reconstructions.
 
   Args:
-    rows: label → images `[n, height, width, channels]` in [0, 1], with the same n in each row; one channel is drawn as
-      ink on paper.
+    rows: label, of one line or two → images `[n, height, width, channels]` in [0, 1], with the same n in each row; one
+      channel is drawn as ink on paper.
     title: title of the figure.
   """
   columns = max(len(images) for images in rows.values())
-  label_inches = 0.2 + 0.105 * max(len(label) for label in rows)
+  label_inches = 0.2 + 0.105 * max(len(line) for label in rows for line in label.splitlines())
   title_inches, row_inches, gap = (0.4 if title else 0.05), _INCHES, 0.08
   width = label_inches + _INCHES * columns + 0.05
   height = title_inches + (row_inches + gap) * len(rows)
@@ -65,7 +64,7 @@ def image_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
     box = (label_inches / width, bottom / height, _INCHES * len(images) / width, row_inches / height)
     ax = figure.add_axes(box)
     _show(ax, mosaic(images, len(images)))
-    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=13)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center", multialignment="right", fontsize=13)
   if title:
     figure.suptitle(title, fontsize=12)
   return figure
@@ -224,32 +223,6 @@ def lambda_name(k: int) -> str:
 
 def _subscript(number: int) -> str:
   return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
-
-
-def save_overview(
-  model: SAVAE, data: DataSet, path: str | os.PathLike[str], *, split: str = "test", n: int = 10
-) -> None:
-  """Writes a picture of a model of images: data, and what its decoder draws from λ_0, λ_K and the prior.
-
-  Args:
-    model: a trained model.
-    data: image data; the picture says so if they are a stand-in.
-    path: the PNG file to write.
-    split: the split that the examples come from.
-    n: examples per row.
-
-  Raises:
-    ValueError: the data are not images.
-  """
-  x = data.examples(split, n)
-  shape = observations.image_of(x).shape
-  if len(shape) != 4:
-    raise ValueError(f"Only images can be drawn. Received: {data.kind} of shape {list(shape)}")
-  rows = reconstruction_rows(model, x, Inference(model)(x) if model.latent_dim else None)
-  rows = {name if name == "data" else f"drawn at {name}": images for name, images in rows.items()}
-  if hasattr(model.decoder, "sample"):
-    rows["prior samples" if model.latent_dim else "samples"] = model.sample(n).numpy()
-  save(image_rows(rows, title="stand-in data" if data.is_stand_in else ""), path)
 
 
 def _figure(width: float, height: float) -> Figure:

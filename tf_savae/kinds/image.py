@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from tf_savae import observations
 from tf_savae.data.dataset import SPLITS
 from tf_savae.data.images import ImageDataSet
-from tf_savae.evaluation import figures
+from tf_savae.evaluation import figures, overview
 from tf_savae.evaluation.posteriors import Posteriors
 from tf_savae.kind import Kind
 from tf_savae.model import SAVAE
@@ -64,7 +64,7 @@ class ImageKind(Kind):
     return 0 if on_gpu else np.inf  # on CPU it makes the PixelCNN's convolutions 12 times slower
 
   def save_pictures(self, model: SAVAE, data: ImageDataSet, directory: Path) -> None:
-    figures.save_overview(model, data, directory / "overview.png")
+    overview.save(model, data, directory / "overview.png")
 
   def pictures(
     self, model: SAVAE, x: Any, posteriors: Posteriors | None, note: str
