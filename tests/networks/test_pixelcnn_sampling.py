@@ -121,14 +121,15 @@ def test_dropout_is_off_while_sampling():
   np.testing.assert_array_equal(make(dropout=0.9).sample(z, (1, 2)), make().sample(z, (1, 2)))
 
 
-def test_sampling_is_traced_once_for_each_decoder_and_shape():
+def test_sampling_is_traced_once_for_a_number_of_images_and_once_for_all_others():
   decoder = make()
   traced = pixelcnn_sampling._all_rows
   before = traced.experimental_get_tracing_count()
   for seed in range(3):
     decoder.sample(np.full((3, 2), float(seed)), (seed, 2))
   assert traced.experimental_get_tracing_count() == before + 1
-  decoder.sample(np.zeros((4, 2)), (1, 2))
+  for number in (4, 1, 5):
+    assert len(decoder.sample(np.zeros((number, 2)), (1, 2))) == number
   assert traced.experimental_get_tracing_count() == before + 2
 
 

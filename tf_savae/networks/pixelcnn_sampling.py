@@ -279,7 +279,7 @@ def _every_row(decoder, z, num, seed, head, known=None):
   return pixels.stack(), logits.stack()
 
 
-# Traced once for each decoder and shape.
-_all_rows = tf.function(_every_row, autograph=False)
+# Traced for each decoder and its first number of images, and then once for all numbers.
+_all_rows = tf.function(_every_row, autograph=False, reduce_retracing=True)
 _begin_all = tf.function(_begin, autograph=False)
 _one_row = tf.function(_row, autograph=False)
