@@ -1,5 +1,6 @@
 """Generation from a decoder so small that all its documents can be listed."""
 
+import gc
 import itertools
 
 import numpy as np
@@ -264,3 +265,19 @@ def test_a_setting_out_of_its_range_is_refused_in_one_line(setting, words):
   with pytest.raises(UserError, match=words) as error:
     function(TinyRNN(), Z, **setting)
   assert "\n" not in str(error.value)
+
+
+def test_each_decoder_is_traced_once_and_freed(caplog):
+  """TensorFlow warns of retracing where one function serves many decoders, and must not keep them in memory."""
+  before = len(decoding._GRAPHS)
+  decoders = [TinyRNN() for _ in range(7)]
+  for decoder in decoders:
+    for _ in range(2):
+      decoding.generate(decoder, Z)
+  assert "retracing" not in caplog.text
+  counts = [g.experimental_get_tracing_count() for d in decoders for g in decoding._GRAPHS[d].values()]
+  assert counts == [1] * len(decoders)
+  decoders.clear()
+  del decoder
+  gc.collect()
+  assert len(decoding._GRAPHS) <= before

@@ -6,7 +6,10 @@ produced: a document is words and one END, which is put there at the latest as t
 
 from __future__ import annotations
 
+import functools
 import math
+import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -70,7 +73,8 @@ def generate(
   temperature = tf.constant(temperature, decoder.variable_dtype)
   top_p = None if top_p == 1 else tf.constant(top_p, decoder.variable_dtype)
   length, forbidden = _length(decoder, max_length), _forbidden(allow_unknown)
-  return _documents(decoder, z, num, seed, temperature, top_p, length, forbidden, False)[0]
+  documents = _graph(decoder, _every_document)
+  return documents(decoder, z, num, seed, temperature, top_p, length, forbidden, False)[0]
 
 
 def greedy_probabilities(decoder: Stepwise, z: Any, num: int | tf.Tensor = 1) -> tf.Tensor:
@@ -82,7 +86,8 @@ def greedy_probabilities(decoder: Stepwise, z: Any, num: int | tf.Tensor = 1) ->
     num: number of documents, where z is None.
   """
   z, num = latent_rows(z, num, decoder.latent_dim, decoder.variable_dtype)
-  tokens, logits = _documents(decoder, z, num, None, None, None, decoder.max_length, _forbidden(True), True)
+  documents = _graph(decoder, _every_document)
+  tokens, logits = documents(decoder, z, num, None, None, None, decoder.max_length, _forbidden(True), True)
   padding = tf.one_hot(PAD, decoder.vocab_size, dtype=logits.dtype)
   return tf.where((tokens == PAD)[..., tf.newaxis], padding, tf.nn.softmax(logits))
 
@@ -120,7 +125,7 @@ def beam_search(
   z, num = latent_rows(z, 1, decoder.latent_dim, decoder.variable_dtype)
   penalty = tf.constant(length_penalty, decoder.variable_dtype)
   length, forbidden = _length(decoder, max_length), _forbidden(allow_unknown)
-  return _beams(decoder, z, num, num_beams, penalty, length, forbidden)
+  return _graph(decoder, _every_beam)(decoder, z, num, num_beams, penalty, length, forbidden)
 
 
 def check_temperature(value: float) -> None:
@@ -253,9 +258,18 @@ def _every_beam(decoder, z, num, beams, penalty, max_length, forbidden):
   return tf.where((log_prob == never)[..., tf.newaxis], PAD, tokens[..., :t]), log_prob
 
 
-# Traced once for each decoder and choice of settings that change the graph.
-_documents = tf.function(_every_document, autograph=False, reduce_retracing=True)
-_beams = tf.function(_every_beam, autograph=False, reduce_retracing=True)
+# Each decoder has its own functions, freed with it: one for all would be traced again for each, which TensorFlow takes
+# for a mistake and warns of.
+_GRAPHS: weakref.WeakKeyDictionary[Stepwise, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def _graph(decoder: Stepwise, function: Callable[..., Any]) -> Callable[..., Any]:
+  """The decoder's own tf.function, traced once for each choice of settings that change the graph."""
+  graphs = _GRAPHS.setdefault(decoder, {})
+  if function not in graphs:
+    own = functools.partial(function)  # TensorFlow counts the traces of a plain function by its code, for all decoders
+    graphs[function] = tf.function(own, autograph=False, reduce_retracing=True)
+  return graphs[function]
 
 
 def _next(decoder, token, state):
