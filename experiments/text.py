@@ -56,6 +56,20 @@ _WITH_ENCODER = (
     "–",
     False,
   ),
+  (
+    "savae-k2-both",
+    "SA-VAE K=2, natural steps, one pair, L(λ_0) for both networks",
+    {**_SAVAE_OF_TWO_STEPS, "initial_loss_trains": "both"},
+    "–",
+    False,
+  ),
+  (
+    "savae-k2-both3",
+    "SA-VAE K=2, natural steps, one pair, 3 L(λ_0) for both networks",
+    {**_SAVAE_OF_TWO_STEPS, "initial_loss_weight": 3.0, "initial_loss_trains": "both"},
+    "–",
+    False,
+  ),
   ("savae-k1", "SA-VAE K=1, natural step, one pair", _steps("savae", 1, **_SAVAE, **_ONE_PAIR), "–", False),
   (
     "savae-first",

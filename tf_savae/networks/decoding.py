@@ -267,7 +267,9 @@ def _graph(decoder: Stepwise, function: Callable[..., Any]) -> Callable[..., Any
   """The decoder's own tf.function, traced once for each choice of settings that change the graph."""
   graphs = _GRAPHS.setdefault(decoder, {})
   if function not in graphs:
-    own = functools.partial(function)  # TensorFlow counts the traces of a plain function by its code, for all decoders
+    own = functools.partial(
+      function
+    )  # TensorFlow counts the traces of a plain function by its code, for all decoders
     graphs[function] = tf.function(own, autograph=False, reduce_retracing=True)
   return graphs[function]
 
