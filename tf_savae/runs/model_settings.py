@@ -120,7 +120,7 @@ class ModelSettings:
   initial_loss_trains: str = option(
     "encoder",
     one_of(*INITIAL_LOSS_TRAINS),
-    "what a weighted L(λ_0) trains: the encoder, or both encoder and decoder; both gives the better encoder",
+    "what a weighted L(λ_0) trains: encoder, or both networks, which gives the better encoder",
     "Refinement",
   )
   adjoint: str = option("exact", name_in(ADJOINTS), "how to differentiate through the steps", "Refinement")
