@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import comparison, comparison_report, pool
+from experiments import comparison, comparison_report, origin, pool
 from experiments.comparison import Files, Table, Task
 from tf_savae.commands.flags import Command, Flag, Given, show_default
 from tf_savae.errors import UserError
@@ -105,7 +105,9 @@ def _work(given: Given, table: Table, finish: Callable[[Given, Table, Files], No
     raise UserError(str(error).replace("--run_dir", "--out")) from error
   with place:
     files = Files(out)
-    comparison.check(table, files)
+    origin.check_not_trained(out, given.jobs)
+    if origin.read(out) is None:
+      comparison.check(table, files)
     if given.jobs:
       run(out, table, given.jobs)
     found = comparison_report.write(table, files)

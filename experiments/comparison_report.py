@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments import origin
 from experiments.comparison import Files, Row, Table, candidate_of, trials
 from tf_savae.atomic_files import atomic_write_text, read_json, write_json
 from tf_savae.evaluation import estimates, per_example
@@ -19,17 +21,21 @@ _STOPPED_BY = {"callback": "time", "early_stop_patience": "patience", "min_learn
 
 def collect(table: Table, files: Files) -> dict[str, Any]:
   """All results as JSON values; `page` and the figure show them."""
+  made = origin.read(files.out)
+  columns = {} if made is None else made.columns
   cells = []
   for row in table.rows:
     for key in table.evaluations(row):
       found = [read_json(files.result(key, seed)) for seed in range(table.seeds)]
-      cells.append(_cell(table, files, row, key, [one for one in found if one is not None]))
+      found = [one for one in found if one is not None]
+      cells.append(_cell(table, files, row, key, found) | _means(found, columns.values()))
+  how = {"command": table.command} if made is None else {"origin": dataclasses.asdict(made)}
   return {
-    "title": table.title,
-    "command": table.command,
+    "title": table.title if made is None else made.title,
+    **how,
     "preset": table.settings.get("preset"),
     "reference": table.name_of(table.reference),
-    "budget": table.budget,
+    "budget": table.budget if made is None else None,
     "seeds": table.seeds,
     "bound_samples": table.bound_samples,
     "iw_samples": table.iw_samples,
@@ -58,12 +64,19 @@ def _cell(
       cell[name] = {"mean": float(np.mean(values)), "sd_seeds": spread, "each": values}
   for name in ("nll_bound", "nll_iw"):
     cell[f"{name}_difference"] = _difference(files, key, table.reference, cell["seeds"], name)
-  for name in ("steps", "update_seconds", "processor_seconds"):
-    values = [one[name] for one in found if one.get(name) is not None]
-    cell[name] = float(np.mean(values)) if values else None
+  cell |= _means(found, ("steps", "update_seconds", "processor_seconds"))
   cell["stopped_by"] = sorted({str(one.get("stopped_by")) for one in found})
   about = ("examples", "test_examples_of_all", "train_examples", "dataset_source", "is_stand_in")
   return cell | {name: found[0][name] for name in about}
+
+
+def _means(found: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, float | None]:
+  """The mean of each of these numbers over the seeds; None where no result has it."""
+  means: dict[str, float | None] = {}
+  for name in names:
+    values = [one[name] for one in found if one.get(name) is not None]
+    means[name] = float(np.mean(values)) if values else None
+  return means
 
 
 def _difference(
@@ -126,10 +139,11 @@ def page(found: Mapping[str, Any]) -> str:
   if not done:
     return f"# {found['title']}\n\nNothing is done yet."
   text = any("ppl_iw" in cell for cell in done)
+  columns = found["origin"]["columns"] if "origin" in found else None
   blocks = [
     f"# {found['title']}",
     _about(found, done),
-    markdown(_head(text), [_line(cell, text) for cell in done]),
+    markdown(_head(text, columns), [_line(cell, text, columns) for cell in done]),
   ]
   blocks.append(_legend(found, text))
   if missing := [cell["name"] for cell in found["rows"] if not cell["seeds"]]:
@@ -154,21 +168,29 @@ def _about(found: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> str:
     tested = (
       f"a subset of the test, {one['examples']:,} of {one['test_examples_of_all']:,} examples, spread evenly"
     )
+  made, trained = _how(found)
+  return (
+    f"{made}\n\n"
+    f"Data: {one['dataset_source']}; {one['train_examples']:,} training examples and {tested}.{stand_in}\n\n"
+    f"{trained} The best epoch by validation is evaluated. The models are those of"
+    f" preset `{found['preset']}`, not the paper's, so **the numbers are not comparable with published ones**."
+  )
+
+
+def _how(found: Mapping[str, Any]) -> tuple[str, str]:
+  """What made the results, and how long each training was."""
+  if "origin" in found:
+    return found["origin"]["made"], found["origin"]["trained"]
   budget = f"{found['budget']:g} seconds of processor time in its updates, on one thread"
   time = (
     f"Each training had {budget}"
     if found["budget"]
     else "Each training ended when validation stopped improving"
   )
-  return (
-    f"Made by `{found['command']}`.\n\n"
-    f"Data: {one['dataset_source']}; {one['train_examples']:,} training examples and {tested}.{stand_in}\n\n"
-    f"{time}. Tracing and validation do not count. The best epoch by validation is evaluated. The models are those of"
-    f" preset `{found['preset']}`, not the paper's, so **the numbers are not comparable with published ones**."
-  )
+  return f"Made by `{found['command']}`.", f"{time}. Tracing and validation do not count."
 
 
-def _head(text: bool) -> list[str]:
+def _head(text: bool, columns: Mapping[str, str] | None) -> list[str]:
   of_text, of_others = ("perplexity bound at λ_0", "perplexity"), ("−ELBO at λ_0, nats", "−log p(x)")
   bound, likelihood = of_text if text else of_others
   return [
@@ -181,17 +203,20 @@ def _head(text: bool) -> list[str]:
     "KL",
     "−ELBO, difference",
     "−log p(x), difference",
-    *_COST,
+    "updates",
+    *(["ms per update"] if columns is None else columns),
+    "ended by",
+    "paper",
   ]
 
 
-_COST = ("updates", "ms per update", "ended by", "paper")
-
-
-def _line(cell: Mapping[str, Any], text: bool) -> list[str]:
+def _line(cell: Mapping[str, Any], text: bool, columns: Mapping[str, str] | None) -> list[str]:
   names = _PERPLEXITIES if text else _NATS[:3]
   ended = ", ".join(_STOPPED_BY.get(name, name) for name in cell["stopped_by"])
   update = cell["update_seconds"]
+  costs = ["–" if update is None else f"{1000 * update:.0f}"]
+  if columns is not None:
+    costs = ["–" if cell[name] is None else f"{cell[name]:.3g}" for name in columns.values()]
   return [
     cell["name"],
     str(len(cell["seeds"])),
@@ -201,7 +226,7 @@ def _line(cell: Mapping[str, Any], text: bool) -> list[str]:
     _with_error(cell["nll_bound_difference"]),
     _with_error(cell["nll_iw_difference"]),
     f"{cell['steps']:,.0f}",
-    "–" if update is None else f"{1000 * update:.0f}",
+    *costs,
     ended,
     cell["paper"],
   ]
