@@ -1,6 +1,6 @@
 """Whether the peers compute our gradients: `python -m benchmarks.check_peers --torch_python=torch_env/bin/python`.
 
-This uses tiny networks of each workload, in float64, with the refinement's clip off and on. Weights, batch and noise
+This uses small networks of each workload, in float64, with the refinement's clip off and on. Weights, batch and noise
 are passed between processes in a file. Exact peers must agree to 1e-9, finite differences to the accuracy of their
 radius.
 """
@@ -25,6 +25,7 @@ _WORKLOADS = flags.DEFINE_multi_enum(
   "workload", list(workloads.WORKLOADS), list(workloads.WORKLOADS), "which to check; may be repeated"
 )
 _K = flags.DEFINE_integer("k", 3, "SVI steps", lower_bound=1)
+_SIZES = flags.DEFINE_enum("sizes", "tiny", ["small", "tiny"], "of the networks")
 _CLIP = flags.DEFINE_multi_enum("clip", ["off", "on"], ["off", "on"], "clip of the refinement's gradients")
 
 
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> None:
   wrong = 0
   for workload in _WORKLOADS.value:
     for clip in _CLIP.value:
-      found = check(workload, _K.value, clip == "on", _PYTHON.value)
+      found = check(workload, _K.value, clip == "on", _PYTHON.value, _SIZES.value)
       for (program, lstm), error in found.items():
         holds = error <= TOLERANCE[program]
         wrong += not holds
@@ -45,7 +46,9 @@ def main(argv: list[str]) -> None:
     sys.exit(f"{wrong} peers do not compute our gradients")
 
 
-def check(workload: str, k: int, clip: bool, torch_python: str) -> dict[tuple[str, str], float]:
+def check(
+  workload: str, k: int, clip: bool, torch_python: str, sizes: str = "tiny"
+) -> dict[tuple[str, str], float]:
   """The largest relative error of each peer over the groups of gradients and the loss.
 
   Returns:
@@ -54,7 +57,7 @@ def check(workload: str, k: int, clip: bool, torch_python: str) -> dict[tuple[st
   Raises:
     RuntimeError: a program failed.
   """
-  setting = Setting(workload, k, BATCH, tokens=TOKENS, sizes="tiny")
+  setting = Setting(workload, k, BATCH, tokens=TOKENS, sizes=sizes)
   errors = {}
   with tempfile.TemporaryDirectory() as folder:
     point, ours, theirs = (os.path.join(folder, name) for name in ("point", "ours", "theirs"))

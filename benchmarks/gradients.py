@@ -16,7 +16,7 @@ from absl import app, flags
 from benchmarks import points, workloads
 
 _WORKLOAD = flags.DEFINE_enum("workload", "image", list(workloads.WORKLOADS), "which model")
-_SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "tiny"], "of the networks")
+_SIZES = flags.DEFINE_enum("sizes", "paper", ["paper", "small", "tiny"], "of the networks")
 _ADJOINT = flags.DEFINE_string("adjoint", "exact", "an adjoint mode of tf_savae.svi.adjoint")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float64, or as of train.py")
 _RADIUS = flags.DEFINE_float("radius", 1e-5, "r of --adjoint=finite_difference")
@@ -64,6 +64,7 @@ def run() -> dict:
     adjoint=_ADJOINT.value,
     fd_radius=_RADIUS.value,
     dropout=0.0,
+    **workloads.as_in_paper(_WORKLOAD.value, _SIZES.value),
     **settings,
   )
   if double:
@@ -80,12 +81,12 @@ def run() -> dict:
     variables = named_variables(model)
     for name, value in point.named_weights.items():
       variables[name].assign(value)
-  loss, at_start, gradients = gradients_at(model, point)
+  loss, at_start, gradients, step_sizes = gradients_at(model, point)
 
   def of(network):
     return {n.removeprefix(f"{network}/"): g for n, g in gradients.items() if n.startswith(network)}
 
-  points.write_gradients(_DUMP.value, loss, at_start, of("encoder"), of("decoder"))
+  points.write_gradients(_DUMP.value, loss, at_start, of("encoder"), of("decoder"), step_sizes)
   return {"workload": _WORKLOAD.value, "adjoint": config.adjoint, "precision": _PRECISION.value, "loss": loss}
 
 
@@ -107,8 +108,10 @@ def make_point(model, config, x: np.ndarray) -> points.Point:
   )
 
 
-def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], dict[str, np.ndarray]]:
-  """The loss of a training step at `point`, and its gradients: for λ_0, and for the weights by name."""
+def gradients_at(
+  model, point: points.Point
+) -> tuple[float, list[np.ndarray], dict[str, np.ndarray], np.ndarray]:
+  """The loss of a training step at `point`, and its gradients: for λ_0, the weights by name, and the step sizes."""
   import tensorflow as tf
 
   from tf_savae.inference import Inference
@@ -127,22 +130,24 @@ def gradients_at(model, point: points.Point) -> tuple[float, list[np.ndarray], d
       return self.encoded
 
   variables = named_variables(model)
-  settings = SVISettings(len(point.step_sizes), tuple(point.step_sizes), point.momentum, point.clip_norm)
+  sizes = tf.constant(point.step_sizes, model.variable_dtype)
+  settings = SVISettings(len(point.step_sizes), sizes, point.momentum, point.clip_norm)
 
   @tf.function(autograph=False)
   def gradients():
     with tf.GradientTape() as tape:
+      tape.watch(sizes)
       x, options = tf.constant(point.x), {"seed": model.seed, "dtype": model.variable_dtype}
       inference = AtPoint(
         model.encoder, model.decoder, x, settings, beta=point.beta, training=True, **options
       )
       loss = tf.reduce_mean(model.method.loss(model.infer(inference)))
-    sources = [*inference.encoded, *(v.value for v in variables.values())]
+    sources = [*inference.encoded, sizes, *(v.value for v in variables.values())]
     return loss, dense_gradients(tape, loss, sources)
 
-  loss, (mean, log_var, *rest) = gradients()
+  loss, (mean, log_var, of_sizes, *rest) = gradients()
   by_name = {name: g.numpy() for name, g in zip(variables, rest, strict=True)}
-  return float(loss), [mean.numpy(), log_var.numpy()], by_name
+  return float(loss), [mean.numpy(), log_var.numpy()], by_name, of_sizes.numpy()
 
 
 def named_variables(model) -> dict:
@@ -158,6 +163,16 @@ def named_variables(model) -> dict:
     layers[f"stage_{i}/half"] = half
   for layer_name, layer in layers.items():
     found |= {f"encoder/{layer_name}/{v.name}": v for v in layer.trainable_variables}
+  return found
+
+
+def moving_moments(model) -> dict:
+  """The moving moments of the encoder's batch normalisation, by names that the peers know; none of sequences."""
+  found = {}
+  for i, block in enumerate(getattr(model.encoder, "stages", [])[::2]):
+    for part in ("norm1", "norm2"):
+      layer = getattr(block, part)
+      found |= {f"encoder/stage_{i}/{part}/{v.name}": v for v in layer.non_trainable_variables}
   return found
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+STEP_SIZES = "step_sizes"  # whose gradients are a group of their own, and no part of all
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -69,9 +71,12 @@ def write_gradients(
   at_start: Sequence[np.ndarray],
   encoder: Mapping[str, np.ndarray],
   decoder: Mapping[str, np.ndarray],
+  step_sizes: np.ndarray | None = None,
 ) -> None:
-  """The loss, and its gradients with respect to λ_0 and to all weights, by our names and in our layout."""
+  """The loss, and its gradients for λ_0, all weights and the step sizes, by our names and in our layout."""
   named = {"lambda_0/mean": at_start[0], "lambda_0/log_var": at_start[1]}
+  if step_sizes is not None:
+    named[STEP_SIZES] = step_sizes
   for network, gradients in {"encoder": encoder, "decoder": decoder}.items():
     named |= {f"{network}/{name}": gradient for name, gradient in gradients.items()}
   with open(path, "wb") as file:
@@ -85,14 +90,15 @@ def read_gradients(path: str) -> dict[str, np.ndarray]:
 
 
 def distance(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], group: str = "") -> float:
-  """‖found − reference‖ / ‖reference‖ over all gradients whose name begins with `group`.
+  """‖found − reference‖ / ‖reference‖ over all gradients whose name begins with `group`; "": all but step sizes.
 
   Raises:
     ValueError: the two do not have the same names.
   """
   if found.keys() != reference.keys():
     raise ValueError(f"gradients of the same weights. Received: {sorted(found.keys() ^ reference.keys())}")
-  names = [name for name in reference if name.startswith(group) and name != "loss"]
+  others = {"loss"} if group else {"loss", STEP_SIZES}
+  names = [name for name in reference if name.startswith(group) and name not in others]
   return norm({n: found[n] - reference[n] for n in names}) / norm({n: reference[n] for n in names})
 
 
@@ -114,12 +120,14 @@ def errors(
     first_order: the same at constant λ_K; what `exact` has more in the decoder is its second-order part.
 
   Returns:
-    "all", "lambda_0", "encoder", "decoder", with `first_order` also "decoder_second_order", whose error is relative
-    to the norm of that part alone.
+    "all", "lambda_0", "encoder", "decoder", "step_sizes" if the files have them, and with `first_order`
+    "decoder_second_order", whose error is relative to the norm of that part alone.
   """
   found_errors = {
     group or "all": distance(found, exact, group) for group in ("", "lambda_0", "encoder", "decoder")
   }
+  if STEP_SIZES in exact:
+    found_errors[STEP_SIZES] = distance(found, exact, STEP_SIZES)
   if first_order is not None:
     names = [name for name in exact if name.startswith("decoder")]
     part = norm({n: exact[n] - first_order[n] for n in names})

@@ -46,7 +46,7 @@ class Setting:
     batch: examples per step.
     threads: within an operation.
     tokens: of a text.
-    sizes: of the networks: "paper", or for gradients "tiny".
+    sizes: of the networks: "paper", or for gradients "small" or "tiny".
   """
 
   workload: str

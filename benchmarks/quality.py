@@ -2,29 +2,32 @@
 
 Trains methods for equally long, and measures bound and importance-sampled likelihood on test data meanwhile. All run on
 one thread, in turn, with the same data and seeds; the processor time of updates counts. Writes curves, a page and, as
-one number per method, how much sooner it reaches the best bound of SA-VAE with 20 plain steps. The same
+one number per method, how much sooner it reaches the best bound of the paper's algorithm, SA-VAE with 20 plain steps.
+With --torch_python that is a training in PyTorch with finite differences, else ours with exact derivatives. The same
 command goes on where a killed one stopped.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from experiments import comparison_command, images, text
-from experiments.comparison import Files, Row, Settings, Table, select
+from experiments.comparison import Files, Row, Settings, Table, Task, select
 from tf_savae.atomic_files import atomic_write_text, read_json, write_json
 from tf_savae.commands.flags import Flag, Given
+from tf_savae.errors import UserError
 from tf_savae.evaluation.tables import markdown
 from tf_savae.runs.options import one_of, optional, path
 
 # The row, with 20 plain steps as in the paper, whose lowest bound is the one that times are compared at.
 BASE = {"text": "savae-paper", "image": "savae-plain", "synthetic": "savae-plain"}
 
-# What PyTorch takes for an update of the paper's algorithm, plain K=20 with finite differences, in ours with exact
-# derivatives: the largest K that `benchmarks.compare` measured, models of the paper's size.
-PEER = {"image": 1.34, "text": 1.10, "synthetic": 1.74}
+# The same row in PyTorch, with the paper's finite differences: what times are compared with, if it is there.
+PEER = "paper-torch"
 
 _PLAIN = {
   "model": "savae",
@@ -34,6 +37,8 @@ _PLAIN = {
   "initial_loss_weight": 0.0,
 }
 _PLAIN |= {"svi_noise": "independent", "svi_samples": 1, "learn_svi_lr": "step"}
+# Twenty plain steps make so few updates in a budget that the warm-up of others would take most of it.
+_SHORT_WARM_UP = {"text": {"beta_warmup_epochs": 0.25}, "image": {"beta_warmup_epochs": 0.1}}
 _SYNTHETIC_STEPS = images.STEPS["pixelcnn"]  # natural steps need no other sizes
 
 
@@ -48,11 +53,13 @@ def _of_text() -> tuple[Row, ...]:
   by_key = {row.key: row for row in text.ROWS}
   keys = (
     *("savae-k4-lstm", "savae-k2-lstm", "savae-k1-lstm", "vae-lstm", "autoreg"),
-    *("vae_svi-k4-lstm", "vae_svi-k2-lstm", "savae-k20-lstm"),
+    *("vae_svi-k4-lstm", "vae_svi-k2-lstm", "savae-k20-lstm", "savae-k2-after-vae-lstm"),
   )
   vae = by_key["vae-lstm"]
   plain = Row(
-    "savae-plain", "SA-VAE K=20, plain steps, LSTM encoder", {**_PLAIN, "svi_lr": 0.05, "encoder": "lstm"}
+    "savae-plain",
+    "SA-VAE K=20, plain steps, LSTM encoder",
+    {**_PLAIN, **_SHORT_WARM_UP["text"], "svi_lr": 0.05, "encoder": "lstm"},
   )
   state = {**plain.settings, "latent_to": "state"}
   return (
@@ -68,7 +75,9 @@ def _of_images() -> tuple[Row, ...]:
   vae = by_key["vae"]
   others = ("savae-k1", "vae", "autoreg", "vae_svi", "savae-k2")
   late = tuple(_late(row) for row in images.rows_of("late_pixelcnn") if row.key in ("vae", "savae-k2"))
-  return (by_key["savae-plain"], *(by_key[key] for key in others), *late, _refined(vae, vae.refined[2]))
+  plain = by_key["savae-plain"]
+  plain = Row(plain.key, plain.name, {**plain.settings, **_SHORT_WARM_UP["image"]})
+  return (plain, *(by_key[key] for key in others), *late, _refined(vae, vae.refined[2]))
 
 
 def _late(row: Row) -> Row:
@@ -94,7 +103,15 @@ def _of_synthetic() -> tuple[Row, ...]:
   )
 
 
-ROWS = {"text": _of_text(), "image": _of_images(), "synthetic": _of_synthetic()}
+def _with_peer(rows: tuple[Row, ...], base: str) -> tuple[Row, ...]:
+  settings = next(row.settings for row in rows if row.key == base)
+  return (Row(PEER, "The paper's algorithm in PyTorch: K=20, finite differences", settings), *rows)
+
+
+ROWS = {
+  workload: _with_peer(rows, BASE[workload])
+  for workload, rows in {"text": _of_text(), "image": _of_images(), "synthetic": _of_synthetic()}.items()
+}
 _TITLES = {"text": "Text: Yahoo Answers", "image": "Images: Omniglot", "synthetic": "Synthetic data"}
 _SETTINGS: dict[str, dict[str, Any]] = {
   "text": {"dataset": "yahoo"},
@@ -120,6 +137,13 @@ def _flags() -> list[Flag]:
       "directory; the same command goes on there",
       shown_default="runs/quality-WORKLOAD",
     ),
+    Flag(
+      "torch_python",
+      None,
+      optional(path()),
+      f"interpreter that has PyTorch (benchmarks/peers/requirements.txt), for the row {PEER}",
+      shown_default="none, without that row",
+    ),
     *shared,
   ]
 
@@ -127,14 +151,20 @@ def _flags() -> list[Flag]:
 def table(given: Given) -> Table:
   """The table that flags ask for. Raises UserError for an unknown row."""
   given.out = given.out or f"runs/quality-{given.workload}"
-  rows = ROWS[given.workload]
   only = tuple(given.only.split(",")) if given.only else None
-  select(rows, only)
+  select(ROWS[given.workload], only)
+  if given.jobs and not given.torch_python:
+    if only and PEER in only:
+      raise UserError(
+        f"the row {PEER} needs --torch_python; received none; give an interpreter that has PyTorch, or --jobs=0"
+      )
+    only = only or tuple(row.key for row in ROWS[given.workload] if row.key != PEER)
+  rows = ROWS[given.workload]
   settings = {
     **_SETTINGS[given.workload],
     "data_dir": given.data_dir,
     "preset": given.preset,
-    "jit_compile": "false",
+    "jit_compile": "auto" if given.workload == "synthetic" else "false",  # XLA pays for short sequences alone
   }
   if given.preset == "small":
     settings |= {"checkpoint_every": 250, **_OF_SMALL[given.workload]}
@@ -158,8 +188,9 @@ def table(given: Given) -> Table:
 
 
 def times(budget: float) -> tuple[float, ...]:
-  """When a model is measured: eight times from a sixteenth of the budget on, denser at first."""
-  return tuple(round(budget * part, 3) for part in (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0))
+  """When a model is measured: ten times from a 128th of the budget on, each about twice as late as the one before."""
+  parts = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 10, 1 / 6, 1 / 4, 1 / 2, 3 / 4, 1.0)
+  return tuple(round(budget * part, 3) for part in parts)
 
 
 def curves(table: Table, files: Files) -> dict[str, dict[str, Any]]:
@@ -170,19 +201,22 @@ def curves(table: Table, files: Files) -> dict[str, dict[str, Any]]:
     each = [one["curve"] for one in results if one is not None and one.get("curve")]
     if each:
       shown = ("nll_bound", "nll_iw", "nll_bound_initial")
-      points = {name: _mean_curve(each, name) for name in shown if name in each[0][0]}
+      before = table.budget - table.budget_of(row)  # of the run with whose networks it begins
+      points = {name: _mean_curve(each, name, before) for name in shown if name in each[0][0]}
       found[row.key] = {"name": row.name, "seeds": len(each), **points}
   return found
 
 
-def _mean_curve(each: list[list[Mapping[str, Any]]], name: str) -> list[tuple[float, float, float]]:
+def _mean_curve(
+  each: list[list[Mapping[str, Any]]], name: str, before: float
+) -> list[tuple[float, float, float]]:
   points = []
   for at in zip(*each, strict=False):
     values = [point[name] for point in at]
     mean = sum(values) / len(values)
     spread = (sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)) ** 0.5 / len(values) ** 0.5
     error = spread if len(values) > 1 else at[0].get(f"{name}_se") or 0.0
-    points.append((sum(point["seconds"] for point in at) / len(at), mean, error))
+    points.append((before + sum(point["seconds"] for point in at) / len(at), mean, error))
   return points
 
 
@@ -201,7 +235,7 @@ def seconds_to(points: list[tuple[float, float, float]], target: float) -> float
 
 def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) -> str:
   """The page in Markdown: the last points of all curves, and times to the bound of the base."""
-  base = found.get(BASE[workload])
+  base = found.get(PEER, found.get(BASE[workload]))
   # The lowest: while β rises, the bound of a method with informative codes can rise for a while.
   target = None if base is None else min(base["nll_bound"], key=lambda point: point[1])
   lines = []
@@ -210,7 +244,6 @@ def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) ->
     # At its first point a curve may have been there for some time.
     early = reached is not None and reached == one["nll_bound"][0][0]
     ratio = "–" if reached is None else f"{'≥ ' * early}{target[0] / reached:.1f}"
-    peer = "–" if reached is None else f"{'≥ ' * early}{PEER[workload] * target[0] / reached:.1f}"
     at_start = one.get("nll_bound_initial")
     lines.append(
       [
@@ -220,7 +253,6 @@ def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) ->
         *(f"{one[name][-1][1]:.2f}" for name in ("nll_bound", "nll_iw")),
         "–" if reached is None else f"{'≤ ' * early}{reached:.1f}",
         ratio,
-        peer,
       ]
     )
   head = [
@@ -231,18 +263,16 @@ def page(table: Table, found: Mapping[str, Mapping[str, Any]], workload: str) ->
     "−log p(x)",
     "seconds to the bound",
     "times faster",
-    "PyTorch",
   ]
   blocks = [f"# {table.title}", markdown(head, lines)]
   if target is not None:
     blocks.append(
       f"The bound to reach is {target[1]:.2f} nats, the lowest of {base['name']}, which has it after {target[0]:.0f}"
       f" seconds of processor time. Numbers are of {table.curve_examples} test examples, the model as it is at the end."
-      f" Likelihoods have {table.iw_samples} importance samples. The last column is an estimate, not a measured"
-      " training: it compares with the paper's finite differences in PyTorch, whose update takes"
-      f" {PEER[workload]:g} times as long as ours with exact derivatives in models of the paper's size. It assumes that"
-      " both learn as much per update."
+      f" Likelihoods have {table.iw_samples} importance samples."
     )
+    if PEER not in found:
+      blocks.append("The paper's algorithm in PyTorch was not trained here: --torch_python would add it.")
   return "\n\n".join(blocks)
 
 
@@ -259,6 +289,22 @@ def _finish(given: Given, table: Table, files: Files) -> None:
   print(f"\n{text_of_page}", flush=True)
 
 
+def perform(torch_python: str | None, out: Path, table: Table, task: Task) -> None:
+  """A task, in a worker."""
+  from experiments import comparison_work
+
+  do = None
+  if task.row == PEER:
+    from benchmarks import peer_training
+
+    do = functools.partial(peer_training.work, torch_python=str(torch_python))
+  comparison_work.execute(out, table, task, do)
+
+
+def _perform(given: Given) -> Callable[[Path, Table, Task], None]:
+  return functools.partial(perform, given.torch_python)
+
+
 COMMAND = comparison_command.command(
   "quality",
   "Bound and likelihood against processor time of training.",
@@ -266,6 +312,7 @@ COMMAND = comparison_command.command(
   table,
   finish=_finish,
   program="python -m benchmarks.quality",
+  perform=_perform,
 )
 main = COMMAND.main
 

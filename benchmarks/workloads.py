@@ -27,6 +27,16 @@ WORKLOADS = {
 }
 
 
+# The paper's algorithm and decoders, which preset small does not have.
+_PLAIN = {"svi_rule": "gradient", "svi_noise": "independent", "svi_samples": 1, "svi_schedule": "constant"}
+_PLAIN |= {"learn_svi_lr": "none", "svi_lr": 0.02, "initial_loss_weight": 0.0}
+_AS_IN_PAPER: dict[str, dict[str, Any]] = {
+  "image": {**_PLAIN, "decoder": "pixelcnn"},
+  "text": {**_PLAIN, "latent_to": "state", "encoder": "lstm"},
+  "synthetic": {},
+}
+
+
 def config_of(workload: str, batch: int | None = None, sizes: str = "paper", **settings: Any) -> RunConfig:
   """The settings of a workload.
 
@@ -42,6 +52,11 @@ def config_of(workload: str, batch: int | None = None, sizes: str = "paper", **s
   of = WORKLOADS[workload]
   batch = of.batch if batch is None else batch
   return make_config(dataset=of.dataset, preset=sizes, batch_size=batch, **settings)
+
+
+def as_in_paper(workload: str, sizes: str) -> dict[str, Any]:
+  """Settings that give the networks of a preset the paper's refinement and kind of decoder, as the peers have them."""
+  return {} if sizes == "paper" else dict(_AS_IN_PAPER[workload])
 
 
 def vocabulary_size(config: RunConfig) -> int:

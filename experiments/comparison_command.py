@@ -17,7 +17,7 @@ from tf_savae.runs.directory import RunDirectory
 from tf_savae.runs.options import number, one_of, optional, path, switch, whole
 
 _MOST_JOBS = 64
-_NOT_SHOWN = ("out", "only", "jobs", "data_dir")  # on the page: they change no number
+_NOT_SHOWN = ("out", "only", "jobs", "data_dir", "torch_python")  # on the page: they change no number
 
 
 def flags(name: str, reference: str, budget: float, seeds: int = 3) -> list[Flag]:
@@ -63,6 +63,7 @@ def command(
   table_of: Callable[[Given], Table],
   finish: Callable[[Given, Table, Files], None] | None = None,
   program: str | None = None,
+  perform: Callable[[Given], Callable[[Path, Table, Task], None]] | None = None,
 ) -> Command:
   """A command that fills the table that the flags ask for.
 
@@ -73,6 +74,7 @@ def command(
     table_of: the table that they ask for. Its UserErrors are those of wrong flags.
     finish: makes more of the results; default: nothing.
     program: as the user calls it; default: `python -m experiments.NAME`.
+    perform: makes what a worker does with a task, which must be importable by name; default: training and evaluation.
   """
 
   program = program or f"python -m experiments.{name}"
@@ -85,7 +87,7 @@ def command(
     name,
     about,
     flags,
-    lambda asked: _work(*asked, finish),
+    lambda asked: _work(*asked, finish, perform and perform(asked[0])),
     prepare,
     program=program,
   )
@@ -95,7 +97,12 @@ def _shown(value: Any) -> str:
   return f"{value:g}" if isinstance(value, float) else show_default(value)
 
 
-def _work(given: Given, table: Table, finish: Callable[[Given, Table, Files], None] | None) -> None:
+def _work(
+  given: Given,
+  table: Table,
+  finish: Callable[[Given, Table, Files], None] | None,
+  perform: Callable[[Path, Table, Task], None] | None,
+) -> None:
   out = Path(os.path.expanduser(given.out)).absolute()
   place = RunDirectory(out)
   try:
@@ -109,7 +116,7 @@ def _work(given: Given, table: Table, finish: Callable[[Given, Table, Files], No
     if origin.read(out) is None:
       comparison.check(table, files)
     if given.jobs:
-      run(out, table, given.jobs)
+      run(out, table, given.jobs, perform)
     found = comparison_report.write(table, files)
     print(comparison_report.page(found), flush=True)
     _draw(found, out)

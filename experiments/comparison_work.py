@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import traceback
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from experiments.comparison import Files, Table, Task
 from experiments.learning_curve import Curve, points_of
 from experiments.processor_time import ProcessorTime
 from tf_savae.atomic_files import read_json, write_json
+from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
 from tf_savae.evaluation import estimates, per_example
+from tf_savae.model import SAVAE
 from tf_savae.runs import presets, restore
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.directory import RunDirectory
@@ -29,10 +32,18 @@ _COUNT = "processor_time.json"  # in a run directory
 _ROUND = 64.0  # values are kept to the 64th of a nat, so that they take little room
 
 
-def execute(out: Path, table: Table, task: Task) -> None:
+def execute(
+  out: Path, table: Table, task: Task, do: Callable[[Files, Table, Task], None] | None = None
+) -> None:
   """Finishes the training of a task, evaluates it, and writes its files.
 
   A task that fails leaves a file with one line in `failures`, and log.txt in its run directory.
+
+  Args:
+    out: directory of the table.
+    table: the table.
+    task: of the table.
+    do: does it, if this is not to train and evaluate as runs do.
 
   Raises:
     KeyboardInterrupt: Ctrl-C or SIGTERM; the same call resumes the work.
@@ -46,13 +57,7 @@ def execute(out: Path, table: Table, task: Task) -> None:
     contextlib.redirect_stderr(log),
   ):
     try:
-      _train_all(files, table, task)
-      if task.is_trial:
-        _write_trial(files, task, run_dir)
-      else:
-        for key, changes in table.evaluations(table.row(task.row)).items():
-          if not files.result(key, task.seed).exists():
-            _evaluate(files, table, task, key, changes)
+      (do or _do)(files, table, task)
     except UserError as error:
       print(f"error: {error}", file=sys.stderr)
       files.fail(task, str(error))
@@ -61,6 +66,16 @@ def execute(out: Path, table: Table, task: Task) -> None:
       files.fail(task, f"{type(error).__name__}: {reason(error)}")
     finally:
       keras.backend.clear_session()
+
+
+def _do(files: Files, table: Table, task: Task) -> None:
+  _train_all(files, table, task)
+  if task.is_trial:
+    _write_trial(files, task, files.run_dir(task))
+    return
+  for key, changes in table.evaluations(table.row(task.row)).items():
+    if not files.result(key, task.seed).exists():
+      _evaluate(files, table, task, key, changes)
 
 
 def config_of(table: Table, task: Task, run_dir: Path) -> RunConfig:
@@ -103,23 +118,70 @@ def _write_trial(files: Files, task: Task, run_dir: Path) -> None:
 def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[str, Any]) -> None:
   run_dir = files.run_dir(task)
   run, data = restore.load_with_data(run_dir, **changes)
-  values = example_values.Measure(
-    run.model,
+  values = values_of(run.model, data, table, run.config)
+  count = read_json(run_dir / _COUNT) or {}
+  trained = run.results or {}
+  facts = ("steps", "stopped_by", "best_epoch", "epochs", "skipped_updates")
+  write_result(
+    files,
+    table,
+    task,
+    key,
+    changes,
+    values,
+    data,
+    processor_seconds=count.get("seconds"),
+    update_seconds=count.get("update_seconds"),
+    **{name: trained.get(name) for name in facts},
+    **({"curve": points_of(run_dir)} if table.curve else {}),
+    **({"sweep": test_time_sweep.of_run(run_dir, table)} if table.sweep else {}),
+  )
+
+
+def values_of(model: SAVAE, data: DataSet, table: Table, config: RunConfig) -> dict[str, np.ndarray]:
+  """What a table compares, of a model on its test examples."""
+  return example_values.Measure(
+    model,
     data,
     "test",
     num=table.test_examples,
-    batch_size=run.config.eval_batch_size,
+    batch_size=config.eval_batch_size,
     bound_samples=table.bound_samples,
     iw_samples=table.iw_samples,
   )()
+
+
+def write_result(
+  files: Files,
+  table: Table,
+  task: Task,
+  key: str,
+  changes: dict[str, Any],
+  values: dict[str, np.ndarray],
+  data: DataSet,
+  **more: Any,
+) -> None:
+  """Writes the files of an evaluation.
+
+  Args:
+    files: of the table.
+    table: the table.
+    task: whose model it is.
+    key: of the evaluation.
+    changes: its settings that differ from those in training.
+    values: of each test example, by `values_of`.
+    data: of the run.
+    **more: what else is known about the training.
+
+  Raises:
+    UserError: a bound is not finite.
+  """
   if not np.isfinite(values["nll_bound"]).all():
     share = np.mean(~np.isfinite(values["nll_bound"]))
     raise UserError(f"diverged: the bound of {100 * share:.3g} % of the test examples is not finite")
   for place in (files.values(key, task.seed), files.result(key, task.seed)):
     place.parent.mkdir(parents=True, exist_ok=True)
   per_example.save(files.values(key, task.seed), kept(values), compressed=True)
-  count = read_json(run_dir / _COUNT) or {}
-  trained = run.results or {}
   # The result last: it says that all is done.
   write_json(
     files.result(key, task.seed),
@@ -132,13 +194,7 @@ def _evaluate(files: Files, table: Table, task: Task, key: str, changes: dict[st
       "train_examples": data.num_examples("train"),
       "dataset_source": data.source,
       "is_stand_in": data.is_stand_in,
-      "processor_seconds": count.get("seconds"),
-      "update_seconds": count.get("update_seconds"),
-      **{
-        name: trained.get(name) for name in ("steps", "stopped_by", "best_epoch", "epochs", "skipped_updates")
-      },
-      **({"curve": points_of(run_dir)} if table.curve else {}),
-      **({"sweep": test_time_sweep.of_run(run_dir, table)} if table.sweep else {}),
+      **more,
       "about": comparison.about(table, task, changes),
     },
   )

@@ -71,10 +71,15 @@ class Curve(keras.callbacks.Callback):
         bound_samples=table.bound_samples,
         iw_samples=table.iw_samples,
       )
-    values = self._measure()
-    found: dict[str, Any] = {"examples": len(values["nll_bound"])}
-    for name in _MEASURED:
-      if name in values:
-        one = estimates.mean(np.asarray(values[name]))
-        found |= {name: one.value, f"{name}_se": one.se}
-    return found
+    return measured(self._measure)
+
+
+def measured(measure: Measure) -> dict[str, Any]:
+  """One measurement with the model's current weights: means over examples with standard errors `…_se`."""
+  values = measure()
+  found: dict[str, Any] = {"examples": len(values["nll_bound"])}
+  for name in _MEASURED:
+    if name in values:
+      one = estimates.mean(np.asarray(values[name]))
+      found |= {name: one.value, f"{name}_se": one.se}
+  return found

@@ -47,6 +47,13 @@ class Encoder(nn.Module):
     yield from pair("mean", self.mean, layout.linear)
     yield from pair("log_var", self.log_var, layout.linear)
 
+  def statistics(self) -> Iterator[layout.Entry]:
+    """The moving moments of batch normalisation."""
+    for i, block in enumerate(self.blocks):
+      for name in ("norm1", "norm2"):
+        yield layout.same(f"stage_{i}/{name}/moving_mean", getattr(block, name).running_mean)
+        yield layout.same(f"stage_{i}/{name}/moving_variance", getattr(block, name).running_var)
+
 
 class _Residual(nn.Module):
   def __init__(self, width: int, out: int):
@@ -68,7 +75,13 @@ class Decoder(nn.Module):
   """
 
   def __init__(
-    self, latent_dim: int, channels: int, kernel_sizes: Sequence[int], latent_maps: int, side: int
+    self,
+    latent_dim: int,
+    channels: int,
+    kernel_sizes: Sequence[int],
+    latent_maps: int,
+    side: int,
+    position_maps: int = 0,
   ):
     super().__init__()
     self.latent_dim, self.channels, self.latent_maps, self.side = latent_dim, channels, latent_maps, side
@@ -97,6 +110,11 @@ class Decoder(nn.Module):
     self.out_bias = several(*((c,) for _ in sizes))
     self.logit_kernel = weight(1, c, 1, 1)
     self.logit_bias = weight(1)
+    self.position_maps = position_maps
+    if position_maps:
+      self.position_map = weight(side * side * position_maps)
+      self.vertical_position = weight(2 * c, position_maps, first // 2 + 1, first)
+      self.horizontal_position = weight(2 * c, position_maps, 1, first // 2 + 1)
 
   def layout(self) -> Iterator[layout.Entry]:
     yield layout.same("latent_kernel", self.latent_kernel)
@@ -109,6 +127,10 @@ class Decoder(nn.Module):
         yield layout.same(f"{name}_bias_{i}", getattr(self, f"{name}_bias")[i])
     yield layout.convolution("logit_kernel", self.logit_kernel)
     yield layout.same("logit_bias", self.logit_bias)
+    if self.position_maps:
+      yield layout.same("position_map", self.position_map)
+      yield layout.convolution("vertical_position", self.vertical_position)
+      yield layout.convolution("horizontal_position", self.horizontal_position)
 
   def precompute(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """What z is not needed for: differentiable tensors, and constants."""
@@ -117,11 +139,19 @@ class Decoder(nn.Module):
     horizontal = F.pad(horizontal, (1, 0)) + self.across_bias[0][:, None, None]
     # z enters through a linear layer and a convolution with nothing in between: one linear map.
     maps = torch.cat([self.latent_kernel, self.latent_bias[None]])
-    maps = maps.view(-1, self.side, self.side, self.latent_maps).permute(0, 3, 1, 2)
-    v = _look_up(maps[:, :, :-1], self.vertical_latent)
-    h = F.pad(_look_left(maps[..., :-1], self.horizontal_latent), (1, 0))
+    v, h = self._of_maps(maps, self.vertical_latent, self.horizontal_latent)
     flat = [half[:-1].permute(0, 2, 3, 1).flatten(1) for half in (v, h)]
-    return [vertical + v[-1], horizontal + h[-1], torch.cat(flat, dim=1)], []
+    vertical, horizontal = vertical + v[-1], horizontal + h[-1]
+    if self.position_maps:
+      v, h = self._of_maps(self.position_map[None], self.vertical_position, self.horizontal_position)
+      vertical, horizontal = vertical + v, horizontal + h
+    return [vertical, horizontal, torch.cat(flat, dim=1)], []
+
+  def _of_maps(self, maps, vertical, horizontal):
+    """What flat maps beside the image add to both halves of the first layer."""
+    maps = maps.view(maps.shape[0], self.side, self.side, -1).permute(0, 3, 1, 2)
+    above = _look_up(maps[:, :, :-1], vertical)
+    return above, F.pad(_look_left(maps[..., :-1], horizontal), (1, 0))
 
   def forward(self, x: Tensor, z: Tensor, context: Sequence[Tensor]) -> Tensor:
     """−log p(x | z) summed over the batch, nats."""

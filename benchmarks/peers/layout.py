@@ -93,6 +93,16 @@ def load(module: torch.nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     raise ValueError(f"weights that the peer does not have. Received: {', '.join(sorted(surplus))}")
 
 
+def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
+  """All that a module knows, by our names and in our layouts: its weights, and moving moments if it has any."""
+  found = {}
+  statistics = module.statistics() if hasattr(module, "statistics") else ()
+  for name, value, _, to_ours, columns in [*module.layout(), *statistics]:
+    part = value if columns is None else value[:, columns]
+    found[name] = np.ascontiguousarray(to_ours(part.detach().numpy()))
+  return found
+
+
 def gradients(module: torch.nn.Module) -> dict[str, np.ndarray]:
   """The parameters' gradients by our names and in our layouts."""
   found = {}

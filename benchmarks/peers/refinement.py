@@ -28,9 +28,12 @@ Pair = tuple[Tensor, Tensor]  # something for μ and for log σ²
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """α of each step, γ, the clip of an example's gradient (None: off), β of the KL, and r of the finite differences."""
+  """α of each step, γ, the clip of an example's gradient (None: off), β of the KL, and r of the finite differences.
 
-  step_sizes: Sequence[float]
+  Step sizes that are a tensor get a gradient, too.
+  """
+
+  step_sizes: Sequence[float] | Tensor
   momentum: float
   clip_norm: float | None
   beta: float
@@ -98,11 +101,13 @@ def _recursive(model, x, noise, settings, algorithm):
     return _split(_grad(neg_elbo(params, draw), [*params, *targets]))
 
   differences = algorithm != "hvp"
+  step_sizes = [float(size) for size in settings.step_sizes]
+  velocities = []
   params = tuple(part.detach() for part in initial)
   velocity = tuple(map(torch.zeros_like, params))
   visited, by_params, by_targets = [], [], []
   summed = [torch.zeros_like(t) for t in targets]
-  for alpha, draw in zip(settings.step_sizes, noise, strict=False):
+  for alpha, draw in zip(step_sizes, noise, strict=False):
     if differences:
       gradient, of_targets = first_order(params, draw)
       by_targets.append(of_targets)
@@ -112,6 +117,7 @@ def _recursive(model, x, noise, settings, algorithm):
     visited.append(params)
     by_params.append(gradient)
     params, velocity = _move(params, velocity, gradient, alpha, settings)
+    velocities.append(velocity)
 
   leaf = _leaf(params)
   loss = neg_elbo(leaf, noise[-1]) / x.shape[0]
@@ -119,8 +125,10 @@ def _recursive(model, x, noise, settings, algorithm):
   torch._foreach_add_(summed, of_targets)
 
   b = tuple(map(torch.zeros_like, a))
-  for k in reversed(range(len(settings.step_sizes))):
-    b = tuple(v + settings.step_sizes[k] * p for v, p in zip(b, a, strict=True))
+  slopes = [torch.zeros(())] * len(step_sizes)  # of the step sizes
+  for k in reversed(range(len(step_sizes))):
+    slopes[k] = sum(torch.sum(p * v) for p, v in zip(a, velocities[k], strict=True))
+    b = tuple(v + step_sizes[k] * p for v, p in zip(b, a, strict=True))
     u = _clip_transpose(by_params[k], b, settings.clip_norm)
     if differences:
       moved = tuple(p + settings.radius * v for p, v in zip(visited[k], u, strict=True))
@@ -140,6 +148,8 @@ def _recursive(model, x, noise, settings, algorithm):
 
   split = len(leaves)
   torch.autograd.backward([*initial, *differentiable], [*a, *summed[:split]])
+  if isinstance(settings.step_sizes, Tensor) and settings.step_sizes.requires_grad:
+    settings.step_sizes.backward(torch.stack(slopes))
   for parameter, gradient in zip(model.decoder.parameters(), summed[split:], strict=True):
     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
   return loss.detach(), a

@@ -29,7 +29,8 @@ def main() -> None:
   torch.set_num_threads(args.threads)
   torch.set_default_dtype(getattr(torch, args.dtype))
   torch.manual_seed(0)
-  config = workloads.config_of(args.workload, args.batch, args.sizes, k=args.k)
+  paper = workloads.as_in_paper(args.workload, args.sizes)
+  config = workloads.config_of(args.workload, args.batch, args.sizes, k=args.k, **paper)
   if args.point:
     config = dataclasses.replace(config, dropout=0.0)
   model = build(config, args)
@@ -47,7 +48,7 @@ def _arguments():
   parser.add_argument("--steps", type=int, default=5, help="timed steps")
   parser.add_argument("--threads", type=int, default=1, help="threads within an operation")
   parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-  parser.add_argument("--sizes", choices=["paper", "tiny"], default="paper", help="of the networks")
+  parser.add_argument("--sizes", choices=["paper", "small", "tiny"], default="paper", help="of the networks")
   parser.add_argument("--radius", type=float, default=1e-5, help="r of the finite differences")
   parser.add_argument("--lstm", choices=sequence.LSTMS, default="fused", help="how the decoder's LSTM runs")
   parser.add_argument("--memory_format", choices=["channels_last", "contiguous"], default="channels_last")
@@ -56,6 +57,7 @@ def _arguments():
     "--point", default=None, help="weights, batch, noise and settings, of benchmarks.gradients"
   )
   parser.add_argument("--dump", default=None, help="with --point: where the gradients go")
+  parser.set_defaults(vocabulary=None)
   args = parser.parse_args()
   if args.compile and args.algorithm != "finite_difference":
     parser.error("--compile: torch.compile cannot be differentiated twice; take finite differences")
@@ -65,7 +67,12 @@ def _arguments():
 
 
 def build(config, args) -> refinement.Model:
-  """The networks of a workload, at random weights of the right size."""
+  """The networks of a workload, at random weights of the right size.
+
+  Args:
+    config: of the run.
+    args: `lstm`, `memory_format`, `compile`, and `vocabulary`, the number of token ids, None for the workload's.
+  """
   encoder, decoder = _NETWORKS[config.kind](config, args)
   return refinement.Model(encoder, decoder, torch.compile(decoder) if args.compile else decoder)
 
@@ -74,7 +81,12 @@ def _of_images(config, args):
   side = workloads.IMAGE_SIDE
   encoder = image.Encoder(config.latent_dim, config.encoder_channels, side)
   decoder = image.Decoder(
-    config.latent_dim, config.decoder_channels, config.decoder_kernels, config.latent_maps, side
+    config.latent_dim,
+    config.decoder_channels,
+    config.decoder_kernels,
+    config.latent_maps,
+    side,
+    config.position_maps,
   )
   for network in (encoder, decoder):
     _initialise(network, None)
@@ -84,7 +96,8 @@ def _of_images(config, args):
 
 
 def _of_sequences(config, args, padded=False):
-  sizes = (workloads.vocabulary_size(config), config.latent_dim, config.embedding_dim, config.hidden_dim)
+  vocabulary = args.vocabulary or workloads.vocabulary_size(config)
+  sizes = (vocabulary, config.latent_dim, config.embedding_dim, config.hidden_dim)
   encoder = sequence.Encoder(*sizes, padded=padded)
   decoder = sequence.Decoder(*sizes, padded=padded, dropout=config.dropout, lstm=args.lstm)
   for network in (encoder, decoder):
@@ -111,31 +124,35 @@ def _initialise(network, scale):
       torch.nn.init.zeros_(parameter)
 
 
-def _prepared(x, args):
-  """Tokens as int64; images as floats, channels first."""
-  if args.workload != "image":
+def prepared(x: np.ndarray, kind: str, memory_format: str) -> torch.Tensor:
+  """A batch in PyTorch's layout: tokens as int64; images as floats, channels first."""
+  if kind != "image":
     return torch.as_tensor(x, dtype=torch.int64)
   x = torch.as_tensor(x, dtype=torch.get_default_dtype()).permute(0, 3, 1, 2)
-  if args.memory_format == "channels_last":
+  if memory_format == "channels_last":
     return x.contiguous(memory_format=torch.channels_last)
   return x.contiguous()
+
+
+def _of_batch(x, args):
+  return prepared(x, args.workload, args.memory_format)
 
 
 def _at_point(model, args):
   point = points.read(args.point)
   layout.load(model.encoder, point.weights("encoder"))
   layout.load(model.decoder, point.weights("decoder"))
-  settings = refinement.Settings(
-    point.step_sizes.tolist(), point.momentum, point.clip_norm, point.beta, args.radius
-  )
+  step_sizes = torch.as_tensor(point.step_sizes, dtype=torch.get_default_dtype()).requires_grad_()
+  settings = refinement.Settings(step_sizes, point.momentum, point.clip_norm, point.beta, args.radius)
   noise = torch.as_tensor(point.noise, dtype=torch.get_default_dtype())
-  loss, at_start = refinement.gradients(model, _prepared(point.x, args), noise, settings, args.algorithm)
+  loss, at_start = refinement.gradients(model, _of_batch(point.x, args), noise, settings, args.algorithm)
   points.write_gradients(
     args.dump,
     float(loss),
     [part.numpy() for part in at_start],
     layout.gradients(model.encoder),
     layout.gradients(model.decoder),
+    step_sizes.grad.numpy(),
   )
   return {"workload": args.workload, "adjoint": args.algorithm, "loss": float(loss)}
 
@@ -148,7 +165,7 @@ def _measure(model, config, args):
     workloads.first_beta(config),
     args.radius,
   )
-  x = _prepared(_random_batch(config, args.tokens), args)
+  x = _of_batch(_random_batch(config, args.tokens), args)
   parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
   optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer](
     parameters, config.learning_rate

@@ -21,9 +21,10 @@ def torch_python() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sizes", ["tiny", "small"])
 @pytest.mark.parametrize("workload", list(workloads.WORKLOADS))
-def test_peers_compute_our_gradients(workload, torch_python):
-  found = check_peers.check(workload, 2, True, torch_python)
+def test_peers_compute_our_gradients(workload, sizes, torch_python):
+  found = check_peers.check(workload, 2, True, torch_python, sizes)
   assert {program for program, _ in found} == set(check_peers.TOLERANCE)
   assert all(error <= check_peers.TOLERANCE[program] for (program, _), error in found.items()), found
 

@@ -12,6 +12,7 @@ from tests.tiny import relative_error
 from tf_savae.svi import SVISettings
 from tf_savae.svi.adjoint import ADJOINTS, FiniteDifferenceAdjoint
 
+LATE = (tiny.late_image_networks, tiny.late_text_lstm_networks)
 SETTINGS = SVISettings(3, step_size=0.1, momentum=0.5, clip_norm=2.0)
 
 
@@ -116,6 +117,7 @@ class TestTotalDerivative:
       tiny.text_lstm_networks,
       tiny.dilated_conv_networks,
       tiny.image_networks,
+      *LATE,
     ],
   )
   @pytest.mark.parametrize("group", ["encoder", "decoder"])
@@ -145,7 +147,7 @@ class TestTotalDerivative:
       assert difference == pytest.approx(derivative, rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [tiny.dense_networks, tiny.text_lstm_networks, tiny.image_networks])
+@pytest.mark.parametrize("make", [tiny.dense_networks, tiny.text_lstm_networks, tiny.image_networks, *LATE])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 class TestExamplesDoNotSeeEachOther:
   """Given its own noise, an example is refined the same alone, in a batch and in a permuted batch."""
