@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gradients
+from benchmarks import named_weights
 from experiments import comparison_work
 from experiments.comparison import Files, Table, Task
 from experiments.example_values import Measure
@@ -84,7 +84,7 @@ def write_job(path: Path, table: Table, task: Task, config: RunConfig, data: Dat
     "batches": len(batches),
   }
   arrays: dict[str, Any] = {f"batch_{i}": _compact(x) for i, x in enumerate(batches)}
-  arrays |= {n: v.numpy() for n, v in gradients.named_variables(model).items()}
+  arrays |= {n: v.numpy() for n, v in named_weights.named_variables(model).items()}
   sizes = np.broadcast_to(np.asarray(model.step_sizes.sizes(config.k), np.float32), [config.k])
   with open(path, "wb") as file:
     np.savez(file, about=json.dumps(about), step_sizes=sizes, **arrays)
@@ -110,7 +110,7 @@ def train(program: list[str], job: Path, out: Path, options: tuple[str, ...] = (
 
 def assign(model: SAVAE, weights: dict[str, np.ndarray]) -> None:
   """Gives a model the weights of the peer, as `benchmarks.peers.training` writes them."""
-  variables = {**gradients.named_variables(model), **gradients.moving_moments(model)}
+  variables = {**named_weights.named_variables(model), **named_weights.moving_moments(model)}
   for name, variable in variables.items():
     variable.assign(weights[name])
   if model.step_sizes.log_sizes is not None:

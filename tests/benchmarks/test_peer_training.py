@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import gradients, peer_training, quality
+from benchmarks import named_weights, peer_training, quality
 from experiments import comparison_work
 from experiments.comparison import Files, Task
 from tf_savae.atomic_files import read_json
@@ -49,13 +49,13 @@ def test_a_job_has_our_first_weights_and_batches(synthetic, tmp_path):
     first = next(iter(data.train_batches(config.batch_size, 0, 1)))
     np.testing.assert_array_equal(job["batch_0"], first)
     np.testing.assert_allclose(job["step_sizes"], np.asarray(model.step_sizes.sizes(20)))
-    for name, variable in gradients.named_variables(model).items():
+    for name, variable in named_weights.named_variables(model).items():
       np.testing.assert_array_equal(job[name], variable.numpy())
 
 
 def test_weights_of_the_peer_become_those_of_the_model(synthetic):
   model = synthetic[-1]
-  named = gradients.named_variables(model)
+  named = named_weights.named_variables(model)
   weights = {name: np.full(v.shape, i, np.float32) for i, (name, v) in enumerate(named.items())}
   sizes = np.arange(20.0, dtype=np.float32)
   peer_training.assign(model, {**weights, "log_step_sizes": sizes})
@@ -90,7 +90,7 @@ def test_an_update_that_learns_nothing_gives_our_weights_back(synthetic, tmp_pat
   np.savez(job, **{**arrays, "about": json.dumps(about)})
   peer_training.train([torch_python, "-m", "benchmarks.peers.training"], job, out)
   with np.load(out / "weights_0.npz") as found:
-    for name in gradients.named_variables(model):
+    for name in named_weights.named_variables(model):
       np.testing.assert_allclose(found[name], arrays[name], atol=1e-20, err_msg=name)
     np.testing.assert_allclose(np.exp(found["log_step_sizes"]), arrays["step_sizes"], rtol=1e-6)
     assert found["updates"] >= 1 and found["seconds"] > 0
