@@ -46,11 +46,11 @@ def solve(settings, adjoint, k_now=None, along=ALONG, neg_elbo=curved, initial=I
   noise, sizes = NOISE[: settings.num_steps], settings.step_size
   with tf.GradientTape() as tape:
     tape.watch([*initial, sizes, weights])
-    (params, trajectory), path = refine_traced(
+    (params, trajectory), trace = refine_traced(
       neg_elbo, initial, settings, noise=noise, context=(weights,), adjoint=adjoint, k_now=k_now
     )
     loss = tf.reduce_sum(tf.sin(params.mean) + params.log_var**2) + tf.reduce_sum(along * trajectory.mean**2)
-  return trajectory, path, tape.gradient(loss, [*initial, sizes, weights])
+  return trajectory, trace.neg_elbo, tape.gradient(loss, [*initial, sizes, weights])
 
 
 @pytest.mark.parametrize("adjoint", [ExactAdjoint(), UnrolledAdjoint()], ids=["exact", "unrolled"])

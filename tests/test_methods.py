@@ -34,13 +34,15 @@ class Setting:
     learn: str = "none",
     weight: float = 0.0,
     trains: str = "encoder",
+    draws: str = "independent",
+    adjoint: str = "exact",
   ):
     encoder, decoder, self.x = tiny.dense_networks()
     if method == "autoreg":
       decoder = tiny.BernoulliDecoder(latent_dim=0, dtype="float64")
-    svi = SVISettings(num_steps, SIZES[:num_steps], GAMMA, CLIP)
+    svi = SVISettings(num_steps, SIZES[:num_steps], GAMMA, CLIP, draws=draws)
     options = {"beta": beta, "learn_step_size": learn}
-    options |= {"initial_loss_weight": weight, "initial_loss_trains": trains}
+    options |= {"initial_loss_weight": weight, "initial_loss_trains": trains, "adjoint": adjoint}
     self.model = SAVAE(encoder, decoder, method, svi, **options, dtype="float64", seed=4)
     self.model.ensure_built(self.x)
     self.method, self.decoder = self.model.method, decoder
@@ -111,6 +113,10 @@ class Definition:
 
   def final(self, params):
     return tf.reduce_mean(self.loss(params, self.noise[-1]))
+
+  def initial(self, params):
+    """The mean L(λ_0) as a loss of φ: with the noise of the first step."""
+    return tf.reduce_mean(self.loss(params, self.noise[0]))
 
   def steps(self, params, sizes=None):
     """λ_K, differentiable; each row's gradient is clipped by its own norm."""
@@ -253,9 +259,21 @@ class TestInitialLoss:
     d = Definition(setting)
     theta, phi, alpha = setting.gradients()
     plain_theta, plain_phi, plain_alpha = Setting("savae", learn="step").gradients()
-    _, by_initial = vae(d)
+    by_initial = d.gradient(lambda: d.initial(d.encode()), d.s.phi)
     assert_equal([*theta, *alpha], [*plain_theta, *plain_alpha])
     assert_equal(phi, [a + 0.4 * b for a, b in zip(plain_phi, by_initial, strict=True)])
+    inferred = setting.infer()[0]
+    np.testing.assert_allclose(
+      inferred.initial_loss, 0.4 * d.loss(inferred.start, d.noise[0]).numpy(), rtol=1e-9
+    )
+
+  @pytest.mark.parametrize(("draws", "num_steps"), [("mean", K), ("independent", 0)])
+  def test_steps_whose_draws_do_not_estimate_it_leave_it_a_draw_of_its_own(self, draws, num_steps):
+    """The gradient at the mean is not that of the bound, and without steps there is none."""
+    options = {"num_steps": num_steps, "draws": draws}
+    setting = Setting("savae", weight=0.4, **options)
+    phi, plain_phi = setting.gradients()[1], Setting("savae", **options).gradients()[1]
+    assert_equal(phi, [a + 0.4 * b for a, b in zip(plain_phi, vae(Definition(setting))[1], strict=True)])
 
   def test_of_both_is_added_for_the_decoder_too(self):
     setting = Setting("savae", learn="step", weight=0.4, trains="both")
@@ -269,6 +287,19 @@ class TestInitialLoss:
     refined, start = d.steps(list(d.encode())), d.encode()
     np.testing.assert_allclose(
       loss, d.loss(refined, d.noise[-1]) + 0.4 * d.loss(start, d.noise[-1]), rtol=1e-9
+    )
+
+  @pytest.mark.parametrize("adjoint", ["stored", "unrolled"])
+  def test_of_both_is_that_of_the_first_step_where_the_adjoint_keeps_it(self, adjoint):
+    options = {"num_steps": 1, "adjoint": adjoint}
+    setting = Setting("savae", weight=0.4, trains="both", **options)
+    d, found, plain = Definition(setting), setting.gradients(), Setting("savae", **options).gradients()
+    for part, variables in enumerate((setting.theta, setting.phi)):
+      by_initial = d.gradient(lambda: d.initial(d.encode()), variables)
+      assert_equal(found[part], [a + 0.4 * b for a, b in zip(plain[part], by_initial, strict=True)])
+    inferred = setting.infer()[0]
+    np.testing.assert_allclose(
+      inferred.initial_loss, 0.4 * d.loss(inferred.start, d.noise[0]).numpy(), rtol=1e-9
     )
 
   @pytest.mark.parametrize(("weight", "trains"), [(0.0, "both"), (1.0, "decoder")])

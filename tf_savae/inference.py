@@ -15,6 +15,7 @@ from tf_savae.posterior import Params
 from tf_savae.posteriors.family import DIAGONAL, PosteriorFamily
 from tf_savae.seeds import Purpose, stateless_seed
 from tf_savae.svi import SVISettings
+from tf_savae.svi import adjoint as adjoint_lib
 from tf_savae.svi.adjoint import Adjoint
 from tf_savae.svi.derivatives import value_and_gradient
 from tf_savae.svi.refine import refine_traced
@@ -32,7 +33,9 @@ class Inferred(NamedTuple):
     initial: bound at λ_0; None if λ_0 does not come from an encoder. In training it is a by-product of the first step,
       with the draws of that step, if these estimate it.
     final: bound at `params`.
-    initial_loss: weighted L(λ_0; ε_K), `[batch]`, as a loss of λ_0 alone or of θ as well; None if its weight is 0.
+    initial_loss: weighted L(λ_0), `[batch]`, as a loss of λ_0 alone or of θ as well; None if its weight is 0. It is a
+      by-product of the first step, with its draws, if these estimate it, and if the adjoint keeps it for θ. Else it is
+      with ε_K.
     step_losses: L(λ_k; ε_k) along the refinement, `[K, batch]`, β-weighted; None without refinement.
     beta: weight of the KL in losses, a scalar.
     penalty: sum of the networks' regularisers and of what their layers gave to `add_loss`, a scalar; None without any.
@@ -177,10 +180,15 @@ class Inference:
       λ_K; λ_0 … λ_K `[K + 1, batch, latent]`; L(λ_k; ε_k) for k < K, `[K, batch]`. With an adjoint the first two
       pass gradients on.
     """
+    (params, trajectory), trace = self._refine(initial, adjoint)
+    return params, trajectory, trace.neg_elbo
+
+  def _refine(self, initial, adjoint, keeps_first_loss=False):
+    """The `Refinement` of `refine`, and its `Trace`."""
     shape = [self.settings.num_steps, self.settings.num_samples, self.size, self.decoder.latent_dim]
     if adjoint is None:
       initial = tf.nest.map_structure(tf.stop_gradient, initial)
-    (params, trajectory), step_losses = refine_traced(
+    refinement, trace = refine_traced(
       self.step_objective,
       initial,
       self.settings,
@@ -188,10 +196,11 @@ class Inference:
       context=self.conditions,
       adjoint=adjoint or "exact",
       k_now=self._k_now,
+      keeps_first_loss=keeps_first_loss,
     )
     if adjoint is None:
-      params, trajectory = tf.nest.map_structure(tf.stop_gradient, (params, trajectory))
-    return params, trajectory, step_losses
+      refinement = tf.nest.map_structure(tf.stop_gradient, refinement)
+    return refinement, trace
 
   def bound(self, params: Params | None) -> Bound:
     """The bound at λ, with the noise draw ε_K of this batch's final loss.
@@ -219,20 +228,25 @@ class Inference:
       initial_loss_trains: "encoder": it is a loss of λ_0 alone; "both": of λ_0 and θ.
     """
     start = params = self.start()
-    trajectory = step_losses = None
+    trajectory = trace = step_losses = None
+    trains = initial_loss_trains if initial_loss else None
+    keeps = refines and trains == "both" and self._can_keep_first_loss(adjoint)
     if refines:
-      params, trajectory, step_losses = self.refine(start, adjoint)  # type: ignore[arg-type] # a method that refines has λ_0
+      (params, trajectory), trace = self._refine(start, adjoint, keeps)  # a method that refines has λ_0
+      step_losses = tf.stop_gradient(trace.neg_elbo)
     has_start = self._encoder is not None and start is not None
-    initial = self._initial_bound(start, step_losses) if has_start and params is not start else None
+    # A method that does not differentiate the steps trains its encoder with the draw of the final bound.
+    of_steps = trace if adjoint is not None or trains is None else None
+    at_start = self._loss_at_start(start, of_steps, "kept" if keeps else trains)
+    known = trace.neg_elbo[0] if trace is not None and self._estimates_loss else at_start
+    initial = self._initial_bound(start, known) if has_start and params is not start else None
     if params is not start:
       penalties.take_added(self.decoder)  # of the steps, and of the bound at λ_0
     final = self._final_bound(params, trajectory)
     if has_start and params is start:
       initial = final
     penalty = self._penalty()
-    of_start = None
-    if initial_loss:
-      of_start = initial_loss * self._initial_loss(start, trains_decoder=initial_loss_trains == "both")
+    of_start = initial_loss * at_start if initial_loss else None
     return Inferred(start, params, initial, final, of_start, step_losses, self.beta, penalty)
 
   def _final_bound(self, params, trajectory):
@@ -255,23 +269,41 @@ class Inference:
     added = [*self._added, *penalties.take_added(self.decoder)]
     return penalties.total([*added, *penalties.of_weights(networks)], self._dtype)
 
-  def _initial_bound(self, start, step_losses):
-    estimates = self._training and self.settings.noise_draws.estimates_loss and self.family.kl_in_closed_form
-    if estimates and step_losses is not None and step_losses.shape[0]:
-      return self.step_objective.parts(step_losses[0], start, self.beta)
-    return self.bound(start)
+  @property
+  def _estimates_loss(self):
+    """Whether there is a first step whose draws estimate L(λ_0)."""
+    return self.settings.num_steps > 0 and self.settings.noise_draws.estimates_loss
 
-  def _initial_loss(self, params, trains_decoder):
-    """L(λ; ε_K), `[batch]`. Its gradient reaches λ and the encoder, and θ only if `trains_decoder`."""
-    if trains_decoder:
-      return self.step_objective(params, self.noise[-1], *self.conditions)
-    constant = tf.nest.map_structure(tf.stop_gradient, params)
-    loss, gradient = value_and_gradient(self.step_objective, constant, self.noise[-1], self.conditions)
-    moved = sum(
-      tf.reduce_sum(tf.stop_gradient(g) * (p - c), axis=-1)
-      for g, p, c in zip(gradient, params, constant, strict=True)
+  def _can_keep_first_loss(self, adjoint):
+    """Whether L(λ_0) for both networks can come from the first step."""
+    if adjoint is None or not self._estimates_loss:
+      return False
+    return adjoint_lib.get(adjoint).can_keep_first_loss(self.settings.num_steps)
+
+  def _loss_at_start(self, start, trace, trains):
+    """L(λ_0), `[batch]`; its gradient reaches λ_0 and the encoder, and θ only if `trains` is "both".
+
+    For λ_0 alone it is a by-product of the first step, with its draws, if these estimate it; else with ε_K. It is None
+    if it trains nothing (`trains` is None) and is no by-product. With "kept" the trace has it, for both.
+    """
+    if trains == "kept":
+      return trace.neg_elbo[0]
+    if trains == "both":
+      return self.step_objective(start, self.noise[-1], *self.conditions)
+    if trace is not None and self._estimates_loss:
+      return _as_loss_of(start, trace.neg_elbo[0], type(start).unpack(trace.gradient[0]))
+    if trains is None:
+      return None
+    constant = tf.nest.map_structure(tf.stop_gradient, start)
+    return _as_loss_of(
+      start, *value_and_gradient(self.step_objective, constant, self.noise[-1], self.conditions)
     )
-    return tf.stop_gradient(loss) + moved
+
+  def _initial_bound(self, start, known):
+    """The bound at λ_0; in training from L(λ_0) where that is known, which costs no pass of the decoder."""
+    if self._training and self.family.kl_in_closed_form and known is not None:
+      return self.step_objective.parts(tf.stop_gradient(known), start, self.beta)
+    return self.bound(start)
 
   def log_likelihood(self, params: Params | None, num_samples: int) -> tf.Tensor:
     """Importance-sampled log p_θ(x) `[batch]`, nats: log (1/S) Σ_s p(x, z_s) / q(z_s), z_s ~ q_λ at `params`.
@@ -311,6 +343,15 @@ class Inference:
       lambda s, _: s < num_samples, add, (tf.constant(0), nothing), maximum_iterations=num_samples
     )
     return total - tf.math.log(tf.cast(num_samples, total.dtype))
+
+
+def _as_loss_of(params, loss, gradient):
+  """`loss` `[batch]` with `gradient` for λ, and thus for what λ depends on, and for nothing else."""
+  moved = sum(
+    tf.reduce_sum(tf.stop_gradient(g) * (p - tf.stop_gradient(p)), axis=-1)
+    for g, p in zip(gradient, params, strict=True)
+  )
+  return tf.stop_gradient(loss) + moved
 
 
 def encode(

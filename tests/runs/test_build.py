@@ -11,7 +11,8 @@ from tf_savae import data, networks
 from tf_savae.data.oracle import READINGS
 from tf_savae.errors import UserError
 from tf_savae.networks import dilated_conv
-from tf_savae.runs.build import BetaWarmup, build_model, make_adjoint, svi_settings, use_xla
+from tf_savae.runs.adjoint_choice import of_name
+from tf_savae.runs.build import BetaWarmup, build_model, svi_settings, use_xla
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.model_settings import DILATIONS
 from tf_savae.runs.settings import ORACLES
@@ -110,7 +111,7 @@ def test_the_steps_of_an_update_rise_over_the_warm_up_where_the_method_refines(t
 @pytest.mark.parametrize("name", adjoint.ADJOINTS)
 def test_every_adjoint_trains_with_the_parameters_of_its_flags(name, tokens):
   settings = config(k=1, adjoint=name, adjoint_steps=3, fd_radius=0.5, initial_loss_weight=1.0)
-  mode = make_adjoint(settings)
+  mode = of_name(settings, name)
   assert isinstance(mode, adjoint.ADJOINTS[name])
   assert getattr(mode, "steps", 3) == 3
   assert getattr(mode, "radius", 0.5) == 0.5

@@ -190,12 +190,12 @@ class TestNumberOfSteps:
   def test_zero_steps_are_the_identity(self):
     weights = tiny.normal(2, 2, seed=4)
     settings = SVISettings(0)
-    result, path = refine_traced(
+    result, trace = refine_traced(
       lambda p, e: toy(p, e, weights), INITIAL, settings, noise=tf.zeros([0, 3, 2], tf.float64)
     )
     np.testing.assert_array_equal(result.params.mean, INITIAL.mean)
     np.testing.assert_array_equal(result.trajectory.log_var, INITIAL.log_var[None])
-    assert path.shape == (0, 3)
+    assert trace.neg_elbo.shape == (0, 3) and trace.gradient.shape == (0, 3, 4)
     with tf.GradientTape() as tape:
       tape.watch([INITIAL, weights])
       result = refine(
@@ -223,12 +223,16 @@ class TestNumberOfSteps:
       params = refine(neg_elbo, params, SVISettings(1, 0.1, 0.0, 2.0), noise=noise[i : i + 1]).params
     np.testing.assert_allclose(result.params.log_var, params.log_var, rtol=1e-12)
 
-  def test_by_product_is_the_loss_at_every_step(self):
+  def test_by_products_are_the_loss_and_its_gradient_at_every_step(self):
     weights = tiny.normal(2, 2, seed=4)
-    result, path = refine_traced(lambda p, e: toy(p, e, weights), INITIAL, SETTINGS, noise=NOISE)
+    result, trace = refine_traced(lambda p, e: toy(p, e, weights), INITIAL, SETTINGS, noise=NOISE)
     for k in range(K):
       at = GaussianParams(result.trajectory.mean[k], result.trajectory.log_var[k])
-      np.testing.assert_allclose(path[k], toy(at, NOISE[k], weights), rtol=1e-12)
+      with tf.GradientTape() as tape:
+        tape.watch(at)
+        loss = toy(at, NOISE[k], weights)
+      np.testing.assert_allclose(trace.neg_elbo[k], loss, rtol=1e-12)
+      np.testing.assert_allclose(trace.gradient[k], tf.concat(tape.gradient(loss, [*at]), -1), rtol=1e-12)
 
 
 class TestTapes:

@@ -22,9 +22,10 @@ from tf_savae.networks import (
 )
 from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.posteriors import POSTERIORS, PosteriorFamily
+from tf_savae.runs import adjoint_choice
 from tf_savae.runs.config import RunConfig
 from tf_savae.schedules import BetaWarmup, KWarmup
-from tf_savae.svi import ADJOINTS, RULES, SVISettings, adjoint
+from tf_savae.svi import RULES, SVISettings
 
 Networks = tuple[keras.layers.Layer | None, keras.layers.Layer]
 
@@ -49,7 +50,7 @@ def build_model(config: RunConfig, data: DataSet) -> SAVAE:
       posterior=make_posterior(config),
       eval_k=config.eval_k,
       k_schedule=_k_schedule(config, data) if method.refines else None,
-      adjoint=make_adjoint(config),
+      adjoint=adjoint_choice.choose(config, decoder, data).adjoint,
       learn_step_size=_learned_step_sizes(config, method),
       initial_loss_weight=config.initial_loss_weight,
       initial_loss_trains=config.initial_loss_trains,
@@ -173,12 +174,6 @@ def _known(part: type, **values: Any) -> dict[str, Any]:
   """Those of the values that a part, a dataclass, has a field for."""
   fields = getattr(part, "__dataclass_fields__", {})
   return {name: value for name, value in values.items() if name in fields}
-
-
-def make_adjoint(config: RunConfig) -> adjoint.Adjoint:
-  """The adjoint mode, with those flags that are parameters of it."""
-  mode, dtype = ADJOINTS.get(config.adjoint), config.adjoint_dtype
-  return mode(**_known(mode, steps=config.adjoint_steps, radius=config.fd_radius, compute_dtype=dtype))
 
 
 def make_posterior(config: RunConfig) -> PosteriorFamily:

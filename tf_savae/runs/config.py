@@ -97,9 +97,7 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
   def _can_compute_adjoint_in_it(self) -> bool:
     """Whether the method uses an adjoint that can compute in a separate dtype."""
     passes_through = METHODS.get(self.model).differentiates
-    return passes_through and "compute_dtype" in getattr(
-      ADJOINTS.get(self.adjoint), "__dataclass_fields__", {}
-    )
+    return passes_through and "compute_dtype" in getattr(self.adjoint_type, "__dataclass_fields__", {})
 
   def _check_together(self):
     """Raises UserError for settings that are allowed separately but not together."""
@@ -352,7 +350,12 @@ class RunConfig(MachineSettings, ModelSettings, RunSettings):
   def trains_start(self) -> bool:
     """Whether the adjoint gives λ_0 and the step sizes a gradient."""
     # The default is known without importing TensorFlow.
-    return self.adjoint == "exact" or getattr(ADJOINTS.get(self.adjoint), "trains_start", True)
+    return self.adjoint in ("auto", "exact") or getattr(self.adjoint_type, "trains_start", True)
+
+  @property
+  def adjoint_type(self) -> type:
+    """The class of the adjoint; with "auto", which chooses another one only to save time, that of "exact"."""
+    return ADJOINTS.get("exact" if self.adjoint == "auto" else self.adjoint)
 
   def check_steps(self, received: RunConfig, run_dir: str | os.PathLike[str]) -> None:
     """Refuses other steps than those for which this run has learned step sizes.

@@ -123,7 +123,12 @@ class ModelSettings:
     "what a weighted L(λ_0) trains: encoder, or both networks, which gives the better encoder",
     "Refinement",
   )
-  adjoint: str = option("exact", name_in(ADJOINTS), "how to differentiate through the steps", "Refinement")
+  adjoint: str = option(
+    "exact",
+    name_in(ADJOINTS, "auto"),
+    "how to differentiate through the steps; auto: stored up to 1 GB, else exact",
+    "Refinement",
+  )
   adjoint_steps: int = option(5, whole(1), "last steps that --adjoint=truncated differentiates", "Refinement")
   fd_radius: float = option(
     1e-2,

@@ -109,6 +109,7 @@ _OF_KIND: dict[str, dict[str, dict[str, Any]]] = {
       "svi_lr": 0.012,
       "svi_schedule": "linear",
       "learn_svi_lr": "auto",
+      "adjoint": "auto",
       # With a decoder that learns from λ_K alone, the encoder is 4 nats worse than a VAE's (docs/results.md).
       "initial_loss_weight": 3.0,
       "initial_loss_trains": "both",

@@ -11,7 +11,7 @@ from tf_savae.networks.catalogue import DECODERS, ENCODERS
 from tf_savae.posteriors import POSTERIORS
 from tf_savae.runs.config import RunConfig
 from tf_savae.runs.options import concerns
-from tf_savae.svi import ADJOINTS, DRAWS, RULES
+from tf_savae.svi import DRAWS, RULES
 
 # Settings that are parameters of a part, by the field of the part that takes them.
 _OF_RULE = {"svi_momentum": "momentum", "svi_clip_norm": "clip_norm"}
@@ -65,7 +65,7 @@ def _by_networks(config):
 
 def _by_parts(config):
   rule = set(getattr(RULES.get(config.svi_rule), "__dataclass_fields__", {}))
-  adjoint = set(getattr(ADJOINTS.get(config.adjoint), "__dataclass_fields__", {}))
+  adjoint = set(getattr(config.adjoint_type, "__dataclass_fields__", {}))
   posterior = set(getattr(POSTERIORS.get(config.posterior), "__dataclass_fields__", {}))
   return {
     **{

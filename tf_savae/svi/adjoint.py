@@ -62,6 +62,11 @@ class Adjoint:
   compute_dtype: str | None = None  # dtype of the decoder in second-order products; None: unchanged
   trains_start = True  # whether λ_0 and the step sizes receive a gradient
 
+  def can_keep_first_loss(self, num_steps: int) -> bool:
+    """Whether the caller's tape can differentiate L(λ_0; ε_0), a by-product of the first of K steps."""
+    del num_steps
+    return False
+
   def run(self, problem: Problem) -> Trace:
     """Takes the steps; how the trace's `params` are differentiable depends on the mode."""
     raise NotImplementedError
@@ -91,6 +96,9 @@ class UnrolledAdjoint(Adjoint):
     >>> print(f"{tape.gradient(params.mean, start)[0, 0]:.2f}")  # (1 − 0.1)², both steps
     0.81
   """
+
+  def can_keep_first_loss(self, num_steps):
+    return num_steps > 0
 
   def run(self, problem: Problem) -> Trace:
     points, gradients = [descent.start(problem)], []
@@ -128,6 +136,9 @@ class StoredAdjoint(Adjoint):
     >>> print(f"{tape.gradient(params.mean, start)[0, 0]:.2f}")  # (1 − 0.1)², both steps
     0.81
   """
+
+  def can_keep_first_loss(self, num_steps):
+    return num_steps == 1
 
   def run(self, problem: Problem) -> Trace:
     if problem.num_steps == 1:  # which needs no loop

@@ -39,6 +39,8 @@ class Problem:
     conditioning: all float tensors, in `context` or closed over, that L or the rule depends on and that receive
       gradients.
     kind: the type of λ, which unpacks it.
+    keeps_first_loss: whether L(λ_0; ε_0) keeps its gradient, where the steps are under the caller's tape and not in a
+      loop.
   """
 
   neg_elbo: ExampleLoss
@@ -51,6 +53,7 @@ class Problem:
   k_now: tf.Tensor | None = None
   conditioning: tuple[tf.Tensor, ...] = ()
   kind: type[Params] = GaussianParams
+  keeps_first_loss: bool = False
 
   @property
   def num_steps(self) -> int:
@@ -87,8 +90,8 @@ class Trace(NamedTuple):
     state: s_0 … s_{K−1} of the rule, each `[K, batch, …]`.
     gradient: g_0 … g_{K−1}, `[K, batch, size]`.
     active: whether an example took step k, `[K, batch]`.
-    neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it. Steps that
-      were not taken repeat the last value.
+    neg_elbo: L(λ_k; ε_k) for k = 0 … K−1, a by-product, `[K, batch]`, nats. No gradient flows through it, except
+      through the first if the problem `keeps_first_loss`. Steps that were not taken repeat the last value.
   """
 
   params: tf.Tensor
@@ -111,7 +114,8 @@ def step(problem: Problem, k: tf.Tensor | int, at: Point) -> tuple[Point, tf.Ten
     problem.neg_elbo, problem.kind.unpack(at.params), problem.noise[k], problem.context
   )
   # Here, not after the loop, whose derivative would pass a gradient of zeros back through the decoder.
-  loss, gradient, active = tf.stop_gradient(loss), gradient.pack(), at.active
+  is_kept = problem.keeps_first_loss and isinstance(k, int) and k == 0
+  loss, gradient, active = loss if is_kept else tf.stop_gradient(loss), gradient.pack(), at.active
   if problem.k_now is not None:
     active &= k < problem.k_now
   if problem.may_stop:

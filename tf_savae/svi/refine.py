@@ -8,6 +8,7 @@ then left out.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from tf_savae.ops.closure import closed_over_tensors, needs_gradient
 from tf_savae.posterior import Params
 from tf_savae.svi import adjoint as adjoint_lib
 from tf_savae.svi.derivatives import ExampleLoss
-from tf_savae.svi.descent import Problem
+from tf_savae.svi.descent import Problem, Trace
 from tf_savae.svi.rules import as_state
 from tf_savae.svi.settings import SVISettings
 
@@ -104,22 +105,26 @@ def refine_traced(
   context: Sequence[Any] = (),
   adjoint: str | adjoint_lib.Adjoint = "exact",
   k_now: int | tf.Tensor | None = None,
-) -> tuple[Refinement, tf.Tensor]:
-  """`refine`, with its by-product L(λ_k; ε_k) for k = 0 … K−1, `[num_steps, batch]`, nats, without gradient.
+  keeps_first_loss: bool = False,
+) -> tuple[Refinement, Trace]:
+  """`refine`, with what the steps computed on their way: λ_k, g_k and L(λ_k; ε_k) for k = 0 … K−1.
 
-  Steps that were not taken repeat the last value.
+  With `keeps_first_loss` L(λ_0; ε_0) keeps its gradient, if the adjoint `can_keep_first_loss`.
   """
   adjoint = adjoint_lib.get(adjoint)
   initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
   noise = _canonical_noise(noise, initial, settings)
   if settings.num_steps == 0:
     trajectory = tf.nest.map_structure(lambda part: part[None], initial)
-    return Refinement(initial, trajectory), tf.zeros_like(initial.mean[None, :, 0])[:0]
+    path, of_rows = initial.pack()[None], tf.zeros_like(initial.mean[None, :, 0])[:0]
+    nothing = Trace(path, (), tf.zeros_like(path)[:0], tf.cast(of_rows, tf.bool), of_rows)
+    return Refinement(initial, trajectory), nothing
   context = tuple(tf.nest.map_structure(_as_tensor, item) for item in context)
   problem = _problem(neg_elbo, initial, settings, noise, context, k_now)
+  problem = dataclasses.replace(problem, keeps_first_loss=keeps_first_loss)
   trace = adjoint.run(problem)
   trajectory = problem.kind.unpack(trace.params)
-  return Refinement(tf.nest.map_structure(lambda part: part[-1], trajectory), trajectory), trace.neg_elbo
+  return Refinement(tf.nest.map_structure(lambda part: part[-1], trajectory), trajectory), trace
 
 
 def _problem(neg_elbo, initial, settings, noise, context, k_now):

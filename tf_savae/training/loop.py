@@ -16,7 +16,7 @@ from tf_savae.data.batches import steps_per_epoch
 from tf_savae.data.dataset import DataSet
 from tf_savae.errors import UserError, reason
 from tf_savae.model import SAVAE
-from tf_savae.runs import own, run_data
+from tf_savae.runs import adjoint_choice, own, run_data
 from tf_savae.runs.beside import DirectoryBeside
 from tf_savae.runs.build import build_model
 from tf_savae.runs.config import RunConfig
@@ -114,7 +114,7 @@ def _model(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE
   """The compiled model of the run, the one that is given or that of the settings."""
   with _forgotten_if_refused(config, run_dir):
     if model is None:
-      model = own.rebuilt(config, run_dir, data) or build_model(config, data)
+      model = own.rebuilt(config, run_dir, data) or _built(config, data)
     else:
       own.take_model(config, run_dir, data, model)
     if config.init_from and not run_dir.has_checkpoint:
@@ -122,6 +122,13 @@ def _model(config: RunConfig, run_dir: RunDirectory, data: DataSet, model: SAVAE
       which = "encoder and decoder begin" if config.init_networks == "both" else "the encoder begins"
       print(f"{which} as in {config.init_from}", flush=True)
     return model
+
+
+def _built(config: RunConfig, data: DataSet) -> SAVAE:
+  model = build_model(config, data)
+  if config.adjoint == "auto" and model.method.differentiates and not config.eval_only:
+    print(adjoint_choice.choose(config, model.decoder, data), flush=True)
+  return model
 
 
 @contextmanager
