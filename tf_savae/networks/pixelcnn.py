@@ -190,9 +190,9 @@ class GatedPixelCNN(Decoder):
       seed: of the mask, `[2]` int32.
 
     Returns:
-      `(vertical, horizontal, two latent weights, mask)`. Their shapes are `[batch, width, height - 1, 2 channels]`,
-      `[batch, width, height, 2 channels]`, those of `latent_map`, and `[batch, width, height, channels]`. The weights
-      exist only with a latent, the mask only with dropout in training mode.
+      `(vertical, horizontal, latent weights, mask)`. Their shapes are `[batch, width, height - 1, 2 channels]`,
+      `[batch, width, height, 2 channels]`, that of `latent_map`, and `[batch, width, height, channels]`. The third
+      exists only with a latent, the fourth only with dropout in training mode.
 
     Raises:
       UserError: images of another size, or a mask to draw and no seed.
@@ -215,7 +215,7 @@ class GatedPixelCNN(Decoder):
       context = _sum(context, self.position_half())
     if self.latent_dim:
       weights, biases = self.latent_map()
-      context = [*_sum(context, biases), *weights]
+      context = [*_sum(context, biases), weights]
     if training and self.dropout:
       height, width, _ = self.image_shape
       shape = [tf.shape(x)[1], width, height, self.channels]
@@ -259,13 +259,13 @@ class GatedPixelCNN(Decoder):
 
   def features(self, z: tf.Tensor | None, context: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """The last features, of which the logits are made, `[width, batch, height, channels]`, of `compute_dtype`."""
-    weights, context = _without_weights(context) if self.latent_dim else ((), context)
-    vertical, horizontal, *mask = (_width_first(self.cast(part)) for part in context)
-    if weights:
-      # Width first already, so that a derivative for z alone moves no map.
+    vertical, horizontal, *rest = map(self.cast, context)
+    if self.latent_dim:
+      weights, *rest = rest
       from_latent = self._latent_half(z, weights)
       vertical += from_latent[0]
       horizontal += from_latent[1]
+    vertical, horizontal, *rest = map(_width_first, (vertical, horizontal, *rest))
     h = v = None
     for i in range(len(self.kernel_sizes)):
       if i:
@@ -278,11 +278,11 @@ class GatedPixelCNN(Decoder):
       v = gate(vertical)
       o = self._plus(columns.each(gate(horizontal), self.cast(self.out[i])), self.out_bias[i])
       h = o if i == 0 else h + o
-    if mask:  # of dropout
-      h *= mask[0]
+    if rest:  # the dropout mask
+      h *= rest[0]
     return h
 
-  def latent_map(self) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
+  def latent_map(self) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
     """The contribution of z to the first layer, as one linear map.
 
     z enters through a linear layer and a convolution with nothing in between. Their product depends on weights only,
@@ -290,44 +290,43 @@ class GatedPixelCNN(Decoder):
     product. Done as a convolution instead, the derivative with respect to the few maps is oneDNN's slowest.
 
     Returns:
-      Weights `[width, latent, height - 1, 2 channels]` (vertical) and `[width, latent, height, 2 channels]`
-      (horizontal). The part of the biases is `[1, width, height - 1, 2 channels]` and `[1, width, height, 2 channels]`.
+      Weights `[latent, width · (2 height - 1) · 2 channels]`, vertical before horizontal. The part of the biases is
+      `[1, width, height - 1, 2 channels]` and `[1, width, height, 2 channels]`.
     """
     maps = tf.concat([self.cast(self.latent_kernel), self.cast(self.latent_bias)[None]], axis=0)
     halves = self._of_maps(maps, self.vertical_latent, self.horizontal_latent)
-    parts = (tf.split(half, [self.latent_dim, 1], axis=1) for half in halves)
-    weights, biases = zip(*parts, strict=True)
-    return weights, tuple(map(_batch_first, biases))
+    weights, biases = zip(*(tf.split(half, [self.latent_dim, 1]) for half in halves), strict=True)
+    return tf.concat([tf.reshape(half, [self.latent_dim, -1]) for half in weights], axis=1), biases
 
   def position_half(self) -> tuple[tf.Tensor, tf.Tensor]:
     """The contribution of the position maps to the first layer's `(vertical, horizontal)` map, for a batch of 1."""
     maps = self.cast(self.position_map)[None]
-    above, left = self._of_maps(maps, self.vertical_position, self.horizontal_position)
-    return _batch_first(above), _batch_first(left)
+    return self._of_maps(maps, self.vertical_position, self.horizontal_position)
 
   def _of_maps(self, maps: tf.Tensor, vertical, horizontal) -> tuple[tf.Tensor, tf.Tensor]:
-    """What flat maps `[n, height · width · maps]` beside the image add to the first layer, width first."""
+    """What flat maps `[n, height · width · maps]` beside the image add to the first layer, by these kernels."""
     maps = tf.reshape(maps, [-1, *self.image_shape[:2], vertical.shape[2]])
     maps = transpose(maps, [2, 0, 1, 3])
     above = self._first_vertical(maps, vertical)
     left = columns.look_left(columns.without_last(maps), self.cast(horizontal))
-    return above, columns.shifted(left)
+    return _batch_first(above), _batch_first(columns.shifted(left))
 
   def _first_vertical(self, x: tf.Tensor, kernel) -> tf.Tensor:
     """What row 1 and those below it see above them, `[width, batch, height - 1, 2 channels]`."""
     # tf.slice, because the gradient kernel of […, 1:] is slow.
     return tf.slice(columns.look_above(x, self.cast(kernel)), [0, 0, 1, 0], [-1] * 4)
 
-  def _latent_half(self, z: tf.Tensor, weights: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    """What z adds to the first layer's `(vertical, horizontal)` map, width first, but for the biases."""
-    rows = self.cast(z)[tf.newaxis]
-
-    def product(of):
-      width, latent, height, made = of.shape
-      flat = tf.matmul(rows, tf.reshape(self.cast(of), [width, latent, height * made]))
-      return tf.reshape(flat, [width, -1, height, made])
-
-    return tuple(map(product, weights))
+  def _latent_half(self, z: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What z adds to the first layer's `(vertical, horizontal)` map, but for the biases."""
+    height, width, _ = self.image_shape
+    flat = tf.matmul(self.cast(z), weights)
+    column = width * 2 * self.channels
+    vertical = tf.slice(flat, [0, 0], [-1, (height - 1) * column])
+    horizontal = tf.slice(flat, [0, (height - 1) * column], [-1, height * column])
+    return (
+      tf.reshape(vertical, [-1, width, height - 1, 2 * self.channels]),
+      tf.reshape(horizontal, [-1, width, height, 2 * self.channels]),
+    )
 
   def beside_image(self, z: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor] | None:
     """What z's and the position maps add to the first layer's `(vertical, horizontal)` map; None without any.
@@ -337,7 +336,7 @@ class GatedPixelCNN(Decoder):
     halves = []
     if self.latent_dim:
       weights, biases = self.latent_map()
-      halves += [tuple(map(_batch_first, self._latent_half(z, weights))), biases]
+      halves += [self._latent_half(z, weights), biases]
     if self.position_maps:
       halves.append(self.position_half())
     return functools.reduce(_sum, halves) if halves else None
@@ -423,11 +422,6 @@ def _width_first(x: tf.Tensor) -> tf.Tensor:
 
 
 _batch_first = _width_first  # the same exchange
-
-
-def _without_weights(context: Sequence[tf.Tensor]) -> tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
-  """The two latent weights of a context, and its other parts."""
-  return context[2:4], (*context[:2], *context[4:])
 
 
 def _sum(halves: Sequence[tf.Tensor], others: Sequence[tf.Tensor]) -> list[tf.Tensor]:
