@@ -30,7 +30,7 @@ def test_a_ratio_is_the_median_over_rounds_of_paired_times():
 
 
 @pytest.mark.parametrize(
-  "workload, only, names", [("text", "SA-VAE, K=4", 3), ("image", "mean, K=1, stored", 3)]
+  "workload, only, names", [("text", "SA-VAE, K=4", 3), ("image", "without L(λ_0)", 3)]
 )
 def test_the_command_prints_a_ratio_for_every_row(workload, only, names):
   flags = [
